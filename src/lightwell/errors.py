@@ -1,0 +1,23 @@
+"""What a user is told when something foreseeable goes wrong: one sentence that names the thing and the remedy."""
+
+from __future__ import annotations
+
+
+class LightwellError(ValueError):
+    """A foreseeable failure. The command line prints its message and exits with 1; it never shows a traceback."""
+
+
+class SettingError(LightwellError):
+    """A configuration field or flag that does not exist or whose value is not allowed."""
+
+
+class TextError(LightwellError):
+    """A text or tokenizer that is missing, empty, unreadable or too short."""
+
+
+class RunError(LightwellError):
+    """A run folder that exists already, is missing, or is damaged."""
+
+
+class TrainingError(LightwellError):
+    """Training that cannot go on, e.g. at a non-finite loss."""

@@ -1,0 +1,144 @@
+"""Settings: what a configuration field is, how a value for it is checked, and how it gets its help.
+
+Every configuration in Lightwell is a frozen dataclass. The annotation of a field says what is allowed, and the
+sentence under it is the help of the command line, the label in the page and the row in the docs:
+
+    @dataclass(frozen=True)
+    class ModelConfig(Settings):
+        n_layers: Annotated[int, Meta(ge=1)] = 4
+        \"\"\"Decoder blocks, one after another.\"\"\"
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import functools
+import inspect
+import textwrap
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import msgspec
+from msgspec import Meta
+
+from lightwell.errors import SettingError
+
+__all__ = ["Field", "Meta", "Settings", "nearest"]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One configuration field, as the command line, the page and the docs show it."""
+
+    name: str
+    annotation: Any
+    default: Any
+    help: str
+
+    @property
+    def type(self) -> Any:
+        """The plain type without its limits, e.g. int."""
+        return _split(self.annotation)[0]
+
+    @property
+    def allowed(self) -> str:
+        """What values are allowed, in words, e.g. "a whole number, 1 or more"."""
+        plain, limits = _split(self.annotation)
+        if typing.get_origin(plain) is Literal:
+            return "one of " + ", ".join(str(choice) for choice in typing.get_args(plain))
+        words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}.get(plain, "a list")
+        return ", ".join([words, *_limits_in_words(limits)])
+
+    def check(self, value: Any) -> Any:
+        """Return `value` as this field's type.
+
+        Raises:
+            SettingError: the value is of another type or out of range.
+        """
+        try:
+            return msgspec.convert(value, self.annotation)
+        except msgspec.ValidationError:
+            near = nearest(value, typing.get_args(self.type)) if typing.get_origin(self.type) is Literal else ""
+            raise SettingError(f"{self.name} is {value!r}, but must be {self.allowed}.{near}") from None
+
+
+class Settings:
+    """Base of every configuration: checks its fields when made, and goes to and from plain dictionaries."""
+
+    def __post_init__(self) -> None:
+        for field in self.fields():
+            object.__setattr__(self, field.name, field.check(getattr(self, field.name)))
+
+    @classmethod
+    @functools.cache  # one entry per configuration class
+    def fields(cls) -> tuple[Field, ...]:
+        """The fields in the order of the class, with their help."""
+        hints = typing.get_type_hints(cls, include_extras=True)
+        sentences = _sentences_under_fields(cls)
+        return tuple(
+            Field(item.name, hints[item.name], _default(item), sentences[item.name])
+            for item in dataclasses.fields(cls)  # type: ignore[arg-type]
+        )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build the configuration from plain values, e.g. a TOML table.
+
+        Raises:
+            SettingError: an unknown name (the nearest valid one is offered) or a value that is not allowed.
+        """
+        names = [field.name for field in cls.fields()]
+        for name in values:
+            if name not in names:
+                raise SettingError(f"There is no setting named {name}.{nearest(name, names)}")
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for TOML or JSON."""
+        return {field.name: msgspec.to_builtins(getattr(self, field.name)) for field in self.fields()}
+
+
+def nearest(name: object, valid: Iterable[object]) -> str:
+    """A sentence that offers the nearest valid name, with a space before it, or nothing where none is near."""
+    close = difflib.get_close_matches(str(name), [str(item) for item in valid], n=1)
+    return f" Did you mean {close[0]}?" if close else ""
+
+
+def _split(annotation: Any) -> tuple[Any, Meta | None]:
+    if typing.get_origin(annotation) is typing.Annotated:
+        plain, *extras = typing.get_args(annotation)
+        return plain, next((extra for extra in extras if isinstance(extra, Meta)), None)
+    return annotation, None
+
+
+def _limits_in_words(limits: Meta | None) -> list[str]:
+    if limits is None:
+        return []
+    words = [
+        (limits.ge, f"{limits.ge} or more"),
+        (limits.gt, f"more than {limits.gt}"),
+        (limits.le, f"at most {limits.le}"),
+        (limits.lt, f"less than {limits.lt}"),
+    ]
+    return [text for limit, text in words if limit is not None]
+
+
+def _default(item: dataclasses.Field[Any]) -> Any:
+    return item.default_factory() if item.default is dataclasses.MISSING else item.default  # type: ignore[misc]
+
+
+def _sentences_under_fields(cls: type) -> dict[str, str]:
+    """Each annotated field's following string literal; Python keeps none of them, so they are read from the source."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    assert isinstance(definition, ast.ClassDef)
+    sentences: dict[str, str] = {}
+    for statement, below in zip(definition.body, definition.body[1:], strict=False):
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            assert isinstance(below, ast.Expr), f"{cls.__name__}.{statement.target.id} has no sentence under it"
+            assert isinstance(below.value, ast.Constant)
+            sentences[statement.target.id] = inspect.cleandoc(str(below.value.value))
+    return sentences
