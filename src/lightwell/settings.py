@@ -128,7 +128,7 @@ def _limits_in_words(limits: Meta | None) -> list[str]:
 
 
 def _default(item: dataclasses.Field[Any]) -> Any:
-    return item.default_factory() if item.default is dataclasses.MISSING else item.default  # type: ignore[misc]
+    return item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
 
 
 def _sentences_under_fields(cls: type) -> dict[str, str]:

@@ -1,0 +1,113 @@
+"""Causal self-attention: each token asks (q), is asked (k), and gathers what it may see (v).
+
+Shapes: B batch, T new tokens, S tokens that can be seen (S = T without a cache), D model, H heads, G heads of keys and
+values, K head dim. Two implementations of softmax(q k^T / sqrt(K)) v stand side by side: `explicit_attention` is the
+formula, a line for each step; `fused_attention` is one call to torch. `attend` is the only place that chooses.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightwell.model.cache import LayerCache
+from lightwell.model.config import ModelConfig
+from lightwell.model.layers import Linear
+from lightwell.model.positions import Rotation, rotate
+from lightwell.model.tap import Tap, passthrough
+
+
+@dataclass(frozen=True)
+class Visibility:
+    """Who may attend to whom: the mask, and whether it is so plain that torch needs no mask at all."""
+
+    mask: Tensor
+    """(T, S) or (B, 1, T, S), bool, True where a query may see a key."""
+    causal_only: bool
+    """The mask is the square lower triangle and nothing else."""
+    everything: bool
+    """The mask is True everywhere, as for one new token after a cache."""
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention (Vaswani 2017, section 3.2) with grouped keys and values (Ainslie 2023)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        D, H, G, K = config.d_model, config.n_heads, config.kv_heads, config.head_width
+        self.n_heads, self.n_kv_heads, self.head_dim = H, G, K
+        self.implementation = config.attention
+        self.dropout = config.attention_dropout
+        self.qkv = Linear(D, (H + 2 * G) * K, bias=config.qkv_bias)
+        self.output = Linear(H * K, D, bias=config.bias)
+        self.q_norm = nn.RMSNorm(K, eps=config.norm_epsilon) if config.qk_norm else None
+        self.k_norm = nn.RMSNorm(K, eps=config.norm_epsilon) if config.qk_norm else None
+
+    def forward(
+        self,
+        x: Tensor,
+        visibility: Visibility,
+        rotation: Rotation | None = None,
+        cache: LayerCache | None = None,
+        tap: Tap = passthrough,
+    ) -> Tensor:
+        """x (B, T, D) -> (B, T, D)."""
+        B, T, _ = x.shape
+        H, G, K = self.n_heads, self.n_kv_heads, self.head_dim
+        q, k, v = self.qkv(x).split((H * K, G * K, G * K), dim=-1)
+        q = q.view(B, T, H, K).transpose(1, 2)  # (B, H, T, K)
+        k = k.view(B, T, G, K).transpose(1, 2)  # (B, G, T, K)
+        v = v.view(B, T, G, K).transpose(1, 2)  # (B, G, T, K)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        if rotation is not None:
+            q, k = rotate(q, rotation), rotate(k, rotation)
+        q, k = q.to(v.dtype), k.to(v.dtype)  # norms and rotations are done in fp32 under autocast
+        if cache is not None:
+            k, v = cache.append(k, v)  # (B, G, S, K)
+        q, k, v = tap("q", q), tap("k", k), tap("v", v)
+        k, v = repeat_heads(k, H // G), repeat_heads(v, H // G)  # (B, H, S, K)
+        dropout = self.dropout if self.training else 0.0
+        values = attend(self.implementation, q, k, v, visibility, dropout, tap)  # (B, H, T, K)
+        return tap("output", self.output(values.transpose(1, 2).reshape(B, T, H * K)))
+
+
+def repeat_heads(x: Tensor, times: int) -> Tensor:
+    """(B, G, S, K) -> (B, G * times, S, K): each key-value head serves `times` query heads in a row."""
+    return x if times == 1 else x.repeat_interleave(times, dim=1)
+
+
+def attend(
+    implementation: str, q: Tensor, k: Tensor, v: Tensor, visibility: Visibility, dropout: float, tap: Tap
+) -> Tensor:
+    """The one place that chooses how attention is computed; both ways give the same values to 1e-5 in fp32.
+
+    A tap on the fused path is served by the explicit formula computed beside it, so that watching changes no bit of
+    what flows; to intervene inside attention, choose the explicit implementation.
+    """
+    if implementation == "explicit":
+        return explicit_attention(q, k, v, visibility.mask, dropout, tap)
+    if tap is not passthrough:
+        explicit_attention(q, k, v, visibility.mask, dropout, tap)
+    return fused_attention(q, k, v, visibility, dropout)
+
+
+def explicit_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropout: float, tap: Tap = passthrough) -> Tensor:
+    """Scaled dot-product attention, Vaswani 2017, equation 1. q (B, H, T, K), k and v (B, H, S, K) -> (B, H, T, K)."""
+    scores = tap("scores", q @ k.transpose(-2, -1))  # (B, H, T, S)  similarity of each query with each key
+    scaled = tap("scaled", scores / math.sqrt(q.size(-1)))  # (B, H, T, S)  variance 1 again, whatever K is
+    masked = tap("masked", scaled.masked_fill(~mask, -math.inf))  # (B, H, T, S)  the future cannot be seen
+    weights = tap("weights", masked.softmax(dim=-1))  # (B, H, T, S)  each row sums to 1
+    dropped = tap("dropped", F.dropout(weights, dropout, training=dropout > 0).to(v.dtype))  # kept ones x 1/(1-p)
+    return tap("values", dropped @ v)  # (B, H, T, K)  a weighted mean of the values
+
+
+def fused_attention(q: Tensor, k: Tensor, v: Tensor, visibility: Visibility, dropout: float) -> Tensor:
+    """The same in one call to torch, which need not store the (T, S) matrices. Shapes as in `explicit_attention`."""
+    mask = None if visibility.causal_only or visibility.everything else visibility.mask
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=visibility.causal_only and not visibility.everything
+    )

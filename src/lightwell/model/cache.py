@@ -1,0 +1,60 @@
+"""The cache of keys and values: generation computes each token once and keeps what later tokens will ask for."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lightwell.model.config import ModelConfig
+
+
+class KVCache:
+    """Keys and values of the tokens so far, for a batch of rows that advance together.
+
+    Rows with prompts of different lengths are padded on the left; the padding has a document id of its own (-1), so
+    that no real token attends to it.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        batch_size: int,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        shape = (config.n_layers, batch_size, config.kv_heads, config.context_length, config.head_width)
+        self.keys = torch.zeros(shape, device=device, dtype=dtype)
+        self.values = torch.zeros(shape, device=device, dtype=dtype)
+        self.documents = torch.zeros((batch_size, config.context_length), device=device, dtype=torch.int32)
+        self.length = 0
+        """Slots in use; the same for every row."""
+
+    @property
+    def capacity(self) -> int:
+        """Slots in all: the context length."""
+        return self.documents.size(1)
+
+    def layer(self, index: int) -> LayerCache:
+        """The part that one block appends to."""
+        return LayerCache(self.keys[index], self.values[index], self.length)
+
+    def advance(self, documents: Tensor | None, count: int) -> None:
+        """Count `count` new slots as used, once every layer has filled them, with their document ids (B, count)."""
+        if documents is not None:
+            self.documents[:, self.length : self.length + count] = documents
+        self.length += count
+
+
+class LayerCache:
+    """One block's keys and values, (B, G, capacity, K), with `length` slots in use."""
+
+    def __init__(self, keys: Tensor, values: Tensor, length: int) -> None:
+        self.keys, self.values, self.length = keys, values, length
+
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Store the new tokens' k and v (B, G, T, K); return those of all tokens so far, (B, G, length + T, K)."""
+        end = self.length + k.size(2)
+        self.keys[:, :, self.length : end] = k
+        self.values[:, :, self.length : end] = v
+        return self.keys[:, :, :end], self.values[:, :, :end]

@@ -1,0 +1,188 @@
+"""The decoder: tokens -> embeddings -> n_layers x (attention, feed-forward) -> norm -> logits.
+
+Shapes: B batch, T time, S time that can be seen, D model, V vocabulary, L context length.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightwell.errors import SettingError
+from lightwell.model.attention import Attention, Visibility
+from lightwell.model.cache import KVCache, LayerCache
+from lightwell.model.config import ModelConfig
+from lightwell.model.feed_forward import FeedForward
+from lightwell.model.layers import Embedding, Linear, make_norm
+from lightwell.model.positions import Rotation, rotation_table
+from lightwell.model.tap import Tap, passthrough, under
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + feed_forward(norm(x)): pre-norm residual branches."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention_norm = make_norm(config)
+        self.attention = Attention(config)
+        self.feed_forward_norm = make_norm(config)
+        self.feed_forward = FeedForward(config)
+        self.dropout = nn.Dropout(config.residual_dropout)
+
+    def forward(
+        self, x: Tensor, visibility: Visibility, rotation: Rotation | None, cache: LayerCache | None, tap: Tap
+    ) -> Tensor:
+        """x (B, T, D) -> (B, T, D)."""
+        normed = tap("attention.input", self.attention_norm(x))
+        x = x + self.dropout(self.attention(normed, visibility, rotation, cache, under(tap, "attention")))
+        x = tap("residual_middle", x)
+        normed = tap("feed_forward.input", self.feed_forward_norm(x))
+        x = x + self.dropout(self.feed_forward(normed, under(tap, "feed_forward")))
+        return tap("residual", x)
+
+
+class Decoder(nn.Module):
+    """A GPT, as its `ModelConfig` describes it."""
+
+    causal_mask: Tensor
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, config: ModelConfig, seed: int = 1) -> None:
+        """Build and initialise; `seed` is the initialisation's own random stream.
+
+        Raises:
+            SettingError: vocab_size is still 0.
+        """
+        super().__init__()
+        if not config.vocab_size:
+            raise SettingError("vocab_size is 0; a model needs the size of its tokenizer's vocabulary.")
+        self.config = config
+        self.token_embedding = Embedding(config.vocab_size, config.d_model)
+        learned = config.positions == "learned"
+        self.position_embedding = Embedding(config.context_length, config.d_model) if learned else None
+        self.embedding_dropout = nn.Dropout(config.embedding_dropout)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.norm = make_norm(config)
+        # A tied head is the token embedding itself, so there is no second tensor to keep in step with it.
+        self.unembedding = None if config.tied_head else Linear(config.d_model, config.vocab_size, bias=False)
+        # Buffers move with the model (device, dtype) but are no parameters; non-persistent ones are in no file, so a
+        # checkpoint is not tied to one context length. One mask serves all layers.
+        mask = causal_mask(config.context_length, config.attention_window)
+        self.register_buffer("causal_mask", mask, persistent=False)
+        if config.positions == "rope":
+            table = rotation_table(config.context_length, config.head_width, config.rope_base)
+            self.register_buffer("cos", table.cos, persistent=False)
+            self.register_buffer("sin", table.sin, persistent=False)
+        self.initialise(seed)
+
+    @torch.no_grad()
+    def initialise(self, seed: int) -> None:
+        """Draw the weights from N(0, init_std^2); biases 0, gains 1. Two kinds are drawn smaller:
+
+        Projections into the residual stream by sqrt(2 n_layers), since so many branches add up there (GPT-2, section
+        2.3). Embeddings and head so that logits, sums of D products with a normed x, start with a standard deviation
+        of at most 0.3: the untrained loss is then within 0.3^2 / 2 = 0.05 of ln V at any width (law 1).
+        """
+        std, D = self.config.init_std, self.config.d_model
+        into_residual = std / math.sqrt(2 * self.config.n_layers)
+        embedding = min(std, 0.3 / math.sqrt(D))
+        generator = torch.Generator().manual_seed(seed)
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+            elif parameter.dim() == 1:  # a norm's gain
+                parameter.fill_(1.0)
+            elif name.endswith(("output.weight", "down.weight")):
+                parameter.normal_(0.0, into_residual, generator=generator)
+            elif "embedding" in name:
+                parameter.normal_(0.0, embedding, generator=generator)
+            else:
+                parameter.normal_(0.0, std, generator=generator)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        *,
+        documents: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: KVCache | None = None,
+        tap: Tap = passthrough,
+    ) -> Tensor:
+        """Logits (B, T, V) for the token after each of tokens (B, T).
+
+        documents (B, T): tokens attend only to tokens of the same id. positions (B, T): where each token stands,
+        0 ... T-1 (after the cache's tokens) by default. cache: earlier tokens' keys and values; the new ones join it.
+
+        Raises:
+            SettingError: more tokens than the context length.
+        """
+        return tap(
+            "logits", self.head(self.hidden(tokens, documents=documents, positions=positions, cache=cache, tap=tap))
+        )
+
+    def hidden(
+        self,
+        tokens: Tensor,
+        *,
+        documents: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: KVCache | None = None,
+        tap: Tap = passthrough,
+    ) -> Tensor:
+        """The normed end of the residual stream, (B, T, D), which `head` turns into logits. Arguments as in `forward`."""
+        T, past = tokens.size(1), cache.length if cache else 0
+        if past + T > self.config.context_length:
+            raise SettingError(
+                f"{past + T} tokens do not fit the context_length of {self.config.context_length}; "
+                "give fewer, or load the model with a longer context_length."
+            )
+        visibility = self._visibility(T, documents, cache)
+        rotation = self._rotation(T, past, positions)
+        x = self._embed(tap("tokens", tokens), past, positions, tap)
+        for index, block in enumerate(self.layers):
+            layer_cache = cache.layer(index) if cache else None
+            x = block(x, visibility, rotation, layer_cache, under(tap, f"layers.{index}"))
+        if cache:
+            cache.advance(documents, T)
+        return tap("normed", self.norm(x))
+
+    def head(self, x: Tensor) -> Tensor:
+        """(..., D) -> logits (..., V)."""
+        return F.linear(x, self.token_embedding.weight if self.unembedding is None else self.unembedding.weight)
+
+    def _embed(self, tokens: Tensor, past: int, positions: Tensor | None, tap: Tap) -> Tensor:
+        """(B, T) -> (B, T, D)."""
+        x: Tensor = tap("token_embeddings", self.token_embedding(tokens))
+        if self.position_embedding is not None:
+            if positions is None:
+                positions = torch.arange(past, past + tokens.size(1), device=tokens.device).unsqueeze(0)
+            x = x + tap("position_embeddings", self.position_embedding(positions))
+        return tap("embeddings", self.embedding_dropout(x))
+
+    def _rotation(self, T: int, past: int, positions: Tensor | None) -> Rotation | None:
+        """The angles of the new tokens, (T, K) or, for positions of their own in each row, (B, 1, T, K)."""
+        if self.config.positions != "rope":
+            return None
+        if positions is None:
+            return Rotation(self.cos[past : past + T], self.sin[past : past + T])
+        return Rotation(self.cos[positions].unsqueeze(1), self.sin[positions].unsqueeze(1))
+
+    def _visibility(self, T: int, documents: Tensor | None, cache: KVCache | None) -> Visibility:
+        """What the T new tokens may attend to among the S tokens so far, themselves included."""
+        past = cache.length if cache else 0
+        mask = self.causal_mask[past : past + T, : past + T]  # (T, S)
+        plain = documents is None and not self.config.attention_window
+        if documents is not None:
+            keys = documents if cache is None else torch.cat((cache.documents[:, :past], documents), dim=1)  # (B, S)
+            mask = mask & (documents[:, None, :, None] == keys[:, None, None, :])  # (B, 1, T, S)
+        return Visibility(mask, causal_only=plain and past == 0, everything=plain and T == 1)
+
+
+def causal_mask(context_length: int, window: int = 0) -> Tensor:
+    """(L, L) bool, True where query i may see key j: j <= i, and i - j < window where there is one."""
+    mask = torch.ones(context_length, context_length, dtype=torch.bool).tril()
+    return mask & ~mask.tril(-window) if window else mask

@@ -1,0 +1,50 @@
+"""The feed-forward branch: widen, apply the nonlinearity, narrow again; each token by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightwell.model.config import ModelConfig
+from lightwell.model.layers import Linear
+from lightwell.model.tap import Tap, passthrough
+
+
+def squared_relu(x: Tensor) -> Tensor:
+    """max(0, x)^2 (So 2021, "Primer"): as sparse as ReLU, smooth at 0."""
+    return F.relu(x).square()
+
+
+# The gated ones (Shazeer 2020) apply the nonlinearity to a gate that multiplies the hidden values.
+NONLINEARITY: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "relu2": squared_relu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "swiglu": F.silu,
+    "geglu": F.gelu,
+    "reglu": F.relu,
+}
+
+
+class FeedForward(nn.Module):
+    """down(f(up(x))), or down(f(gate(x)) * up(x)) for the gated activations."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        D, hidden = config.d_model, config.ff_width
+        self.nonlinearity = NONLINEARITY[config.activation]
+        self.up = Linear(D, hidden, bias=config.bias)
+        self.gate = Linear(D, hidden, bias=config.bias) if config.gated else None
+        self.down = Linear(hidden, D, bias=config.bias)
+
+    def forward(self, x: Tensor, tap: Tap = passthrough) -> Tensor:
+        """x (B, T, D) -> (B, T, D)."""
+        hidden = tap("hidden", self.up(x))  # (B, T, hidden)
+        if self.gate is None:
+            activations = tap("activations", self.nonlinearity(hidden))
+        else:
+            activations = tap("activations", self.nonlinearity(tap("gate", self.gate(x))) * hidden)
+        return tap("output", self.down(activations))

@@ -1,0 +1,28 @@
+"""The small layers: projections and embeddings that the decoder itself initialises, and the norms."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from lightwell.model.config import ModelConfig
+
+
+class Linear(nn.Linear):
+    """A projection without torch's own initialisation, which would draw from the global random stream for nothing."""
+
+    def reset_parameters(self) -> None:
+        """Leave the weights to `Decoder.initialise`."""
+
+
+class Embedding(nn.Embedding):
+    """A table of vectors without torch's own initialisation, for the same reason."""
+
+    def reset_parameters(self) -> None:
+        """Leave the weights to `Decoder.initialise`."""
+
+
+def make_norm(config: ModelConfig) -> nn.Module:
+    """The norm before each branch and before the head, over D."""
+    if config.norm == "rmsnorm":
+        return nn.RMSNorm(config.d_model, eps=config.norm_epsilon)
+    return nn.LayerNorm(config.d_model, eps=config.norm_epsilon, bias=config.norm_bias)

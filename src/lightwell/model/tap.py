@@ -1,0 +1,52 @@
+"""Taps: every intermediate of the formula passes through one by name, so that it can be watched or replaced.
+
+The model calls `x = tap("name", x)` where the formula gives a quantity its name. `passthrough` returns x unchanged and
+costs nothing (torch.compile removes it). A tap that records sees exactly the tensors that flow; a tap that returns
+something else intervenes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+Tap = Callable[[str, Tensor], Tensor]
+
+# What each dimension of an intermediate means, by the last part of its name.
+AXES: dict[str, tuple[str, ...]] = {
+    "tokens": ("batch", "time"),
+    "token_embeddings": ("batch", "time", "model"),
+    "position_embeddings": ("batch", "time", "model"),
+    "embeddings": ("batch", "time", "model"),
+    "input": ("batch", "time", "model"),
+    "q": ("batch", "head", "query", "dim"),
+    "k": ("batch", "kv_head", "key", "dim"),
+    "v": ("batch", "kv_head", "key", "dim"),
+    "scores": ("batch", "head", "query", "key"),
+    "scaled": ("batch", "head", "query", "key"),
+    "masked": ("batch", "head", "query", "key"),
+    "weights": ("batch", "head", "query", "key"),
+    "dropped": ("batch", "head", "query", "key"),
+    "values": ("batch", "head", "query", "dim"),
+    "gate": ("batch", "time", "hidden"),
+    "hidden": ("batch", "time", "hidden"),
+    "activations": ("batch", "time", "hidden"),
+    "output": ("batch", "time", "model"),
+    "residual_middle": ("batch", "time", "model"),
+    "residual": ("batch", "time", "model"),
+    "normed": ("batch", "time", "model"),
+    "logits": ("batch", "time", "vocabulary"),
+}
+
+
+def passthrough(name: str, value: Tensor) -> Tensor:
+    """The tap that does nothing."""
+    return value
+
+
+def under(tap: Tap, prefix: str) -> Tap:
+    """The same tap for a part of the model: names get `prefix.` before them."""
+    if tap is passthrough:
+        return passthrough
+    return lambda name, value: tap(f"{prefix}.{name}", value)

@@ -1,0 +1,157 @@
+"""How a model is trained, and the one configuration that repeats a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import tomli_w
+
+from lightwell.batches.config import BatchConfig
+from lightwell.errors import SettingError
+from lightwell.generation.config import SamplingConfig
+from lightwell.model.config import ModelConfig
+from lightwell.settings import Field, Meta, Settings, nearest
+from lightwell.text.config import TextConfig
+
+
+@dataclass(frozen=True)
+class TrainConfig(Settings):
+    """Length, optimizer, schedule, and what is recorded along the way."""
+
+    steps: Annotated[int, Meta(ge=0)] = 0
+    """Optimizer steps in all; 0 takes them from epochs or minutes."""
+    epochs: Annotated[float, Meta(ge=0.0)] = 0.0
+    """Passes over the windows; 0 takes the length from steps or minutes."""
+    minutes: Annotated[float, Meta(ge=0.0)] = 0.0
+    """Time to train, turned into steps by timing a few on this machine; 0 takes the length from steps or epochs."""
+    seed: Annotated[int, Meta(ge=0)] = 1
+    """Seeds the initialisation, the data order, the dropout and the samples, each a stream of its own."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """adamw for all weights, or muon for the matrices of the blocks and adamw for the rest."""
+    learning_rate: Annotated[float, Meta(gt=0.0)] = 3e-3
+    """Peak learning rate of adamw."""
+    muon_learning_rate: Annotated[float, Meta(gt=0.0)] = 0.02
+    """Peak learning rate of muon (muon only)."""
+    schedule: Literal["cosine", "wsd", "constant"] = "cosine"
+    """The learning rate after warm-up: a falling cosine, stable then a linear decay (wsd), or constant."""
+    warmup_steps: Annotated[int, Meta(ge=0)] = 50
+    """Steps over which the learning rate rises from 0 to its peak."""
+    decay_fraction: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.3
+    """Share of the steps, at the end, over which wsd decays."""
+    final_learning_rate: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.05
+    """The learning rate at the end, as a share of the peak."""
+    beta1: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.9
+    """adamw's memory of the mean gradient (and muon's momentum)."""
+    beta2: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.95
+    """adamw's memory of the squared gradient."""
+    weight_decay: Annotated[float, Meta(ge=0.0)] = 0.1
+    """Pulls the matrices, never gains and biases, towards 0 at each step, times the learning rate."""
+    grad_clip: Annotated[float, Meta(ge=0.0)] = 1.0
+    """Largest norm of the gradient; longer ones are scaled down to it. 0 never clips."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute; auto takes a GPU where there is one."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """fp32, or matrix products in bf16 (autocast); auto takes bf16 where the machine has it in hardware."""
+    compile: bool = False
+    """Whether torch.compile translates the model first: a minute's wait, then faster steps."""
+    eval_every: Annotated[int, Meta(ge=0)] = 100
+    """Steps between evaluations on the held-out tokens. 0 evaluates only at the end."""
+    eval_tokens: Annotated[int, Meta(ge=1)] = 32768
+    """Held-out tokens that each evaluation scores, always the same ones."""
+    patience: Annotated[int, Meta(ge=0)] = 0
+    """Stops after this many evaluations without a new best. 0 never stops early."""
+    sample_every: Annotated[int, Meta(ge=0)] = 200
+    """Steps between samples of what the model writes. 0 samples only at the end."""
+    sample_prompt: str = ""
+    """What the samples begin with; empty begins a new document."""
+    checkpoint_every: Annotated[int, Meta(ge=0)] = 200
+    """Steps between checkpoints. 0 saves only at the end, or when stopped."""
+    keep_checkpoints: Annotated[int, Meta(ge=1)] = 2
+    """How many of the newest checkpoints are kept, beside the best one."""
+    log_every: Annotated[int, Meta(ge=1)] = 1
+    """Steps between lines of metrics.jsonl."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that repeats a run, one section for each folder of the way of a text through the house."""
+
+    text: TextConfig = field(default_factory=TextConfig)
+    batches: BatchConfig = field(default_factory=BatchConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainConfig = field(default_factory=TrainConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+    @classmethod
+    def sections(cls) -> dict[str, type[Settings]]:
+        """Each section's name and class. No field's name occurs in two of them, so that each is a flag by itself."""
+        return {
+            "text": TextConfig,
+            "batches": BatchConfig,
+            "model": ModelConfig,
+            "training": TrainConfig,
+            "sampling": SamplingConfig,
+        }
+
+    @classmethod
+    def all_fields(cls) -> dict[str, tuple[str, Field]]:
+        """Every field by name, with the section that it belongs to."""
+        return {item.name: (name, item) for name, section in cls.sections().items() for item in section.fields()}
+
+    def with_values(self, values: Mapping[str, Any]) -> Self:
+        """A copy with fields replaced by name, whatever their section, e.g. {"n_layers": 6, "learning_rate": 1e-3}.
+
+        Raises:
+            SettingError: an unknown name (the nearest valid one is offered) or a value that is not allowed.
+        """
+        fields = self.all_fields()
+        changed: dict[str, dict[str, Any]] = {}
+        for name, value in values.items():
+            if name not in fields:
+                raise SettingError(f"There is no setting named {name}.{nearest(name, fields)}")
+            changed.setdefault(fields[name][0], {})[name] = value
+        sections = {name: dataclasses.replace(getattr(self, name), **change) for name, change in changed.items()}
+        return dataclasses.replace(self, **sections)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Plain values by section."""
+        return {name: getattr(self, name).to_dict() for name in self.sections()}
+
+    def to_toml(self) -> str:
+        """The text of a config.toml that repeats this run."""
+        return tomli_w.dumps(self.to_dict())
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build from sections of plain values.
+
+        Raises:
+            SettingError: an unknown section or field, or a value that is not allowed.
+        """
+        sections = cls.sections()
+        for name, section in values.items():
+            if name not in sections:
+                hint = nearest(name, sections)
+                raise SettingError(f"There is no section [{name}]; there are {', '.join(sections)}.{hint}")
+            if not isinstance(section, Mapping):
+                raise SettingError(f"{name} must be a section of settings, [{name}].")
+        return cls(**{name: sections[name].from_dict(section) for name, section in values.items()})
+
+    @classmethod
+    def from_toml(cls, path: Path) -> Self:
+        """Read a config.toml.
+
+        Raises:
+            SettingError: the file is missing, not TOML, or says something that is not allowed.
+        """
+        try:
+            return cls.from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise SettingError(f"There is no configuration file {path}.") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingError(f"{path} is not valid TOML: {error}.") from None
