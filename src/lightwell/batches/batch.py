@@ -1,0 +1,80 @@
+"""A batch: what the model reads at once, and what it should have said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightwell.text.tokenfile import TokenFile
+
+IGNORE = -100
+"""The target of a position that is not counted: what torch's cross_entropy ignores by default."""
+
+PADDING = -1
+"""The document id of padding, so that no token of a text attends to it."""
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Where windows stand in the tokens: row b reads `lengths[b]` tokens from `starts[b]` on.
+
+    Its targets are the same tokens one further on. The first `known[b]` of them are context only and are not counted.
+    """
+
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    known: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B windows of T tokens.
+
+    inputs: (B, T) int64 token ids. targets: (B, T) int64, the token after each input, or IGNORE where nothing is
+    counted. documents: (B, T) int32, which document each input belongs to, or None where windows may look across.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    documents: Tensor | None = None
+
+    @property
+    def counted(self) -> int:
+        """How many targets are counted: the divisor of the loss."""
+        return int((self.targets != IGNORE).sum())
+
+    def split(self, micro_batch_size: int) -> list[Batch]:
+        """The same rows as batches of at most `micro_batch_size`; 0 keeps them together."""
+        if micro_batch_size == 0:
+            return [self]
+        inputs, targets = torch.split(self.inputs, micro_batch_size), torch.split(self.targets, micro_batch_size)
+        documents = [None] * len(inputs) if self.documents is None else torch.split(self.documents, micro_batch_size)
+        return [Batch(*parts) for parts in zip(inputs, targets, documents, strict=True)]
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        documents = None if self.documents is None else self.documents.to(device)
+        return Batch(self.inputs.to(device), self.targets.to(device), documents)
+
+
+def read_batch(tokens: TokenFile, spans: Spans, context_length: int, *, with_documents: bool = False) -> Batch:
+    """Read windows out of the tokens; those shorter than `context_length` T are padded at the end.
+
+    Padding stands after the text and its targets are IGNORE, so what its input is (0) makes no difference.
+    """
+    stream, T = np.asarray(tokens.tokens), np.arange(context_length)
+    starts, lengths, known = spans.starts[:, None], spans.lengths[:, None], spans.known[:, None]
+    padding = lengths <= T  # (B, T)
+    index = starts + np.minimum(T, lengths - 1)  # (B, T), never beyond a window's last input
+    inputs = np.where(padding, 0, stream[index].astype(np.int64))
+    targets = np.where(padding | (known > T), IGNORE, stream[index + 1].astype(np.int64))
+    documents = None
+    if with_documents:
+        # The end-of-text token that opens a document belongs to it.
+        ids = np.searchsorted(tokens.offsets, index, side="right")
+        documents = torch.from_numpy(np.where(padding, PADDING, ids).astype(np.int32))
+    return Batch(torch.from_numpy(inputs), torch.from_numpy(targets), documents)

@@ -1,0 +1,63 @@
+"""Evaluation windows: every target of a held-out text is scored exactly once.
+
+    stride s = L    windows side by side: the first target of each is predicted from one token of context
+    stride s < L    windows overlap: each after the first scores only its last s targets, and uses the L - s before
+                    them as context, so that the model is judged with at least L - s + 1 tokens in view
+
+Overlap costs L / s times as much and gives a lower, fairer loss (GPT-2 large on WikiText-2: perplexity 19.44 with
+stride 1024, 16.44 with 512). Here the tail is scored too, in a padded window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from lightwell.batches.batch import Batch, Spans, read_batch
+from lightwell.errors import SettingError, TextError
+from lightwell.text.tokenfile import TokenFile
+
+
+def evaluation_batches(
+    tokens: TokenFile,
+    context_length: int,
+    batch_size: int,
+    *,
+    stride: int = 0,
+    max_tokens: int = 0,
+    documents: bool = False,
+) -> Iterator[Batch]:
+    """Batches of at most `batch_size` windows whose counted targets are tokens 1..N-1, each once, in order.
+
+    A target is scored by the first window of the grid that holds it: the one that gives it the most context.
+    stride 0 means `context_length`; max_tokens scores only that many targets from the start, 0 all of them;
+    `documents` hides other documents, as training with document_boundaries mask does.
+
+    Raises:
+        SettingError: a stride beyond the context length, which would leave targets out.
+        TextError: fewer than two tokens, so that there is nothing to predict.
+    """
+    stride = stride or context_length
+    if stride > context_length:
+        raise SettingError(
+            f"The evaluation stride is {stride}, but must be at most the context_length {context_length}, "
+            "so that every token is scored."
+        )
+    targets = len(tokens.tokens) - 1
+    if targets < 1:
+        raise TextError(f"The text has {targets + 1} tokens, but scoring needs at least 2; give more text.")
+    if max_tokens:
+        targets = min(targets, max_tokens)
+    windows = 1 + max(0, -((context_length - targets) // stride))  # until one reaches the last target
+    return _batches(tokens, context_length, batch_size, stride, targets, windows, documents)
+
+
+def _batches(
+    tokens: TokenFile, context_length: int, batch_size: int, stride: int, targets: int, windows: int, documents: bool
+) -> Iterator[Batch]:
+    for first in range(0, windows, batch_size):
+        starts = np.arange(first, min(first + batch_size, windows), dtype=np.int64) * stride
+        known = np.where(starts == 0, 0, context_length - stride)
+        spans = Spans(starts, np.minimum(context_length, targets - starts), known)
+        yield read_batch(tokens, spans, context_length, with_documents=documents)
