@@ -15,7 +15,7 @@ class SamplingConfig(Settings):
     max_new_tokens: Annotated[int, Meta(ge=1)] = 200
     """How many tokens are written at most."""
     repetition_penalty: Annotated[float, Meta(gt=0.0)] = 1.0
-    """Divides the positive logits of tokens that occurred already, multiplies their negative ones. 1 changes nothing."""
+    """Divides the positive logits of tokens that occurred before, multiplies the negative. 1 changes nothing."""
     temperature: Annotated[float, Meta(ge=0.0)] = 0.8
     """Divides the logits: below 1 is more cautious, above 1 more daring, 0 always takes the likeliest token."""
     top_k: Annotated[int, Meta(ge=0)] = 0

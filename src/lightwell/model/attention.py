@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lightwell.model.cache import LayerCache
 from lightwell.model.config import ModelConfig
-from lightwell.model.layers import Linear
+from lightwell.model.layers import Linear, RMSNorm
 from lightwell.model.positions import Rotation, rotate
 from lightwell.model.tap import Tap, passthrough
 
@@ -43,8 +43,8 @@ class Attention(nn.Module):
         self.dropout = config.attention_dropout
         self.qkv = Linear(D, (H + 2 * G) * K, bias=config.qkv_bias)
         self.output = Linear(H * K, D, bias=config.bias)
-        self.q_norm = nn.RMSNorm(K, eps=config.norm_epsilon) if config.qk_norm else None
-        self.k_norm = nn.RMSNorm(K, eps=config.norm_epsilon) if config.qk_norm else None
+        self.q_norm = RMSNorm(K, eps=config.norm_epsilon) if config.qk_norm else None
+        self.k_norm = RMSNorm(K, eps=config.norm_epsilon) if config.qk_norm else None
 
     def forward(
         self,
@@ -65,7 +65,7 @@ class Attention(nn.Module):
             q, k = self.q_norm(q), self.k_norm(k)
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
-        q, k = q.to(v.dtype), k.to(v.dtype)  # norms and rotations are done in fp32 under autocast
+        q, k = q.to(v.dtype), k.to(v.dtype)  # rotations are done in fp32 under autocast
         if cache is not None:
             k, v = cache.append(k, v)  # (B, G, S, K)
         q, k, v = tap("q", q), tap("k", k), tap("v", v)

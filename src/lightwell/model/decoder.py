@@ -133,7 +133,7 @@ class Decoder(nn.Module):
         cache: KVCache | None = None,
         tap: Tap = passthrough,
     ) -> Tensor:
-        """The normed end of the residual stream, (B, T, D), which `head` turns into logits. Arguments as in `forward`."""
+        """The normed end of the residual stream, (B, T, D), which `head` makes logits of. Arguments as in `forward`."""
         T, past = tokens.size(1), cache.length if cache else 0
         if past + T > self.config.context_length:
             raise SettingError(

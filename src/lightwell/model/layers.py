@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from lightwell.model.config import ModelConfig
 
@@ -21,8 +22,16 @@ class Embedding(nn.Embedding):
         """Leave the weights to `Decoder.initialise`."""
 
 
+class RMSNorm(nn.RMSNorm):
+    """x / sqrt(mean(x^2) + eps) * gain (Zhang 2019), computed in fp32 also where autocast hands over bf16."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) -> (..., width), in the dtype of x."""
+        return F.rms_norm(x.to(self.weight.dtype), self.normalized_shape, self.weight, self.eps).to(x.dtype)
+
+
 def make_norm(config: ModelConfig) -> nn.Module:
     """The norm before each branch and before the head, over D."""
     if config.norm == "rmsnorm":
-        return nn.RMSNorm(config.d_model, eps=config.norm_epsilon)
+        return RMSNorm(config.d_model, eps=config.norm_epsilon)
     return nn.LayerNorm(config.d_model, eps=config.norm_epsilon, bias=config.norm_bias)

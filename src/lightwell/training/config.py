@@ -140,18 +140,26 @@ class RunConfig:
                 raise SettingError(f"There is no section [{name}]; there are {', '.join(sections)}.{hint}")
             if not isinstance(section, Mapping):
                 raise SettingError(f"{name} must be a section of settings, [{name}].")
-        return cls(**{name: sections[name].from_dict(section) for name, section in values.items()})
+        made: dict[str, Any] = {name: sections[name].from_dict(section) for name, section in values.items()}
+        return cls(**made)
 
     @classmethod
     def from_toml(cls, path: Path) -> Self:
-        """Read a config.toml.
+        """Read a config.toml; what it leaves out has its default.
 
         Raises:
             SettingError: the file is missing, not TOML, or says something that is not allowed.
         """
+        return cls.from_dict(cls.read_sections(path))
+
+    @classmethod
+    def read_sections(cls, path: Path) -> dict[str, dict[str, Any]]:
+        """Only what a config.toml itself says, by section, checked as in `from_toml`."""
         try:
-            return cls.from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
+            sections = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise SettingError(f"There is no configuration file {path}.") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingError(f"{path} is not valid TOML: {error}.") from None
+        cls.from_dict(sections)
+        return sections

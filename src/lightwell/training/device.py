@@ -1,0 +1,53 @@
+"""Where to compute, and in which precision: `auto` resolved by what the machine has."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from contextlib import AbstractContextManager
+
+import torch
+
+from lightwell.errors import SettingError
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that `auto`, cpu, cuda or mps means here.
+
+    Raises:
+        SettingError: this machine, or this build of torch, does not have it.
+    """
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
+    if not available[name]:
+        raise SettingError(f"device is {name}, which torch {torch.__version__} does not find here; use --device cpu.")
+    return torch.device(name)
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bf16 matrices in hardware; elsewhere bf16 is slower than fp32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return False
+
+
+def resolve_precision(name: str, device: torch.device) -> str:
+    """fp32 or bf16."""
+    return ("bf16" if has_bf16(device) else "fp32") if name == "auto" else name
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """Matrix products in bf16 (softmax, norms and loss stay in fp32), or, in fp32, nothing at all."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def memory_bytes(device: torch.device) -> int:
+    """Peak memory of this process so far: of the GPU where it computes there, else resident memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB

@@ -1,0 +1,62 @@
+"""How good a model is on held-out tokens: nats per token, perplexity, bits per byte."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+
+from lightwell.batches.batch import IGNORE, Batch
+from lightwell.model.decoder import Decoder
+from lightwell.training.device import autocast
+from lightwell.training.loss import summed_loss
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The mean over `tokens` scored targets, which stand for `bytes` bytes of UTF-8 text."""
+
+    nats_per_token: float
+    perplexity: float
+    bits_per_byte: float
+    tokens: int
+    bytes: int
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+@torch.no_grad()
+def evaluate(model: Decoder, batches: Iterable[Batch], byte_lengths: np.ndarray, precision: str = "fp32") -> Evaluation:
+    """Score every counted target with dropout off; the model goes back to the mode it was in.
+
+    byte_lengths (V,) holds the UTF-8 bytes that each token stands for; an end-of-text token stands for none, though its
+    loss counts.
+    """
+    device = next(model.parameters()).device
+    lengths = torch.from_numpy(byte_lengths).to(device)
+    was_training = model.training
+    model.eval()
+    nats, tokens, size = 0.0, 0, 0
+    try:
+        for batch in batches:
+            moved = batch.to(device)
+            with autocast(device, precision):
+                logits = model(moved.inputs, documents=moved.documents)
+            nats += summed_loss(logits, moved.targets).item()
+            tokens += batch.counted
+            size += int(lengths[moved.targets[moved.targets != IGNORE]].sum())
+    finally:
+        model.train(was_training)
+    return evaluation(nats, tokens, size)
+
+
+def evaluation(nats: float, tokens: int, size: int) -> Evaluation:
+    """The means from the sums: nats over `tokens` targets that stand for `size` bytes."""
+    mean = nats / tokens
+    perplexity = math.exp(mean) if mean < 700 else math.inf  # exp overflows a float at 709.8
+    return Evaluation(mean, perplexity, nats / math.log(2) / size if size else math.inf, tokens, size)

@@ -1,0 +1,31 @@
+"""What a run tells while it goes on: the loop calls a listener, and the command line, the page or a test listens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+class Listener:
+    """Hears everything and does nothing; override what you want to hear."""
+
+    def say(self, sentence: str) -> None:
+        """Something the user should know, e.g. what was read or that a checkpoint was damaged."""
+
+    def begin(self, steps: int, start: int) -> None:
+        """Training begins at step `start` of `steps`."""
+
+    def stepped(self, record: dict[str, Any]) -> None:
+        """A step is done; `record` as in metrics.jsonl."""
+
+    def evaluated(self, record: dict[str, Any]) -> None:
+        """The held-out tokens were scored; `record` as in metrics.jsonl."""
+
+    def sampled(self, record: dict[str, Any]) -> None:
+        """The model wrote; `record` as in samples.jsonl."""
+
+    def saved(self, checkpoint: Path) -> None:
+        """A checkpoint is on disk."""
+
+    def end(self) -> None:
+        """Training is over, however it ended."""

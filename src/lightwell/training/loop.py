@@ -1,0 +1,191 @@
+"""The training loop: one readable function, and the job that it works on."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightwell.batches.loader import BatchLoader
+from lightwell.errors import TrainingError
+from lightwell.model.decoder import Decoder
+from lightwell.text.prepare import Corpus
+from lightwell.training.checkpoint import Checkpoint, prune, save_checkpoint
+from lightwell.training.config import RunConfig
+from lightwell.training.device import memory_bytes
+from lightwell.training.finite import first_non_finite
+from lightwell.training.interrupt import Interrupt
+from lightwell.training.listener import Listener
+from lightwell.training.loss import Forward, accumulate_gradients
+from lightwell.training.milestones import evaluate_held_out, write_sample
+from lightwell.training.optimizers import Optimizers
+from lightwell.training.run import Run
+from lightwell.training.schedule import learning_rate_factor
+
+
+@dataclass
+class Progress:
+    """Where a run stands; with the weights and the optimizer's state, all that a checkpoint holds."""
+
+    step: int = 0
+    """Finished optimizer steps."""
+    tokens_seen: int = 0
+    """Targets that the loss has counted."""
+    seconds: float = 0.0
+    """Time in training steps, without evaluating, sampling and saving."""
+    best_loss: float | None = None
+    """Lowest held-out loss so far, in nats per token."""
+    best_step: int = 0
+    """The step that had it."""
+    since_best: int = 0
+    """Evaluations since."""
+
+
+@dataclass
+class Job:
+    """Everything that a training loop needs, made by start.py."""
+
+    config: RunConfig
+    corpus: Corpus
+    model: Decoder
+    forward: Forward
+    """The model, or its compiled form: what the loss is computed with."""
+    loader: BatchLoader
+    optimizers: Optimizers
+    run: Run
+    device: torch.device
+    listener: Listener
+    progress: Progress = field(default_factory=Progress)
+
+
+def train_loop(job: Job, interrupt: Interrupt) -> bool:
+    """Train from `job.progress` to the last step; True when finished, False when stopped early by a signal.
+
+    Evaluating, sampling, logging and saving only read: doing them more or less often never changes the weights (law 10).
+
+    Raises:
+        TrainingError: the loss or a gradient is not finite; it names the step and the layer.
+    """
+    config, progress, model = job.config.training, job.progress, job.model
+    job.listener.begin(config.steps, progress.step)
+    if progress.step == 0:
+        evaluate_held_out(job)
+    model.train()
+    while progress.step < config.steps:
+        started = time.perf_counter()
+        step = progress.step
+        batch = job.loader.batch(step)
+        loss = accumulate_gradients(
+            job.forward,
+            batch,
+            micro_batch_size=job.config.batches.micro_batch_size or job.config.batches.batch_size,
+            device=job.device,
+            precision=config.precision,
+            seed=config.seed,
+            step=step,
+        )
+        grad_norm = clip_gradients(model, config.grad_clip)
+        if not (torch.isfinite(grad_norm) and torch.isfinite(torch.tensor(loss))):
+            raise TrainingError(non_finite_sentence(job, step))
+        factor = learning_rate_factor(step, config.steps, config)
+        job.optimizers.set_factor(factor)
+        job.optimizers.step()
+        job.optimizers.zero_grad()
+
+        progress.step += 1
+        progress.tokens_seen += batch.counted
+        elapsed = time.perf_counter() - started
+        progress.seconds += elapsed
+        record = {
+            "step": progress.step,
+            "loss": loss,
+            "learning_rate": config.learning_rate * factor,
+            "grad_norm": grad_norm.item(),
+            "tokens_per_second": batch.counted / elapsed,
+            "tokens_seen": progress.tokens_seen,
+            "memory_bytes": memory_bytes(job.device),
+            "seconds": progress.seconds,
+        }
+        if due(progress.step, config.log_every, config.steps):
+            job.run.append_metric(record)
+        job.listener.stepped(record)
+
+        if due(progress.step, config.eval_every, config.steps):
+            evaluate_held_out(job)
+        if due(progress.step, config.sample_every, config.steps):
+            write_sample(job)
+        tired = bool(config.patience) and progress.since_best >= config.patience
+        if due(progress.step, config.checkpoint_every, config.steps) or tired or interrupt.requested:
+            save(job)
+        if tired:
+            job.listener.say(
+                f"Stopped early at step {progress.step}: {config.patience} evaluations without a new best; "
+                f"the best was step {progress.best_step}."
+            )
+            return True
+        if interrupt.requested and progress.step < config.steps:
+            return False
+    return True
+
+
+def due(step: int, every: int, steps: int) -> bool:
+    """Whether something that happens every `every` steps (0: only at the end) happens after this step."""
+    return step == steps or (every > 0 and step % every == 0)
+
+
+def clip_gradients(model: nn.Module, limit: float) -> Tensor:
+    """Scale the gradient down to the norm `limit` (0: leave it); return the norm that it had."""
+    parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
+    norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    if limit:
+        nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    return norm
+
+
+def non_finite_sentence(job: Job, step: int) -> str:
+    """What the user is told when numbers overflow: where it began, and what helps."""
+    where = first_non_finite(job.model, job.loader.batch(step).to(job.device))
+    kept = "no checkpoint was saved yet" if not any(job.run.checkpoints.glob("*")) else "the last checkpoint is kept"
+    return (
+        f"Step {step + 1} is not finite, first in {where}; {kept}. "
+        f"Train again with a learning_rate below {job.config.training.learning_rate:g}, or with --precision fp32."
+    )
+
+
+def save(job: Job) -> None:
+    """Write a checkpoint of the job as it stands, then remove those that are too many.
+
+    Raises:
+        TrainingError: a weight is not finite; such a model is not worth keeping over the one before.
+        RunError: the disk is full or broken; earlier checkpoints are untouched.
+    """
+    weights = {name: parameter.detach() for name, parameter in job.model.named_parameters()}
+    for name, weight in weights.items():
+        if not torch.isfinite(weight).all():
+            raise TrainingError(f"{name} is not finite after step {job.progress.step}; the last checkpoint is kept.")
+    state: dict[str, Any] = {
+        "progress": vars(job.progress),
+        "data": {"digest": job.corpus.digest, "sequences": job.progress.step * job.config.batches.batch_size},
+        # Each stream's state follows from the seed and the step (streams.py), so these two are all of it.
+        "random": {"seed": job.config.training.seed, "step": job.progress.step},
+    }
+    path = save_checkpoint(job.run.checkpoints, job.progress.step, weights, job.optimizers.state_tensors(), state)
+    prune(job.run.checkpoints, job.config.training.keep_checkpoints, job.progress.best_step)
+    job.listener.saved(path)
+
+
+def restore(job: Job, checkpoint: Checkpoint) -> None:
+    """Put the job back to where a checkpoint was written."""
+    load_weights(job.model, checkpoint.model)
+    job.optimizers.load_state_tensors(checkpoint.training)
+    job.progress = Progress(**checkpoint.state["progress"])
+
+
+@torch.no_grad()
+def load_weights(model: Decoder, weights: dict[str, Tensor]) -> None:
+    """Copy saved weights into a model of the same shape."""
+    for name, parameter in model.named_parameters():
+        parameter.copy_(weights[name])

@@ -1,0 +1,42 @@
+"""The loss, and the gradient of one batch in as many micro-batches as memory asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lightwell.batches.batch import IGNORE, Batch
+from lightwell.training.device import autocast
+from lightwell.training.streams import stream_seed
+
+Forward = Callable[..., Tensor]
+
+
+def summed_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy in nats, summed over the counted targets: logits (B, T, V), targets (B, T), in fp32."""
+    return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="sum")
+
+
+def accumulate_gradients(
+    forward: Forward, batch: Batch, *, micro_batch_size: int, device: torch.device, precision: str, seed: int, step: int
+) -> float:
+    """Add the gradient of the batch's mean loss to the parameters; return that loss, in nats per counted token.
+
+    Each micro-batch's sum is divided by the counted tokens of the whole batch, so that k micro-batches of b give the
+    gradient of one batch of k*b also where they count unequal numbers of tokens (law 7). The global generator, which
+    dropout draws from, is seeded anew for each micro-batch: the masks follow from (seed, step, micro-batch) alone.
+    """
+    counted = batch.counted
+    total = 0.0
+    for index, micro in enumerate(batch.split(micro_batch_size)):
+        torch.manual_seed(stream_seed(seed, "dropout", step, index))
+        micro = micro.to(device)
+        with autocast(device, precision):
+            logits = forward(micro.inputs, documents=micro.documents)
+        loss = summed_loss(logits, micro.targets) / counted
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += loss.item()
+    return total

@@ -1,0 +1,146 @@
+"""What a run will take, before it starts: tokens, windows, parameters, memory, FLOPs and time."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightwell.batches.batch import Batch
+from lightwell.batches.loader import BatchLoader
+from lightwell.model.config import ModelConfig
+from lightwell.model.decoder import Decoder
+from lightwell.text.prepare import Corpus
+from lightwell.training.config import RunConfig
+from lightwell.training.device import autocast, resolve_device
+from lightwell.training.loss import summed_loss
+from lightwell.training.optimizers import Optimizers
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The figures of a run that has not started; bytes, FLOPs and seconds."""
+
+    documents: int
+    train_tokens: int
+    validation_tokens: int
+    windows: int
+    effective_epochs: float
+    tokens_skipped: int
+    steps: int
+    tokens_per_step: int
+    parameters: int
+    weight_bytes: int
+    gradient_bytes: int
+    optimizer_bytes: int
+    activation_bytes: int
+    flops: float
+    seconds_per_step: float
+    seconds: float
+
+    @property
+    def memory_bytes(self) -> int:
+        """Weights, gradients, optimizer state and what one micro-batch keeps for its backward pass."""
+        return self.weight_bytes + self.gradient_bytes + self.optimizer_bytes + self.activation_bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "memory_bytes": self.memory_bytes}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One trial of a training step on this machine."""
+
+    seconds_per_step: float
+    activation_bytes: int
+    optimizer_bytes: int
+
+
+def make_plan(config: RunConfig, corpus: Corpus, loader: BatchLoader, measured: Measured) -> Plan:
+    """Put the figures of a resolved configuration together."""
+    report = loader.report(config.training.steps)
+    parameters = config.model.parameter_count()
+    tokens_per_step = config.batches.batch_size * config.model.context_length
+    return Plan(
+        documents=corpus.documents,
+        train_tokens=len(corpus.train.tokens),
+        validation_tokens=len(corpus.validation.tokens),
+        windows=report.windows,
+        effective_epochs=report.effective_epochs,
+        tokens_skipped=report.tokens_skipped,
+        steps=config.training.steps,
+        tokens_per_step=tokens_per_step,
+        parameters=parameters,
+        weight_bytes=4 * parameters,
+        gradient_bytes=4 * parameters,
+        optimizer_bytes=measured.optimizer_bytes,
+        activation_bytes=measured.activation_bytes,
+        flops=flops_per_token(config.model) * tokens_per_step * config.training.steps,
+        seconds_per_step=measured.seconds_per_step,
+        seconds=measured.seconds_per_step * config.training.steps,
+    )
+
+
+def flops_per_token(config: ModelConfig) -> float:
+    """Model FLOPs of a training step per token, 6 N + 12 n_layers d T (Chowdhery 2022, PaLM, appendix B).
+
+    N leaves out tables that are only looked up: learned positions, and the token embedding where the head is another.
+    """
+    D, T = config.d_model, config.context_length
+    looked_up = (T * D if config.positions == "learned" else 0) + (0 if config.tied_head else config.vocab_size * D)
+    attention = 12 * config.n_layers * config.n_heads * config.head_width * T
+    return 6 * (config.parameter_count() - looked_up) + attention
+
+
+def measure(config: RunConfig, loader: BatchLoader, trials: int = 2) -> Measured:
+    """Train a throwaway model for a moment: a warm-up micro-batch, then `trials` timed ones, and one optimizer step.
+
+    A step of many micro-batches is extrapolated from them.
+    """
+    device = resolve_device(config.training.device)
+    with torch.random.fork_rng(devices=[]):
+        model = Decoder(config.model, seed=0).to(device).train()
+        optimizers = Optimizers(model, config.training)
+        micro_batch_size = config.batches.micro_batch_size or config.batches.batch_size
+        batch = loader.batch(0).split(micro_batch_size)[0].to(device)
+        saved = _saved_bytes(model, batch, device, config.training.precision)  # also the warm-up
+        started = time.perf_counter()
+        for _ in range(trials):
+            _backward(model, batch, device, config.training.precision)
+        per_micro_batch = (time.perf_counter() - started) / trials
+        optimizers.step()  # the first step allocates the moments
+        started = time.perf_counter()
+        optimizers.step()
+        update = time.perf_counter() - started
+    state = sum(tensor.numel() * tensor.element_size() for tensor in optimizers.state_tensors().values())
+    micro_batches = config.batches.batch_size / micro_batch_size
+    return Measured(per_micro_batch * micro_batches + update, saved, state)
+
+
+def _backward(model: Decoder, batch: Batch, device: torch.device, precision: str) -> None:
+    with autocast(device, precision):
+        logits = model(batch.inputs, documents=batch.documents)
+    loss: Tensor = summed_loss(logits, batch.targets) / batch.counted
+    loss.backward()  # type: ignore[no-untyped-call]
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _saved_bytes(model: Decoder, batch: Batch, device: torch.device, precision: str) -> int:
+    """Bytes that one forward pass keeps for its backward pass, weights left out, each storage counted once."""
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def count(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        _backward(model, batch, device, precision)
+    return sum(kept.values())

@@ -1,0 +1,49 @@
+"""Presets: named starting points, each a few fields of the configuration; flags go on top of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightwell.errors import SettingError
+from lightwell.settings import nearest
+from lightwell.training.config import RunConfig
+
+_GPT2: dict[str, Any] = {  # Radford 2019, as released: biases everywhere, learned positions, tied head
+    "vocab_size": 50257, "context_length": 1024, "n_layers": 12, "n_heads": 12, "d_model": 768,
+    "activation": "gelu", "norm": "layernorm", "positions": "learned", "qk_norm": False, "qkv_bias": True, "bias": True,
+}  # fmt: skip
+_LLAMA: dict[str, Any] = {  # Touvron 2023: rope, rmsnorm, swiglu, no biases, a head of its own
+    "activation": "swiglu", "norm": "rmsnorm", "positions": "rope", "qk_norm": False, "tied_head": False,
+}  # fmt: skip
+_LONG: dict[str, Any] = {"learning_rate": 6e-4, "warmup_steps": 500, "batch_size": 64, "micro_batch_size": 4}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "context_length": 64, "n_layers": 2, "n_heads": 4, "d_model": 128, "batch_size": 16, "steps": 400,
+        "learning_rate": 5e-3, "warmup_steps": 20, "eval_tokens": 8192,
+    },
+    "small": {
+        "context_length": 128, "n_layers": 4, "n_heads": 4, "d_model": 256, "batch_size": 32, "steps": 600,
+    },
+    "gpt2-124m": {**_GPT2, **_LONG, "steps": 20000},
+    "llama-15m": {
+        **_LLAMA, **_LONG, "context_length": 256, "n_layers": 6, "n_heads": 6, "n_kv_heads": 6, "d_model": 288,
+        "d_ff": 768, "tied_head": True, "learning_rate": 1e-3, "steps": 5000,
+    },
+    "llama-135m": {
+        **_LLAMA, **_LONG, "context_length": 2048, "n_layers": 30, "n_heads": 9, "n_kv_heads": 3, "d_model": 576,
+        "d_ff": 1536, "tied_head": True, "steps": 20000,
+    },
+}  # fmt: skip
+DEFAULT_PRESET = "small"
+
+
+def preset(name: str) -> RunConfig:
+    """The configuration of a preset.
+
+    Raises:
+        SettingError: there is no preset of that name.
+    """
+    if name not in PRESETS:
+        raise SettingError(f"There is no preset {name}; there are {', '.join(PRESETS)}.{nearest(name, PRESETS)}")
+    return RunConfig().with_values(PRESETS[name])
