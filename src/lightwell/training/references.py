@@ -1,0 +1,125 @@
+"""Reference lines: what a loss must be compared with before it can be called good. All in nats per token.
+
+    uniform           ln V: knows nothing; where training starts
+    unigram_loss      knows how often each token occurs
+    bigram_loss       knows the token before, and nothing else
+    unigram_entropy,  the same two without the price of generalising: entropies of the training tokens themselves
+    bigram_entropy
+
+A model below bigram_loss has learned to look further back than one token.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightwell.text.tokenfile import TokenFile
+
+Ids = NDArray[Any]
+Counts = NDArray[np.int64]
+
+# Counting pairs sorts them, so memory grows with the tokens; 2^24 of them take about half a gigabyte and some seconds,
+# and entropies of the common pairs do not change beyond that.
+_MOST_TOKENS = 1 << 24
+_PIECES = 64
+
+
+@dataclass(frozen=True)
+class References:
+    """The reference losses of a text, in nats per token."""
+
+    uniform: float
+    """ln V."""
+    unigram_entropy: float
+    """H(token) of the training tokens."""
+    bigram_entropy: float
+    """H(token | the one before) of the training tokens."""
+    unigram_loss: float
+    """Held-out loss of the training tokens' frequencies, each count plus one (Laplace)."""
+    bigram_loss: float
+    """Held-out loss of the training pairs' frequencies, Witten-Bell smoothed with the unigram."""
+    bytes_per_token: float
+    """Bytes of UTF-8 text that a held-out token stands for, which turns nats per token into bits per byte."""
+
+    def bits_per_byte(self, nats_per_token: float) -> float:
+        """The same loss in bits per byte of text, which can be compared across tokenizers."""
+        return nats_per_token / math.log(2) / self.bytes_per_token
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain values, ready for JSON."""
+        return asdict(self)
+
+
+def measure_references(train: TokenFile, held_out: TokenFile, byte_lengths: Counts, max_tokens: int = 0) -> References:
+    """Fit on the training tokens; score the first `max_tokens` held-out targets (0: all), as a model is scored.
+
+    byte_lengths (V,): UTF-8 bytes that each token stands for. Of a training text beyond 2^24 tokens, that many in
+    evenly spaced pieces stand for the whole.
+    """
+    vocab_size = len(byte_lengths)
+    unigram = _count_tokens(train.tokens, vocab_size)
+    keys, pairs = _count_pairs(train.tokens, vocab_size)
+    firsts = np.bincount(keys // vocab_size, weights=pairs, minlength=vocab_size).astype(np.int64)  # c(h)
+    scored = np.asarray(held_out.tokens[: max_tokens + 1 if max_tokens else None], dtype=np.int64)
+    before, after = scored[:-1], scored[1:]
+    token = (unigram + 1) / (unigram.sum() + vocab_size)
+    bigram = _witten_bell(before, after, token, keys, pairs, firsts)
+    return References(
+        uniform=math.log(vocab_size),
+        unigram_entropy=_entropy(unigram),
+        bigram_entropy=_entropy(pairs) - _entropy(firsts),  # H(b | a) = H(a, b) - H(a)
+        unigram_loss=float(-np.log(token[after]).mean()),
+        bigram_loss=float(-np.log(bigram).mean()),
+        bytes_per_token=float(byte_lengths[after].mean()),
+    )
+
+
+def _witten_bell(before: Counts, after: Counts, token: Ids, keys: Counts, pairs: Counts, firsts: Counts) -> Ids:
+    """p(w | h) = (c(h, w) + T(h) p(w)) / (c(h) + T(h)), with T(h) the number of different tokens seen after h.
+
+    Witten & Bell 1991, method C; (N,) for N pairs of `before` and `after`. After an h never seen it is p(w).
+    """
+    vocab_size = len(token)
+    followers = np.bincount(keys // vocab_size, minlength=vocab_size)  # T(h)
+    wanted = before * vocab_size + after
+    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    seen = np.where(keys[at] == wanted, pairs[at], 0)
+    total = firsts[before] + followers[before]
+    mixed = (seen + followers[before] * token[after]) / np.maximum(total, 1)
+    return np.where(total > 0, mixed, token[after])
+
+
+def _count_tokens(tokens: Ids, vocab_size: int) -> Counts:
+    counts = np.zeros(vocab_size, dtype=np.int64)
+    for piece in _pieces(tokens):
+        counts += np.bincount(piece, minlength=vocab_size)
+    return counts
+
+
+def _count_pairs(tokens: Ids, vocab_size: int) -> tuple[Counts, Counts]:
+    """The pairs that occur as sorted keys a * V + b, and how often; only they are stored, of V^2 possible ones."""
+    keys = np.concatenate([piece[:-1].astype(np.int64) * vocab_size + piece[1:] for piece in _pieces(tokens)])
+    return np.unique(keys, return_counts=True)
+
+
+def _pieces(tokens: Ids) -> Iterator[Ids]:
+    """The tokens as one piece, or, where they are too many, evenly spaced ones."""
+    if len(tokens) <= _MOST_TOKENS:
+        yield tokens
+        return
+    length = _MOST_TOKENS // _PIECES
+    for start in np.linspace(0, len(tokens) - length, _PIECES, dtype=np.int64):
+        yield tokens[start : start + length]
+
+
+def _entropy(counts: Counts) -> float:
+    """-sum p ln p of the frequencies."""
+    present = counts[counts > 0]
+    total = present.sum()
+    return float(np.log(total) - (present * np.log(present)).sum() / total)
