@@ -1,0 +1,115 @@
+"""Documents become a training and a validation side, before anything is cut into windows.
+
+The side of a document follows from its text alone (its SHA-256), so that it depends on no seed and on no order, equal
+documents are never on both sides, and adding a document moves hardly any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lightwell.errors import TextError
+from lightwell.text.documents import Document
+
+TOLERANCE = 0.25
+"""Whole documents are held out where their bytes come within this share of the bytes wanted; else one is cut."""
+LINE_SEARCH = 2000
+"""Bytes on either side of a cut in which the end of a line is looked for."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """The two sides, each in the order in which the documents came, and a sentence that says how they were made."""
+
+    train: list[Document]
+    validation: list[Document]
+    how: str
+
+
+def split_documents(documents: Sequence[Document], fraction: float) -> Split:
+    """Hold out about `fraction` of the bytes for validation.
+
+    Documents go to validation in the order of their SHA-256 while the sum stays near the bytes wanted. Where the next
+    one is too large to come near (a single document, or huge ones), its end is held out instead, cut after a line where
+    one ends nearby and never inside a character. No side is ever empty.
+
+    Raises:
+        TextError: the text is too small to be on two sides.
+    """
+    alike: dict[bytes, list[Document]] = {}
+    for document in documents:
+        alike.setdefault(document.digest, []).append(document)
+    wanted = fraction * sum(document.size for document in documents)
+    order = sorted(alike)
+    held_out: set[bytes] = set()
+    taken = 0
+    for digest in order[:-1]:  # the last group stays, or is cut: training is never left empty
+        size = sum(document.size for document in alike[digest])
+        over = taken + size - wanted
+        if over > min(wanted - taken, wanted * TOLERANCE):  # further away with it than without it, or too far
+            break
+        held_out.add(digest)
+        taken += size
+    if taken >= wanted * (1 - TOLERANCE):
+        return _whole(documents, held_out, taken)
+    following = order[len(held_out)]
+    return _with_tail(documents, held_out, following, (wanted - taken) / len(alike[following]))
+
+
+def _whole(documents: Sequence[Document], held_out: set[bytes], taken: int) -> Split:
+    train = [document for document in documents if document.digest not in held_out]
+    validation = [document for document in documents if document.digest in held_out]
+    total = sum(document.size for document in documents)
+    how = (
+        f"Held out {len(validation):,} of {len(documents):,} documents ({taken / total:.1%} of the bytes), "
+        "chosen by the hash of their text."
+    )
+    return Split(train, validation, how)
+
+
+def _with_tail(documents: Sequence[Document], held_out: set[bytes], cut: bytes, tail_bytes: float) -> Split:
+    """Hold out whole documents, and the tail of each document whose digest is `cut`."""
+    train: list[Document] = []
+    validation: list[Document] = []
+    name = ""
+    for document in documents:
+        if document.digest in held_out:
+            validation.append(document)
+        elif document.digest != cut:
+            train.append(document)
+        else:
+            head, tail = _cut(document, tail_bytes)
+            train.append(Document(document.source, head))
+            validation.append(Document(document.source, tail))
+            name = document.source
+    total = sum(document.size for document in documents)
+    share = sum(document.size for document in validation) / total
+    beside = f"{len(held_out):,} whole documents and " if held_out else ""
+    how = f"Held out {beside}the end of {name} ({share:.1%} of the bytes), because whole documents are too large."
+    return Split(train, validation, how if len(documents) > 1 else f"Held out the last {share:.1%} of {name}.")
+
+
+def _cut(document: Document, tail_bytes: float) -> tuple[str, str]:
+    """Head and tail of a text, the tail of about `tail_bytes` bytes; both hold at least one character."""
+    if len(document.text) < 2:
+        raise TextError(
+            f"{document.source} is too short to hold a part out for validation; give more text than {document.text!r}."
+        )
+    data = document.text.encode()
+    at = min(max(round(len(data) - tail_bytes), 1), len(data) - 1)
+    at = _line_start_near(data, at)
+    while at > 0 and data[at] & 0xC0 == 0x80:  # 10xxxxxx goes on with a character
+        at -= 1
+    if at == 0:  # the first character is the head
+        at = len(document.text[0].encode())
+    return data[:at].decode(), data[at:].decode()
+
+
+def _line_start_near(data: bytes, at: int) -> int:
+    """The start of a line nearest to `at`, or `at` where none is near; no side's size moves by over a quarter."""
+    reach = min(LINE_SEARCH, min(at, len(data) - at) // 4)
+    before = data.rfind(b"\n", at - reach, at) + 1
+    after = data.find(b"\n", at, at + reach) + 1
+    near = [start for start in (before, after) if 0 < start < len(data)]
+    return min(near, key=lambda start: abs(start - at), default=at)
