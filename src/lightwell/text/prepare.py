@@ -1,0 +1,208 @@
+"""The whole way from a TextConfig to tokens on disk: read, split, make the tokenizer, encode, and keep the result.
+
+The result is kept in a cache folder under a key made of everything that decides it (the texts, the split, the
+tokenizer, the format), so that the same text is encoded once. A cache entry is written beside and renamed, so that it
+is there whole or not at all, also when several runs make the same one at the same time.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from lightwell.errors import TextError
+from lightwell.text.config import TextConfig
+from lightwell.text.documents import Document, read_documents
+from lightwell.text.split import split_documents
+from lightwell.text.tokenfile import TokenFile
+from lightwell.text.tokenizer import KINDS, Tokenizer, make_tokenizer
+
+FORMAT = 1
+"""Version of what is in a cache entry; older entries are then not found and made again."""
+UNFINISHED = "unfinished-"
+"""Beginning of the name of a folder that is being written."""
+ABANDONED_AFTER = 24 * 3600
+"""Seconds after which an unfinished folder is taken for one whose process was killed, and removed."""
+ROUND_TRIP_SAMPLE = 10_000
+"""Characters on which a tokenizer from a file is tried: does it give the text back?"""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Tokens to train on and tokens to validate on, with the tokenizer that made them."""
+
+    train: TokenFile
+    validation: TokenFile
+    tokenizer: Tokenizer
+    documents: int
+    """Documents read, before the split."""
+    report: list[str]
+    """What was read, skipped, held out and encoded, in sentences."""
+    digest: str
+    """SHA-256 of the tokenizer and of both sides' tokens: equal exactly where a run learns from the same ids."""
+
+
+def prepare(
+    config: TextConfig,
+    vocab_size: int,
+    *,
+    tokenizer: Tokenizer | None = None,
+    cache: Path | None = None,
+    say: Callable[[str], None] = lambda sentence: None,
+) -> Corpus:
+    """Read the text of `config`, split it, make its tokenizer and encode both sides; or find all that in the cache.
+
+    Args:
+        config: what to read and how.
+        vocab_size: tokens of a tokenizer trained here; 0 chooses by the size of the text.
+        tokenizer: a tokenizer that there is already, used as it is; then `config.tokenizer` and `vocab_size` are not.
+        cache: the cache folder; None takes `cache_folder()`.
+        say: is given each sentence of the report as soon as it is known.
+
+    Raises:
+        TextError: the text or the tokenizer cannot be had, or the cache cannot be written, e.g. on a full disk.
+        SettingError: `config.tokenizer` is misspelt.
+    """
+    report: list[str] = []
+
+    def tell(sentences: Sequence[str]) -> None:
+        for sentence in sentences:
+            report.append(sentence)
+            say(sentence)
+
+    if tokenizer is None and config.tokenizer not in KINDS:
+        tokenizer = make_tokenizer(config, vocab_size, ())  # from a file; found wanting before anything is read
+    documents, reading = read_documents(config)
+    tell(reading.sentences())
+    entry = (cache or cache_folder()) / "tokens" / _key(documents, config, vocab_size, tokenizer)
+    try:
+        found = _open(entry, tokenizer) if entry.exists() else None
+    except TextError as damage:
+        tell([f"{damage} They are made again.".replace("; make them again.", ".")])
+        found = None
+    if found is None:
+        found = _make(entry, documents, config, vocab_size, tokenizer)
+        tell(found.report)
+    else:
+        tell([*found.report, f"These tokens were made before and are reused from {entry}."])
+    return Corpus(found.train, found.validation, found.tokenizer, found.documents, report, found.digest)
+
+
+def cache_folder() -> Path:
+    """$LIGHTWELL_CACHE, else lightwell in $XDG_CACHE_HOME, else ~/.cache/lightwell."""
+    own, general = os.environ.get("LIGHTWELL_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    if own:
+        return Path(own).expanduser()
+    return (Path(general) if general else Path.home() / ".cache") / "lightwell"
+
+
+def _key(documents: Sequence[Document], config: TextConfig, vocab_size: int, tokenizer: Tokenizer | None) -> str:
+    texts = hashlib.sha256(b"".join(document.digest for document in documents)).hexdigest()
+    made_by = [config.tokenizer, vocab_size, tokenizers.__version__] if tokenizer is None else [tokenizer.fingerprint]
+    whole = json.dumps([FORMAT, texts, config.validation_fraction, *made_by])
+    return hashlib.sha256(whole.encode()).hexdigest()[:32]
+
+
+def _open(entry: Path, tokenizer: Tokenizer | None = None) -> Corpus:
+    """Map a cache entry; a tokenizer that made it need not be loaded again.
+
+    Raises:
+        TextError: something in it is damaged.
+    """
+    try:
+        about: dict[str, Any] = json.loads((entry / "about.json").read_text(encoding="utf-8"))
+        documents, report, digest = about["documents"], about["report"], about["digest"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TextError(f"The tokens {entry} are damaged ({error}); make them again.") from None
+    tokenizer = tokenizer or Tokenizer.load(entry / "tokenizer.json")
+    train, validation = TokenFile.open(entry, "train"), TokenFile.open(entry, "validation")
+    if digest != _digest(train, validation, tokenizer):
+        raise TextError(f"The tokens {entry} are damaged (their parts do not belong together); make them again.")
+    return Corpus(train, validation, tokenizer, documents, report, digest)
+
+
+def _make(
+    entry: Path, documents: Sequence[Document], config: TextConfig, vocab_size: int, tokenizer: Tokenizer | None
+) -> Corpus:
+    split = split_documents(documents, config.validation_fraction)
+    train, validation = ([document.text for document in side] for side in (split.train, split.validation))
+    if tokenizer is None:
+        tokenizer = make_tokenizer(config, vocab_size, train)
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(entry.parent)
+        folder = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=entry.parent))
+        try:
+            sides = (
+                TokenFile.write(folder, "train", train, tokenizer),
+                TokenFile.write(folder, "validation", validation, tokenizer),
+            )
+            tokenizer.save(folder / "tokenizer.json")
+            about = {
+                "documents": len(documents),
+                "report": [split.how, *_tokenizer_sentences(tokenizer, *sides, validation[0])],
+                "digest": _digest(*sides, tokenizer),
+            }
+            (folder / "about.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+            _put_in_place(folder, entry)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    except OSError as error:
+        raise TextError(_cannot_write(error, entry.parent)) from None
+    return _open(entry, tokenizer)
+
+
+def _put_in_place(folder: Path, entry: Path) -> None:
+    """Rename the finished folder to the entry; one that another process put there meanwhile stays if it is whole."""
+    try:
+        folder.rename(entry)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        try:
+            _open(entry)
+        except TextError:  # the damaged one that is the reason for making it again
+            entry.rename(folder.with_name(f"{folder.name}-damaged"))
+            folder.rename(entry)
+            shutil.rmtree(folder.with_name(f"{folder.name}-damaged"), ignore_errors=True)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    for folder in parent.glob(f"{UNFINISHED}*"):
+        if time.time() - folder.stat().st_mtime > ABANDONED_AFTER:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _tokenizer_sentences(tokenizer: Tokenizer, train: TokenFile, validation: TokenFile, sample: str) -> list[str]:
+    text_bytes = train.text_bytes + validation.text_bytes
+    text_tokens = len(train) + len(validation) - train.documents - validation.documents - 2
+    sentences = [
+        f"The {tokenizer.kind} tokenizer has {tokenizer.vocab_size:,} tokens, each {text_bytes / text_tokens:.2f} "
+        f"bytes on average: {len(train):,} to train on and {len(validation):,} held out."
+    ]
+    sample = sample[:ROUND_TRIP_SAMPLE]
+    if tokenizer.kind == "file" and tokenizer.decode(tokenizer.encode(sample)) != sample:
+        sentences.append("This tokenizer does not give every text back as it was: it changes or loses characters.")
+    return sentences
+
+
+def _digest(train: TokenFile, validation: TokenFile, tokenizer: Tokenizer) -> str:
+    return hashlib.sha256(f"{tokenizer.fingerprint} {train.digest} {validation.digest}".encode()).hexdigest()
+
+
+def _cannot_write(error: OSError, folder: Path) -> str:
+    remedy = "set LIGHTWELL_CACHE to another folder"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"The disk of {folder} is full; free some space or {remedy}."
+    return f"The tokens cannot be written to {folder} ({error.strerror}); {remedy}."
