@@ -78,7 +78,7 @@ def test_law_06_stride_of_one_more_never_predicts_across_the_cut() -> None:
 def test_law_06_same_windows_as_gptdatasetv1(stride: int) -> None:
     reason = "install it with `pip install --no-deps llms-from-scratch==1.0.19` and tiktoken"
     chapter = pytest.importorskip("llms_from_scratch.ch02", reason=reason)
-    ids = np.random.default_rng(0).integers(0, 500, 203).tolist()
+    ids: list[int] = np.random.default_rng(0).integers(0, 500, 203).tolist()
 
     class Ready:
         def encode(self, text: str, allowed_special: set[str]) -> list[int]:

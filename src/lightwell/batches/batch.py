@@ -66,12 +66,12 @@ def read_batch(tokens: TokenFile, spans: Spans, context_length: int, *, with_doc
 
     Padding stands after the text and its targets are IGNORE, so what its input is (0) makes no difference.
     """
-    stream, T = np.asarray(tokens.tokens), np.arange(context_length)
+    stream, place = np.asarray(tokens.tokens), np.arange(context_length)
     starts, lengths, known = spans.starts[:, None], spans.lengths[:, None], spans.known[:, None]
-    padding = lengths <= T  # (B, T)
-    index = starts + np.minimum(T, lengths - 1)  # (B, T), never beyond a window's last input
+    padding = place >= lengths  # (B, T)
+    index = starts + np.minimum(place, lengths - 1)  # (B, T), never beyond a window's last input
     inputs = np.where(padding, 0, stream[index].astype(np.int64))
-    targets = np.where(padding | (known > T), IGNORE, stream[index + 1].astype(np.int64))
+    targets = np.where(padding | (place < known), IGNORE, stream[index + 1].astype(np.int64))
     documents = None
     if with_documents:
         # The end-of-text token that opens a document belongs to it.

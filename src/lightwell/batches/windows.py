@@ -6,8 +6,8 @@
     window 2                t4 t5 t6 t7 -> t5 t6 t7 t8
 
 There are n = ceil((N - L) / s) windows, as in GPTDatasetV1 of "Build a Large Language Model (From Scratch)", ch. 2.
-s < L shows a token in about L / s windows, s = L in one, s > L skips s - L tokens between windows. The last targets, fewer
-than s, may fill no window and are left out (t9 above).
+s < L shows a token in about L / s windows, s = L in one, s > L skips s - L tokens between windows. The last targets,
+fewer than s, may fill no window and are left out (t9 above).
 
 Document boundaries:
 cross   a window runs on from one document into the next, past the end-of-text token between them
