@@ -1,0 +1,156 @@
+"""Each sampling knob: what it changes, and that its neutral value changes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lightwell.errors import RunError
+from lightwell.generation.config import SamplingConfig
+from lightwell.generation.sampling import next_token_probabilities, sample
+
+LOGITS = torch.tensor([[2.0, 1.0, 0.5, 0.0, -1.0, -3.0], [-1.0, 4.0, 4.0, 0.0, 3.5, 2.0]])
+ROWS = st.lists(st.integers(-60, 60), min_size=1, max_size=12).map(lambda row: torch.tensor([row]) / 8)
+
+
+def probabilities(logits: Tensor = LOGITS, seen: Tensor | None = None, **settings: Any) -> Tensor:
+    return next_token_probabilities(logits, SamplingConfig(**({"temperature": 1.0} | settings)), seen)
+
+
+def generators(*seeds: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def test_neutral_settings_give_the_softmax() -> None:
+    neutral = probabilities(repetition_penalty=1.0, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)
+    torch.testing.assert_close(neutral, LOGITS.softmax(dim=-1))
+
+
+@given(ROWS, st.floats(0.05, 5), st.integers(0, 15), st.floats(0.01, 1), st.floats(0, 1))
+def test_any_setting_gives_a_distribution(logits: Tensor, temperature: float, k: int, p: float, share: float) -> None:
+    result = probabilities(logits, temperature=temperature, top_k=k, top_p=p, min_p=share)
+    assert result.sum().item() == pytest.approx(1, abs=1e-5)
+    assert logits[0, result[0].argmax()] == logits.max()  # the likeliest token (one of them) always stays
+
+
+@pytest.mark.parametrize("temperature", [0.25, 3.0])
+def test_knob_temperature_divides_the_logits(temperature: float) -> None:
+    result = probabilities(temperature=temperature)
+    torch.testing.assert_close(result, (LOGITS / temperature).softmax(dim=-1))
+    assert (result.amax(dim=-1) > probabilities().amax(dim=-1)).all() == (temperature < 1)
+
+
+def test_knob_temperature_zero_takes_the_likeliest_token() -> None:
+    result = probabilities(temperature=0.0, top_k=3, top_p=0.9, min_p=0.5)
+    assert result.sum(dim=-1).tolist() == [1, 1]
+    assert result.argmax(dim=-1).tolist() == LOGITS.argmax(dim=-1).tolist()
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 1e-30, 1e-37, 1e-45, 1e-300])
+def test_a_very_low_temperature_does_not_overflow(temperature: float) -> None:
+    assert probabilities(LOGITS[:1] * 1e4, temperature=temperature).tolist() == [[1, 0, 0, 0, 0, 0]]
+
+
+def test_knob_top_k_keeps_exactly_k() -> None:
+    result = probabilities(top_k=2)
+    assert (result > 0).tolist() == [[True, True, *[False] * 4], [False, True, True, *[False] * 3]]
+    assert (result[0, 0] / result[0, 1]).item() == pytest.approx(torch.tensor(1.0).exp().item())  # as without
+    assert (probabilities(torch.zeros(1, 9), top_k=4) > 0).sum() == 4  # also among equals
+
+
+@pytest.mark.parametrize("k", [0, 6, 100])
+def test_knob_top_k_neutral(k: int) -> None:
+    assert torch.equal(probabilities(top_k=k), probabilities())
+
+
+@given(ROWS, st.floats(0.01, 0.999))
+def test_knob_top_p_keeps_the_smallest_set_that_reaches_p(logits: Tensor, p: float) -> None:
+    before, after = probabilities(logits)[0], probabilities(logits, top_p=p)[0]
+    kept, left_out = before[after > 0], before[after == 0]
+    assert kept.sum() >= p - 1e-5
+    assert kept.sum() - kept.min() <= p + 1e-5  # one fewer would not do
+    assert left_out.numel() == 0 or left_out.max() <= kept.min()
+    torch.testing.assert_close(after[after > 0], kept / kept.sum())
+
+
+def test_knob_top_p_neutral() -> None:
+    many = torch.linspace(-30, 0, 5000).unsqueeze(0)  # rounding of the sum must not drop the rare ones
+    assert torch.equal(probabilities(many, top_p=1.0), probabilities(many))
+    assert (probabilities(many, top_p=1.0) > 0).all()
+    assert (probabilities(LOGITS, top_p=1e-6) > 0).sum(dim=-1).tolist() == [1, 1]
+
+
+@given(ROWS, st.floats(0.001, 1))
+def test_knob_min_p_keeps_what_is_likely_enough(logits: Tensor, share: float) -> None:
+    before, after = probabilities(logits)[0], probabilities(logits, min_p=share)[0]
+    assert torch.equal(after > 0, before >= share * before.max())
+
+
+def test_knob_min_p_neutral() -> None:
+    assert torch.equal(probabilities(min_p=0.0), probabilities())
+    assert (probabilities(min_p=1.0) > 0).sum(dim=-1).tolist() == [1, 2]  # only the likeliest, here two equal ones
+
+
+def test_knob_repetition_penalty_makes_seen_tokens_less_likely() -> None:
+    seen = torch.tensor([[True, False, False, False, True, False], [False] * 6])
+    result, before = probabilities(seen=seen, repetition_penalty=2.0), probabilities()
+    expected = torch.tensor([[1.0, 1.0, 0.5, 0.0, -2.0, -3.0]]).softmax(dim=-1)  # 2 / 2 and -1 x 2
+    torch.testing.assert_close(result[:1], expected)
+    torch.testing.assert_close(result[1], before[1])
+    assert probabilities(seen=seen, repetition_penalty=0.5)[0, 0] > before[0, 0]
+
+
+def test_knob_repetition_penalty_neutral() -> None:
+    assert torch.equal(probabilities(seen=torch.ones(2, 6, dtype=torch.bool), repetition_penalty=1.0), probabilities())
+
+
+def test_settings_apply_in_the_order_in_which_they_stand() -> None:
+    logits = torch.tensor([[0.6, 0.2, 0.1, 0.1]]).log()
+    # top_p sees what top_k left, renormalised: 0.75 and 0.25, so 0.7 is reached by one.
+    assert (probabilities(logits, top_p=0.7) > 0).sum() == 2
+    assert (probabilities(logits, top_p=0.7, top_k=2) > 0).sum() == 1
+    # top_p sees the temperature: a daring one needs more tokens for the same share.
+    assert (probabilities(logits, top_p=0.7, temperature=10.0) > 0).sum() == 3
+    # The penalty comes before temperature 0 decides.
+    assert probabilities(LOGITS, LOGITS == 2.0, temperature=0.0, repetition_penalty=4.0)[0].argmax() == 1
+
+
+def test_half_precision_logits_are_sampled_in_full() -> None:
+    assert probabilities(LOGITS.bfloat16()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_logits_that_are_not_finite_are_named(bad: float) -> None:
+    with pytest.raises(RunError, match="not finite"):
+        probabilities(torch.tensor([[0.0, bad]]))
+
+
+def test_sample_follows_the_probabilities() -> None:
+    row = torch.tensor([0.0, 0.5, 0.0, 0.3, 0.2, 0.0])
+    (generator,) = generators(1)
+    drawn = [int(sample(row.unsqueeze(0), [generator])) for _ in range(4000)]
+    counts = torch.bincount(torch.tensor(drawn), minlength=6)
+    assert counts[[0, 2, 5]].tolist() == [0, 0, 0]
+    expected = 4000 * row[[1, 3, 4]]
+    assert ((counts[[1, 3, 4]] - expected) ** 2 / expected).sum() < 2 + 4 * 2
+
+
+def test_sample_takes_only_its_own_rows_stream() -> None:
+    p = torch.full((3, 50), 1 / 50)
+    together = [sample(p, streams).tolist() for streams in [generators(1, 2, 3)] for _ in range(20)]
+    for row, seed in enumerate((1, 2, 3)):
+        (alone,) = generators(seed)
+        assert [int(sample(p[:1], [alone])) for _ in range(20)] == [step[row] for step in together]
+
+
+def test_sample_at_the_very_end_of_the_unit_interval() -> None:
+    p = torch.rand(64, 1000, generator=torch.Generator().manual_seed(0))
+    p[:, 900:] = 0
+    p = p / p.sum(dim=-1, keepdim=True)
+    drawn = sample(p, generators(*range(64)))
+    assert drawn.max() < 900
