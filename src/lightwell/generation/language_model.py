@@ -1,0 +1,118 @@
+"""A decoder and its tokenizer: text in, text out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import torch
+
+from lightwell.generation.config import SamplingConfig
+from lightwell.generation.generate import Row, generate_tokens
+from lightwell.generation.stops import StopStrings
+from lightwell.model.decoder import Decoder
+from lightwell.text.stream import TextStream
+from lightwell.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A trained model that writes.
+
+    model.generate("Once upon", max_new_tokens=80, temperature=0.8)
+    for piece in model.stream("Once upon", seed=1): print(piece, end="", flush=True)
+    """
+
+    decoder: Decoder
+    tokenizer: Tokenizer
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are and the computing happens."""
+        return self.decoder.token_embedding.weight.device
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that the model sees at once; longer texts are seen through a rolling context."""
+        return self.decoder.config.context_length
+
+    @overload
+    def generate(self, prompt: str = "", *, seed: int | None = None, **settings: Any) -> str: ...
+    @overload
+    def generate(self, prompt: Sequence[str], *, seed: int | None = None, **settings: Any) -> list[str]: ...
+    def generate(
+        self, prompt: str | Sequence[str] = "", *, seed: int | None = None, **settings: Any
+    ) -> str | list[str]:
+        """Continue the prompt, or each of several prompts as one batch; returns only what is new.
+
+        `settings` are fields of SamplingConfig. An empty prompt begins a new document. Row r of a batch draws with
+        seed + r, so that it can be repeated alone; without a seed each call draws anew. torch's global generator is
+        neither used nor changed, and the decoder's mode (training or evaluation) is put back.
+
+        Raises:
+            SettingError: an unknown setting (the nearest valid one is offered) or a value that is not allowed.
+        """
+        config = sampling_config(settings)
+        alone = isinstance(prompt, str)
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        texts = [""] * len(prompts)
+        for row, piece in self._pieces(prompts, seed, config):
+            texts[row] += piece
+        return texts[0] if alone else texts
+
+    def stream(self, prompt: str = "", *, seed: int | None = None, **settings: Any) -> Iterator[str]:
+        """The text of `generate` in pieces, each as soon as it is certain.
+
+        A character of several tokens comes whole, and nothing that might become a stop string comes before it is
+        decided. Arguments and errors as in `generate`.
+        """
+        config = sampling_config(settings)
+        return (piece for _, piece in self._pieces([prompt], seed, config) if piece)
+
+    def _pieces(self, prompts: list[str], seed: int | None, config: SamplingConfig) -> Iterator[tuple[int, str]]:
+        """(row, piece of its text) as the texts of all rows are written."""
+        if seed is None:
+            seed = int.from_bytes(os.urandom(6), "little")
+        end_of_text = self.tokenizer.end_of_text
+        rows, texts = [], []
+        for index, prompt in enumerate(prompts):
+            # end_of_text opens every document that the model was trained on, so it opens the prompt too.
+            ids = [end_of_text, *self.tokenizer.encode(prompt).tolist()]
+            rows.append(Row(ids, torch.Generator().manual_seed((seed + index) % 2**63)))
+            texts.append(_Text(self.tokenizer, config.stop))
+        for step in generate_tokens(self.decoder, rows, config, end_of_text):
+            for index, token in enumerate(step):
+                if token is not None:
+                    yield index, texts[index].push(token)
+                    rows[index].ended = texts[index].stops.stopped
+        for index, text in enumerate(texts):
+            yield index, text.flush()
+
+
+class _Text:
+    """New tokens of one row become pieces that can be shown."""
+
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str]) -> None:
+        self.stops = StopStrings(stop)
+        self.stream = TextStream(tokenizer)
+        # Some tokenizers drop the space of the very first token of a text; these follow a prompt, so one goes before.
+        self.stream.push([tokenizer.end_of_text])
+
+    def push(self, token: int) -> str:
+        return self.stops.push(self.stream.push([token]))
+
+    def flush(self) -> str:
+        return self.stops.push(self.stream.flush()) + self.stops.flush()
+
+
+def sampling_config(settings: dict[str, Any]) -> SamplingConfig:
+    """The configuration that keyword arguments stand for; `stop` may be one text.
+
+    Raises:
+        SettingError: an unknown name (the nearest valid one is offered) or a value that is not allowed.
+    """
+    if isinstance(settings.get("stop"), str):
+        settings = settings | {"stop": (settings["stop"],)}
+    return SamplingConfig.from_dict(settings)
