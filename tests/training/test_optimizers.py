@@ -1,0 +1,163 @@
+"""Who is decayed, who goes to Muon, and a state that survives the disk bit for bit."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from lightwell.errors import RunError
+from lightwell.model.config import ModelConfig
+from lightwell.model.decoder import Decoder
+from lightwell.training.config import TrainConfig
+from lightwell.training.optimizers import Optimizers
+
+SHAPE = ModelConfig(
+    vocab_size=17, context_length=8, n_layers=2, n_heads=2, d_model=16, positions="learned", norm="layernorm", bias=True
+)
+
+
+def take_steps(model: Decoder, optimizers: Optimizers, first: int, last: int) -> None:
+    """Steps whose gradients follow from the step's number alone."""
+    for step in range(first, last):
+        generator = torch.Generator().manual_seed(step)
+        tokens = torch.randint(17, (2, 9), generator=generator)
+        logits = model(tokens[:, :-1])
+        torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).backward()  # type: ignore[no-untyped-call]
+        optimizers.set_factor(1.0 - 0.05 * step)
+        optimizers.step()
+        optimizers.zero_grad()
+
+
+def weights(model: Decoder) -> dict[str, Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def after_one_step_without_gradient(**settings: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Weights before and after a step whose gradients are 0, so that only the decay acts."""
+    model = Decoder(SHAPE)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(1.0)
+            parameter.grad = torch.zeros_like(parameter)
+    before = weights(model)
+    Optimizers(model, TrainConfig(**settings)).step()
+    return before, weights(model)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_matrices_decay_and_gains_and_biases_do_not(optimizer: str) -> None:
+    rates = {"learning_rate": 0.1, "muon_learning_rate": 0.1}
+    before, after = after_one_step_without_gradient(optimizer=optimizer, weight_decay=0.5, **rates)
+    for name in before:
+        expected = 0.95 if before[name].dim() == 2 else 1.0
+        assert torch.allclose(after[name], torch.tensor(expected)), name
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_no_weight_decay_changes_nothing(optimizer: str) -> None:
+    before, after = after_one_step_without_gradient(optimizer=optimizer, weight_decay=0.0)
+    assert equal(before, after)
+
+
+def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest() -> None:
+    model = Decoder(SHAPE)
+    optimizers = Optimizers(model, TrainConfig(optimizer="muon"))
+    take_steps(model, optimizers, 0, 1)
+    with_momentum = {name.rpartition(".")[0] for name in optimizers.state_tensors() if "momentum_buffer" in name}
+    matrices = ["attention.qkv", "attention.output", "feed_forward.up", "feed_forward.down"]
+    assert with_momentum == {f"layers.{layer}.{matrix}.weight" for layer in range(2) for matrix in matrices}
+    with_moments = {name.rpartition(".")[0] for name in optimizers.state_tensors() if name.endswith("exp_avg_sq")}
+    assert with_moments | with_momentum == weights(model).keys()
+    assert not with_moments & with_momentum
+
+
+def test_muon_moves_a_matrix_by_nearly_its_learning_rate_in_every_direction() -> None:
+    model = Decoder(SHAPE)
+    before = weights(model)
+    config = TrainConfig(optimizer="muon", muon_learning_rate=0.03, weight_decay=0.0)
+    take_steps(model, Optimizers(model, config), 0, 1)
+    name = "layers.0.attention.output.weight"
+    lengths = torch.linalg.svdvals(weights(model)[name] - before[name])
+    assert 0.5 * 0.03 < lengths.median() < 1.5 * 0.03
+
+
+def test_learning_rates_follow_the_factor() -> None:
+    config = TrainConfig(optimizer="muon", learning_rate=0.001, muon_learning_rate=0.02)
+    optimizers = Optimizers(Decoder(SHAPE), config)
+    optimizers.set_factor(0.5)
+    rates = optimizers.learning_rates()
+    assert rates["token_embedding.weight"] == pytest.approx(0.0005)
+    assert rates["layers.1.feed_forward.down.weight"] == pytest.approx(0.01)
+    optimizers.set_factor(1.0)
+    assert optimizers.learning_rates()["norm.weight"] == pytest.approx(0.001)
+
+
+def test_factor_zero_leaves_the_weights() -> None:
+    model = Decoder(SHAPE)
+    before = weights(model)
+    optimizers = Optimizers(model, TrainConfig())
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizers.set_factor(0.0)
+    optimizers.step()
+    assert equal(before, weights(model))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("stop", [0, 1, 4])
+def test_saved_and_loaded_state_goes_on_bit_for_bit(optimizer: str, stop: int) -> None:
+    config = TrainConfig(optimizer=optimizer)  # type: ignore[arg-type]
+    straight = Decoder(SHAPE)
+    take_steps(straight, Optimizers(straight, config), 0, 8)
+
+    stopped = Decoder(SHAPE)
+    optimizers = Optimizers(stopped, config)
+    take_steps(stopped, optimizers, 0, stop)
+    on_disk = save(optimizers.state_tensors())
+    resumed = copy.deepcopy(stopped)
+    fresh = Optimizers(resumed, config)
+    fresh.load_state_tensors(load(on_disk))
+    assert equal(optimizers.state_tensors(), fresh.state_tensors())
+    take_steps(resumed, fresh, stop, 8)
+    assert equal(weights(straight), weights(resumed))
+
+
+def test_loaded_state_is_a_copy() -> None:
+    model = Decoder(SHAPE)
+    optimizers = Optimizers(model, TrainConfig())
+    take_steps(model, optimizers, 0, 1)
+    saved = {name: tensor.clone() for name, tensor in optimizers.state_tensors().items()}
+    kept = {name: tensor.clone() for name, tensor in saved.items()}
+    other = Optimizers(model, TrainConfig())
+    other.load_state_tensors(saved)
+    take_steps(model, other, 1, 2)
+    assert equal(saved, kept)
+
+
+def test_a_tied_head_has_one_state() -> None:
+    model = Decoder(SHAPE)
+    optimizers = Optimizers(model, TrainConfig())
+    take_steps(model, optimizers, 0, 1)
+    assert len(optimizers.state_tensors()) == 3 * len(weights(model))
+
+
+def test_state_of_another_model_or_optimizer_is_refused() -> None:
+    model = Decoder(SHAPE)
+    muon = Optimizers(model, TrainConfig(optimizer="muon"))
+    take_steps(model, muon, 0, 1)
+    state = muon.state_tensors()
+    with pytest.raises(RunError, match="momentum_buffer"):
+        Optimizers(model, TrainConfig()).load_state_tensors(state)
+    with pytest.raises(RunError, match=r"lacks token_embedding.weight.exp_avg"):
+        muon.load_state_tensors({name: tensor for name, tensor in state.items() if not name.endswith("exp_avg")})
+    with pytest.raises(RunError, match="shape"):
+        muon.load_state_tensors({**state, "norm.weight.exp_avg": torch.zeros(3)})
