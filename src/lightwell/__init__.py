@@ -1,0 +1,179 @@
+"""Lightwell builds, trains and runs language models: from a folder of text to a GPT of its own.
+
+    import lightwell as lw
+    run   = lw.train("my_notes/", minutes=10)
+    model = lw.load("runs/my_notes")
+    model.generate("Once upon", max_new_tokens=80, temperature=0.8)
+    trace = lw.trace(model, "The cat sat");  trace["layers.2.attention.weights"]
+
+Everything the command line does is a function here. Each name is imported when it is first used, so that
+`import lightwell` takes no time.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightwell.batches.config import BatchConfig
+    from lightwell.errors import LightwellError, RunError, SettingError, TextError, TrainingError
+    from lightwell.generation.config import SamplingConfig
+    from lightwell.generation.language_model import LanguageModel
+    from lightwell.insight.trace import trace
+    from lightwell.model.config import ModelConfig
+    from lightwell.model.decoder import Decoder
+    from lightwell.text.config import TextConfig
+    from lightwell.text.tokenizer import Tokenizer
+    from lightwell.training.config import RunConfig, TrainConfig
+    from lightwell.training.listener import Listener
+    from lightwell.training.machine import examine
+    from lightwell.training.plan import Plan
+    from lightwell.training.run import Run
+    from lightwell.training.scoring import evaluate_run as evaluate
+    from lightwell.training.start import load
+    from lightwell.training.summary import runs
+
+__all__ = [
+    "BatchConfig",
+    "Decoder",
+    "LanguageModel",
+    "LightwellError",
+    "Listener",
+    "ModelConfig",
+    "Plan",
+    "Run",
+    "RunConfig",
+    "RunError",
+    "SamplingConfig",
+    "SettingError",
+    "TextConfig",
+    "TextError",
+    "Tokenizer",
+    "TrainConfig",
+    "TrainingError",
+    "evaluate",
+    "examine",
+    "load",
+    "plan",
+    "resume",
+    "runs",
+    "trace",
+    "train",
+]
+
+# Where each name is, as "module" or "module:name there".
+_HOME = {
+    "BatchConfig": "batches.config",
+    "Decoder": "model.decoder",
+    "LanguageModel": "generation.language_model",
+    "LightwellError": "errors",
+    "Listener": "training.listener",
+    "ModelConfig": "model.config",
+    "Plan": "training.plan",
+    "Run": "training.run",
+    "RunConfig": "training.config",
+    "RunError": "errors",
+    "SamplingConfig": "generation.config",
+    "SettingError": "errors",
+    "TextConfig": "text.config",
+    "TextError": "errors",
+    "Tokenizer": "text.tokenizer",
+    "TrainConfig": "training.config",
+    "TrainingError": "errors",
+    "evaluate": "training.scoring:evaluate_run",
+    "examine": "training.machine",
+    "load": "training.start",
+    "runs": "training.summary",
+    "trace": "insight.trace",
+}
+
+
+def train(
+    *paths: str | Path,
+    preset: str = "",
+    config: RunConfig | str | Path | None = None,
+    out: str | Path | None = None,
+    force: bool = False,
+    listener: Listener | None = None,
+    **settings: Any,
+) -> Run:
+    """Train a model on files, folders or globs (none: the default corpus) and save it as a run.
+
+    Settings are configuration fields by name, e.g. n_layers=6, minutes=10; they go over `config` (a RunConfig or a TOML
+    file), and that over the preset. `out` is the run's folder, else runs/ and the text's name. Progress is shown unless
+    there is a listener to hear it; Listener() hears and says nothing.
+
+    Raises:
+        SettingError: a setting that does not exist or is not allowed.
+        TextError: a text that is missing, empty or too short.
+        RunError: the folder exists already (without `force`), or the disk is full.
+        TrainingError: the loss or a gradient is not finite any more.
+        KeyboardInterrupt: Ctrl-C; the run is saved and can be resumed.
+    """
+    from lightwell.training import start
+    from lightwell.training.run import new_run_path
+
+    whole = _compose(paths, preset, config, settings)
+    folder = Path(out) if out is not None else new_run_path(whole.text)
+    return start.train(whole, out=folder, force=force, listener=listener or _progress(folder))
+
+
+def plan(
+    *paths: str | Path,
+    preset: str = "",
+    config: RunConfig | str | Path | None = None,
+    listener: Listener | None = None,
+    **settings: Any,
+) -> Plan:
+    """What `train` with the same arguments would take: tokens, windows, parameters, memory, FLOPs and time."""
+    from lightwell.training import start
+
+    return start.plan(_compose(paths, preset, config, settings), listener=listener or _progress())
+
+
+def resume(run: str | Path, *, listener: Listener | None = None) -> Run:
+    """Go on with a run exactly where it stopped.
+
+    Raises:
+        RunError: no such run, or its text has changed.
+        KeyboardInterrupt: Ctrl-C; the run is saved and can be resumed.
+    """
+    from lightwell.training import start
+
+    return start.resume(Path(run), listener=listener or _progress(Path(run)))
+
+
+def _compose(
+    paths: tuple[str | Path, ...], preset: str, config: RunConfig | str | Path | None, settings: dict[str, Any]
+) -> RunConfig:
+    from lightwell.training import start
+    from lightwell.training.config import RunConfig
+
+    texts = tuple(map(str, paths))
+    if not isinstance(config, RunConfig):
+        return start.compose(texts, preset_name=preset, config_file=config, settings=settings)
+    if any(settings.get(name) for name in start.LENGTHS):  # one of its own would be a second length
+        config = config.with_values(dict.fromkeys(start.LENGTHS, 0))
+    given = {name: value for section in config.to_dict().values() for name, value in section.items()}
+    return start.compose(texts, preset_name=preset, settings={**given, **settings})
+
+
+def _progress(run: Path | None = None) -> Listener:
+    from lightwell.cli.progress import progress
+
+    return progress(run)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'lightwell' has no attribute {name!r}")
+    module, _, there = _HOME[name].partition(":")
+    value = getattr(importlib.import_module(f"lightwell.{module}"), there or name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

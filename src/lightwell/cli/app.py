@@ -1,0 +1,129 @@
+"""The `lightwell` command: which commands there are, and what becomes of an error.
+
+Commands are given as "module:function", so that each is imported only when it is called and `lightwell --help` is
+fast. Exit codes: 0 done, 1 failed with one sentence, 2 wrong usage, 130 stopped by Ctrl-C. A failure that nobody
+foresaw keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, Group
+from cyclopts.exceptions import CycloptsError
+
+from lightwell.cli.help import PlainHelp
+from lightwell.errors import LightwellError, SettingError
+
+DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+ABOUT = """Builds, trains and runs language models: from a folder of text to a GPT of its own.
+
+Begin with `lightwell train`, or `lightwell train my_notes/`."""
+
+# Each command's function, how it is written, and its help; the list of commands shows the first paragraph.
+COMMANDS = {
+    "train": (
+        "lightwell.cli.train:train",
+        "[TEXT...] [FLAGS]",
+        """Learn from a text, and save a run with its curve and samples.
+
+        The text is files, folders or globs; without any, the default corpus is learned. One of --steps, --epochs and
+        --minutes says for how long. In brackets: what a setting is when it is not given.""",
+    ),
+    "resume": (
+        "lightwell.cli.train:resume",
+        "RUN",
+        """Go on with a run exactly where it stopped.
+
+        The weights come out bit by bit as if it had never been stopped.""",
+    ),
+    "runs": ("lightwell.cli.runs:runs", "[FOLDER]", "List the runs in a folder, the newest first."),
+    "show": (
+        "lightwell.cli.show:show",
+        "RUN",
+        "Show one run: settings, losses, samples, checkpoints; draw its curve anew.",
+    ),
+    "generate": (
+        "lightwell.cli.generate:generate",
+        "RUN [--prompt TEXT] [FLAGS]",
+        """Let a trained model write: the prompt and what follows it, token by token.
+
+        Without a prompt it begins a new document. Several prompts are written as a batch.""",
+    ),
+    "evaluate": (
+        "lightwell.cli.evaluate:evaluate",
+        "RUN [TEXT...] [FLAGS]",
+        """Score a trained model on held-out or other text.
+
+        Gives nats per token, perplexity and bits per byte, beside the reference lines: ln V, unigram and bigram.""",
+    ),
+    "doctor": (
+        "lightwell.cli.doctor:doctor",
+        "",
+        "Look at this machine, and say what to type to change what is wrong.",
+    ),
+}
+
+
+def build_app() -> App:
+    """The parser of the command line, with no command imported yet."""
+    app = App(
+        name="lightwell",
+        usage="Usage: lightwell COMMAND",
+        help=ABOUT,
+        version=_version,
+        help_format="plaintext",
+        help_formatter=PlainHelp(),
+        group_parameters=Group("Flags", sort_key=1),
+        suppress_keyboard_interrupt=False,
+    )
+    for position, (name, (where, usage, sentence)) in enumerate(COMMANDS.items()):
+        usage = f"Usage: lightwell {name} {usage}".rstrip()
+        app.command(where, name=name, usage=usage, help=inspect.cleandoc(sentence), sort_key=position)
+    app["--help"].help = "Show this, or all about one command."
+    app["--version"].help = "Show the version."
+    return app
+
+
+def run(tokens: Sequence[str]) -> int:
+    """Carry out one command line; what the user should know is printed, and the exit code returned."""
+    from lightwell.cli.mistakes import sentence
+
+    try:
+        build_app()(list(tokens), exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+    except CycloptsError as error:
+        return _fail(sentence(error, tokens), WRONG_USAGE)
+    except SettingError as error:
+        return _fail(str(error), WRONG_USAGE)
+    except LightwellError as error:
+        return _fail(str(error), FAILED)
+    except KeyboardInterrupt as stop:
+        return _fail(str(stop) or "Stopped.", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader, e.g. `head`, has enough. What is still buffered must not fail again when Python closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return DONE
+
+
+def main() -> None:
+    """The entry point of the `lightwell` command."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"lightwell: {message}", file=sys.stderr)
+    return code
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("lightwell")
+    except PackageNotFoundError:  # run from its sources
+        return "not installed"

@@ -1,0 +1,127 @@
+"""What is shown while a model trains: a bar where a person watches, lines where a file or a pipe does.
+
+All of it goes to stderr, so that stdout holds results alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
+
+from lightwell.cli import words
+from lightwell.training.listener import Listener
+from lightwell.training.run import Run
+
+SECONDS_BETWEEN_LINES = 10.0
+RECENT = 20  # steps over which loss and speed are averaged, so that the figures can be read
+
+
+def progress(run: Path | None = None) -> Listener:
+    """The listener for this terminal, file or pipe; `run` is where the run will be, for its reference lines."""
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    return BarProgress(console, run) if console.is_terminal else LineProgress(console, run)
+
+
+class LineProgress(Listener):
+    """A line for each thing worth knowing, and one every ten seconds."""
+
+    def __init__(self, console: Console, run: Path | None = None) -> None:
+        self.console = console
+        self.run = run
+        self.references: dict[str, float] = {}
+        self.steps = self.start = self.step = 0
+        self.began = self.last_line = time.monotonic()
+        self.losses: deque[float] = deque(maxlen=RECENT)
+        self.speeds: deque[float] = deque(maxlen=RECENT)
+        self.bits_per_byte: float | None = None
+
+    def say(self, sentence: str) -> None:
+        """Print the sentence."""
+        self.console.print(sentence)
+
+    def begin(self, steps: int, start: int) -> None:
+        """Explain the reference lines; the clock for the time left starts here."""
+        if self.run is not None:
+            self.references = Run(self.run).references()
+            self.console.print("\n" + "\n".join(words.reference_lines(self.references)) + "\n")
+        self.steps, self.start, self.step = steps, start, start
+        self.began = self.last_line = time.monotonic()
+
+    def stepped(self, record: dict[str, Any]) -> None:
+        """Keep the figures, and print them now and then."""
+        self.step = record["step"]
+        self.losses.append(record["loss"])
+        self.speeds.append(record["tokens_per_second"])
+        if time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
+            self.last_line = time.monotonic()
+            self.console.print(f"step {self.step:>5}/{self.steps}  {self.figures()}")
+
+    def evaluated(self, record: dict[str, Any]) -> None:
+        """Print the held-out scores, and how they stand to the reference lines."""
+        self.bits_per_byte = record["validation_bits_per_byte"]
+        self.last_line = time.monotonic()
+        loss = record["validation_loss"]
+        where = f", {words.standing(loss, self.references)}" if self.references else ""
+        self.console.print(
+            f"step {record['step']:>5}: held-out loss {loss:.3f} nats per token, "
+            f"{self.bits_per_byte:.3f} bits per byte, perplexity {record['perplexity']:,.1f}{where}",
+            style="bold",
+        )
+
+    def sampled(self, record: dict[str, Any]) -> None:
+        """Print the beginning of what the model writes; the last sample is part of the result."""
+        if record["step"] < self.steps:
+            self.console.print(words.indented(record["prompt"] + record["text"], lines=5), style="dim")
+
+    def figures(self) -> str:
+        """Loss, bits per byte, speed and time left, in a line."""
+        parts = []
+        if self.losses:
+            parts += [f"loss {sum(self.losses) / len(self.losses):.3f}"]
+        if self.bits_per_byte is not None:
+            parts += [f"{self.bits_per_byte:.3f} bits/byte"]
+        if self.speeds:
+            parts += [f"{sum(self.speeds) / len(self.speeds):,.0f} tokens/s"]
+        if self.step > self.start:
+            # Measured over everything so far, evaluations and samples included: they will come again.
+            each = (time.monotonic() - self.began) / (self.step - self.start)
+            parts += [f"{words.duration(each * (self.steps - self.step))} left"]
+        return "  ".join(parts)
+
+
+class BarProgress(LineProgress):
+    """A bar at the bottom of the terminal; what is worth keeping scrolls by above it."""
+
+    def __init__(self, console: Console, run: Path | None = None) -> None:
+        super().__init__(console, run)
+        columns: list[ProgressColumn] = [
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+        ]
+        self.bar = Progress(*columns, console=console, transient=True, refresh_per_second=4, expand=True)
+        self.task = self.bar.add_task("", total=None)
+
+    def begin(self, steps: int, start: int) -> None:
+        """Show the bar."""
+        super().begin(steps, start)
+        self.bar.update(self.task, total=steps, completed=start)
+        self.bar.start()
+
+    def stepped(self, record: dict[str, Any]) -> None:
+        """Move the bar."""
+        self.last_line = time.monotonic()  # the bar stands for the lines
+        super().stepped(record)
+        self.bar.update(self.task, completed=self.step, description=self.figures())
+
+    def end(self) -> None:
+        """Take the bar away."""
+        self.bar.stop()
+
+
+__all__ = ["BarProgress", "LineProgress", "progress"]

@@ -1,0 +1,136 @@
+"""`lightwell train` and `lightwell resume`."""
+
+from __future__ import annotations
+
+import json as json_text
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+from cyclopts import Parameter
+
+from lightwell.cli import words
+from lightwell.cli.flags import FLATTEN, Json, RunPath, TrainFlags, given
+from lightwell.cli.progress import progress
+from lightwell.training.presets import DEFAULT_PRESET, PRESETS
+from lightwell.training.run import Run, new_run_path
+from lightwell.training.summary import Summary
+
+if TYPE_CHECKING:
+    from lightwell.training.plan import Plan
+
+
+Preset: TypeAlias = Annotated[
+    str, Parameter(help=f"Where the settings start from: {', '.join(PRESETS)}.", metavar="NAME")
+]
+ConfigFile: TypeAlias = Annotated[
+    Path | None, Parameter(help="A TOML file of settings, over the preset; flags go over both.", metavar="FILE")
+]
+Out: TypeAlias = Annotated[
+    Path | None, Parameter(help="The run's folder; else runs/ and the name of the text.", metavar="FOLDER")
+]
+Force: TypeAlias = Annotated[
+    bool, Parameter(help="Replace a run that is there already.", negative=(), show_default=False)
+]
+DryRun: TypeAlias = Annotated[
+    bool, Parameter(help="Print what it would take, and train nothing.", negative=(), show_default=False)
+]
+
+
+def train(
+    *text: Annotated[str, Parameter(help="Files, folders or globs to learn from; none: the default corpus.")],
+    preset: Preset = DEFAULT_PRESET,
+    config: ConfigFile = None,
+    out: Out = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+    settings: Annotated[TrainFlags, FLATTEN] = None,
+) -> None:
+    """Learn from a text, and save a run with its curve and samples."""
+    from lightwell.training import start
+
+    configuration = start.compose(text, preset_name=preset, config_file=config, settings=given(settings))
+    if dry_run:
+        plan = start.plan(configuration, listener=progress())
+        print(json_text.dumps(plan.to_dict()) if json else plan_table(plan))
+        return
+    out = out or new_run_path(configuration.text)
+    try:
+        run = start.train(configuration, out=out, force=force, listener=progress(out))
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_stopped(out)) from None
+    _print_result(run, json)
+
+
+def resume(run: RunPath, /, *, json: Json = False) -> None:
+    """Go on with a run exactly where it stopped: the same weights come out as if it had never been."""
+    from lightwell.training import start
+
+    try:
+        resumed = start.resume(run, listener=progress(run))
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_stopped(run)) from None
+    _print_result(resumed, json)
+
+
+def plan_table(plan: Plan) -> str:
+    """The plan for a person."""
+    rows = [
+        ("documents", f"{plan.documents:,}"),
+        ("tokens", f"{plan.train_tokens:,} to learn from, {plan.validation_tokens:,} held out"),
+        ("windows", f"{plan.windows:,}"),
+        ("steps", f"{plan.steps:,} of {plan.tokens_per_step:,} tokens"),
+        ("effective epochs", f"{plan.effective_epochs:.2f} (how often each token is seen)"),
+        ("tokens skipped", f"{plan.tokens_skipped:,}"),
+        ("parameters", f"{plan.parameters:,}"),
+        ("memory", words.in_bytes(plan.memory_bytes)),
+        ("  weights", words.in_bytes(plan.weight_bytes)),
+        ("  gradients", words.in_bytes(plan.gradient_bytes)),
+        ("  optimizer", words.in_bytes(plan.optimizer_bytes)),
+        ("  activations", f"{words.in_bytes(plan.activation_bytes)} for one micro-batch"),
+        ("FLOPs", f"{plan.flops:.2e}"),
+        ("time", f"{words.duration(plan.seconds)}, {words.duration(plan.seconds_per_step)} a step on this machine"),
+    ]
+    return words.table(rows)
+
+
+def _stopped(path: Path) -> str:
+    if not (path / "config.toml").is_file():
+        return "Stopped before training began; nothing was saved."
+    if not any((path / "checkpoints").glob("*/state.json")):
+        return f"Stopped before the first checkpoint; `lightwell resume {path}` begins again."
+    return f"Stopped; `lightwell resume {path}` goes on from the last checkpoint."
+
+
+def _print_result(run: Run, json: bool) -> None:
+    summary = Summary.of(run)
+    samples = run.samples()
+    curve = [str(run.path / "curve.png"), str(run.path / "curve.svg")]
+    if json:
+        result: dict[str, Any] = {
+            **summary.to_dict(),
+            "references": run.references(),
+            "sample": samples[-1] if samples else None,
+            "curve": curve,
+        }
+        print(json_text.dumps(result))
+        return
+    print(
+        f"\n{summary.name}: {summary.step:,} steps over {words.short(summary.tokens_seen)} tokens "
+        f"in {words.duration(summary.seconds)}, {words.short(summary.parameters)} parameters."
+    )
+    if summary.validation_loss is not None:
+        print(
+            f"Best held-out loss {summary.validation_loss:.3f} nats per token at step {summary.best_step}: "
+            f"{summary.bits_per_byte:.3f} bits per byte, perplexity {summary.perplexity:,.1f}, "
+            f"{words.standing(summary.validation_loss, run.references())}."
+        )
+    if samples:
+        print(f"\nWhat it writes:\n\n{words.indented(samples[-1]['prompt'] + samples[-1]['text'], lines=40)}")
+    rows = [
+        ("Saved in", str(run.path)),
+        ("Curve", ", ".join(curve)),
+        ("Next", f'lightwell generate {run.path} --prompt "..."'),
+        ("", f"lightwell show {run.path}"),
+    ]
+    print("\n" + words.table(rows))

@@ -1,0 +1,93 @@
+"""Numbers and tables as people read them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+REFERENCES = {
+    "uniform": "ln V: knowing nothing, every token equally likely",
+    "unigram_loss": "unigram: knowing how often each token occurs",
+    "bigram_loss": "bigram: knowing the token before as well",
+}
+SHORT_NAMES = {"uniform": "ln V", "unigram_loss": "unigram", "bigram_loss": "bigram"}
+
+
+def short(number: float) -> str:
+    """12345678 -> "12.3 M"."""
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(number) >= size:
+            return f"{number / size:.3g} {letter}"
+    return f"{number:.3g}"
+
+
+def in_bytes(number: float) -> str:
+    """12345678 -> "12.3 MB"."""
+    return f"{short(number)}B" if number >= 1000 else f"{number:.0f} B"
+
+
+def duration(seconds: float) -> str:
+    """290 -> "4 min 50 s"."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    hours, rest = divmod(whole, 3600)
+    return f"{hours:,} h {rest // 60} min"
+
+
+def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """Rows with their columns aligned, two spaces apart; the columns `right` are aligned to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            cell.rjust(widths[column]) if column in right else cell.ljust(widths[column])
+            for column, cell in enumerate(row)
+        )
+        for row in rows
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def sparkline(values: Sequence[float], width: int = 60) -> str:
+    """The course of the values as a row of blocks, each the mean of as many values."""
+    width = min(width, len(values))
+    edges = [position * len(values) // width for position in range(width + 1)]
+    means = [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(edges)]
+    low, high = min(means), max(means)
+    scale = (len(BLOCKS) - 1) / (high - low) if high > low else 0.0
+    return "".join(BLOCKS[round((mean - low) * scale)] for mean in means)
+
+
+def indented(text: str, lines: int = 12, width: int = 100) -> str:
+    """A sample of text, set off from what is around it; empty lines are left out, long ones cut."""
+    shown = [line for line in text.splitlines() if line.strip()] or [""]
+    cut = [line if len(line) <= width else line[: width - 1] + "…" for line in shown[:lines]]
+    return "\n".join("    " + line for line in [*cut, *(["…"] if len(shown) > lines else [])]).rstrip()
+
+
+def reference_lines(references: Mapping[str, float]) -> list[str]:
+    """What the reference losses (`References.to_dict()`) mean, so that one can tell whether a loss is good."""
+    return [
+        "Reference lines for the held-out text, in nats per token and bits per byte:",
+        *(
+            f"  {references[name]:6.3f}  {bits_per_byte(references[name], references):6.3f}  {meaning}"
+            for name, meaning in REFERENCES.items()
+        ),
+    ]
+
+
+def standing(loss: float, references: Mapping[str, float]) -> str:
+    """The lowest reference line that a loss is below, in words."""
+    below = [short_name for name, short_name in SHORT_NAMES.items() if loss < references[name]]
+    return f"below the {below[-1]} line" if below else "not below any reference line"
+
+
+def bits_per_byte(nats_per_token: float, references: Mapping[str, float]) -> float:
+    """The same loss in bits per byte of the held-out text."""
+    return nats_per_token / math.log(2) / references["bytes_per_token"]

@@ -1,0 +1,128 @@
+"""Scoring a finished run on its own held-out text, or on any other."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lightwell.batches.evaluation import evaluation_batches
+from lightwell.errors import LightwellError, RunError
+from lightwell.text.documents import read_documents
+from lightwell.text.prepare import Corpus, prepare
+from lightwell.text.tokenfile import TokenFile
+from lightwell.training.checkpoint import Checkpoint
+from lightwell.training.device import resolve_precision
+from lightwell.training.evaluation import Evaluation, evaluate
+from lightwell.training.listener import Listener
+from lightwell.training.references import References, measure_references
+from lightwell.training.run import Run
+from lightwell.training.start import choose_checkpoint, load
+
+BATCH = 16  # windows that go through the model at once
+
+
+@dataclass(frozen=True)
+class Score:
+    """How good a checkpoint of a run is on a text, with what to hold it against."""
+
+    run: str
+    checkpoint: int
+    """The step that was scored."""
+    text: list[str]
+    """The files, or nothing where it is the run's own held-out text."""
+    context_length: int
+    stride: int
+    evaluation: Evaluation
+    references: References | None
+    """Fitted on the run's training text and scored on this text; None where that text is no longer what it was."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, the scores at the top."""
+        about = {name: getattr(self, name) for name in ("run", "checkpoint", "text", "context_length", "stride")}
+        return {**self.evaluation.to_dict(), "references": self._references(), **about}
+
+    def _references(self) -> dict[str, float] | None:
+        if self.references is None:
+            return None
+        values = asdict(self.references)
+        return {"uniform": values["uniform"], "unigram": values["unigram_loss"], "bigram": values["bigram_loss"]}
+
+
+def evaluate_run(
+    path: str | Path,
+    paths: Sequence[str] = (),
+    *,
+    stride: int = 0,
+    checkpoint: str | int = "best",
+    context_length: int = 0,
+    device: str = "auto",
+    listener: Listener | None = None,
+) -> Score:
+    """Score every token of the run's held-out text, or of the texts in `paths`, each once.
+
+    paths: files, folders or globs, read as the run's own text was and not split. stride: tokens from one window to the
+    next, 0 for the context length; smaller windows steps overlap, which gives each token more context and takes longer.
+    context_length: 0 for the one that it was trained with.
+
+    Raises:
+        RunError: no such run or checkpoint; or its text has changed, so that what was held out is no longer known.
+        TextError: a text is missing or empty.
+        SettingError: a stride beyond the context length, or a context_length that the model cannot have.
+    """
+    listener = listener or Listener()
+    run = Run(path)
+    saved = choose_checkpoint(run, checkpoint, listener)
+    model = load(run.path, checkpoint=saved.step, context_length=context_length, device=device)
+    if paths:
+        tokens = _whole(run, paths, listener)
+        corpus = _training_text(run, saved)
+    else:
+        corpus = _own_text(run, saved, listener)
+        tokens = corpus.validation
+    batches = evaluation_batches(
+        tokens,
+        model.context_length,
+        BATCH,
+        stride=stride,
+        documents=run.config.batches.document_boundaries != "cross",
+    )
+    precision = resolve_precision(run.config.training.precision, model.device)
+    byte_lengths = run.tokenizer.byte_lengths
+    return Score(
+        run=str(run.path),
+        checkpoint=saved.step,
+        text=list(paths),
+        context_length=model.context_length,
+        stride=stride or model.context_length,
+        evaluation=evaluate(model.decoder, batches, byte_lengths, precision),
+        references=measure_references(corpus.train, tokens, byte_lengths) if corpus else None,
+    )
+
+
+def _whole(run: Run, paths: Sequence[str], listener: Listener) -> TokenFile:
+    """The tokens of all documents of a text, in the run's vocabulary."""
+    documents, report = read_documents(dataclasses.replace(run.config.text, paths=tuple(paths)))
+    for sentence in report.sentences():
+        listener.say(sentence)
+    return TokenFile.from_texts([document.text for document in documents], run.tokenizer)
+
+
+def _own_text(run: Run, saved: Checkpoint, listener: Listener) -> Corpus:
+    corpus = prepare(run.config.text, run.config.model.vocab_size, tokenizer=run.tokenizer, say=listener.say)
+    if corpus.digest != saved.state["data"]["digest"]:
+        raise RunError(
+            f"The text of {run.name} has changed since it was trained, so what it never saw is not known; "
+            f"name a text: `lightwell evaluate {run.path} TEXT`."
+        )
+    return corpus
+
+
+def _training_text(run: Run, saved: Checkpoint) -> Corpus | None:
+    """The text that the run learned from, where it is still there; only the reference lines need it."""
+    try:
+        return _own_text(run, saved, Listener())
+    except LightwellError:
+        return None
