@@ -75,11 +75,6 @@ def test_only_the_first_max_tokens_targets_are_scored() -> None:
     assert found == measure_references(stream(train), stream(held_out[:3]), np.arange(V))
 
 
-def test_bits_per_byte() -> None:
-    references = References(1.0, 1.0, 1.0, 1.0, 1.0, bytes_per_token=4.0)
-    assert references.bits_per_byte(math.log(2) * 8) == pytest.approx(2.0)
-
-
 def test_a_predictable_text_has_no_bigram_entropy() -> None:
     found = measure_references(stream([0, 1, 2] * 50), stream([0, 1, 2] * 5), np.ones(V, dtype=np.int64))
     assert found.bigram_entropy == pytest.approx(0.0, abs=1e-12)

@@ -45,8 +45,6 @@ class Checkpoint:
     """The optimizer's state, and whatever tensors the trainer added."""
     state: dict[str, Any]
     """The plain values that the trainer saved."""
-    folder: Path
-    """Where it is."""
 
 
 def save_checkpoint(
@@ -95,7 +93,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     except (OSError, SafetensorError) as error:
         raise RunError(f"The checkpoint {folder} cannot be read ({_reason(error)}).") from None
     state = {name: value for name, value in record.items() if name not in ("step", "sha256")}
-    return Checkpoint(record["step"], model, training, state, folder)
+    return Checkpoint(record["step"], model, training, state)
 
 
 def newest_checkpoint(checkpoints: Path, say: Callable[[str], None]) -> Checkpoint:

@@ -41,11 +41,6 @@ class Optimizers:
         for group in self._groups():
             group["lr"] = factor * group[_PEAK]
 
-    def learning_rates(self) -> dict[str, float]:
-        """The learning rate of each parameter by name, as the next step will use it (before Muon's own scaling)."""
-        names = {id(parameter): name for name, parameter in self._parameters.items()}
-        return {names[id(parameter)]: group["lr"] for group in self._groups() for parameter in group["params"]}
-
     def step(self) -> None:
         """Update the parameters from their gradients."""
         for optimizer in self._optimizers:

@@ -47,10 +47,6 @@ class References:
     bytes_per_token: float
     """Bytes of UTF-8 text that a held-out token stands for, which turns nats per token into bits per byte."""
 
-    def bits_per_byte(self, nats_per_token: float) -> float:
-        """The same loss in bits per byte of text, which can be compared across tokenizers."""
-        return nats_per_token / math.log(2) / self.bytes_per_token
-
     def to_dict(self) -> dict[str, float]:
         """Plain values, ready for JSON."""
         return asdict(self)
