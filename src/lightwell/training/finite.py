@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
-from lightwell.batches.loader import Batch
+from lightwell.batches.batch import Batch
 from lightwell.model.decoder import Decoder
 
 
 @torch.no_grad()
-def first_non_finite(model: Decoder, batch: Batch) -> str:
+def first_non_finite(model: Decoder, micro_batches: Iterable[Batch]) -> str:
     """Name the first NaN or infinity: a weight, else an intermediate of the forward pass, else a gradient.
 
     e.g. "the weight layers.0.attention.qkv.weight", "layers.2.attention.scores" or "the gradient of
     layers.1.feed_forward.down.weight"; "the loss" when all of these are finite. The forward pass is done again on
-    `batch`, in the caller's autocast and the model's mode. Gradients are looked at in the order of the backward pass,
-    from the head down, and must be as backward left them: clipping by a NaN norm makes all of them NaN.
+    each micro-batch, in the caller's autocast and the model's mode. Gradients are looked at in the order of the
+    backward pass, from the head down, and must be as backward left them: clipping by a NaN norm makes all of them NaN.
     """
     parameters = list(model.named_parameters())
     for name, parameter in parameters:
         if not parameter.isfinite().all():
             return f"the weight {name}"
     with torch.random.fork_rng(devices=[]):  # looking must not shift the dropout of whatever follows
-        place = _in_forward(model, batch)
-    if place:
-        return place
+        for batch in micro_batches:
+            place = _in_forward(model, batch)
+            if place:
+                return place
     for name, parameter in reversed(parameters):
         if parameter.grad is not None and not parameter.grad.isfinite().all():
             return f"the gradient of {name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightwell.batches.batch import Batch
 from lightwell.batches.loader import BatchLoader
 from lightwell.errors import TrainingError
 from lightwell.model.decoder import Decoder
 from lightwell.text.prepare import Corpus
-from lightwell.training.checkpoint import Checkpoint, prune, save_checkpoint
+from lightwell.training.checkpoint import Checkpoint, checkpoint_steps, prune, save_checkpoint
 from lightwell.training.config import RunConfig
-from lightwell.training.device import memory_bytes
+from lightwell.training.device import autocast, memory_bytes
 from lightwell.training.finite import first_non_finite
 from lightwell.training.interrupt import Interrupt
 from lightwell.training.listener import Listener
@@ -64,7 +66,7 @@ class Job:
 def train_loop(job: Job, interrupt: Interrupt) -> bool:
     """Train from `job.progress` to the last step; True when finished, False when stopped early by a signal.
 
-    Evaluating, sampling, logging and saving only read: doing them more or less often never changes the weights (law 10).
+    Evaluating, sampling, logging and saving only read: how often they happen never changes the weights (law 10).
 
     Raises:
         TrainingError: the loss or a gradient is not finite; it names the step and the layer.
@@ -87,9 +89,11 @@ def train_loop(job: Job, interrupt: Interrupt) -> bool:
             seed=config.seed,
             step=step,
         )
-        grad_norm = clip_gradients(model, config.grad_clip)
-        if not (torch.isfinite(grad_norm) and torch.isfinite(torch.tensor(loss))):
-            raise TrainingError(non_finite_sentence(job, step))
+        grad_norm = gradient_norm(model)
+        if not math.isfinite(loss) or not torch.isfinite(grad_norm):
+            raise TrainingError(non_finite_sentence(job, step + 1, origin(job, batch)))
+        if config.grad_clip:
+            nn.utils.clip_grads_with_norm_(model.parameters(), config.grad_clip, grad_norm)
         factor = learning_rate_factor(step, config.steps, config)
         job.optimizers.set_factor(factor)
         job.optimizers.step()
@@ -114,11 +118,14 @@ def train_loop(job: Job, interrupt: Interrupt) -> bool:
         job.listener.stepped(record)
 
         if due(progress.step, config.eval_every, config.steps):
+            require_finite_weights(job)
             evaluate_held_out(job)
         if due(progress.step, config.sample_every, config.steps):
+            require_finite_weights(job)
             write_sample(job)
         tired = bool(config.patience) and progress.since_best >= config.patience
         if due(progress.step, config.checkpoint_every, config.steps) or tired or interrupt.requested:
+            require_finite_weights(job)
             save(job)
         if tired:
             job.listener.say(
@@ -136,22 +143,36 @@ def due(step: int, every: int, steps: int) -> bool:
     return step == steps or (every > 0 and step % every == 0)
 
 
-def clip_gradients(model: nn.Module, limit: float) -> Tensor:
-    """Scale the gradient down to the norm `limit` (0: leave it); return the norm that it had."""
-    parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
-    norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
-    if limit:
-        nn.utils.clip_grads_with_norm_(parameters, limit, norm)
-    return norm
+def gradient_norm(model: nn.Module) -> Tensor:
+    """The norm of the whole gradient."""
+    return nn.utils.get_total_norm([weight.grad for weight in model.parameters() if weight.grad is not None])
 
 
-def non_finite_sentence(job: Job, step: int) -> str:
-    """What the user is told when numbers overflow: where it began, and what helps."""
-    where = first_non_finite(job.model, job.loader.batch(step).to(job.device))
-    kept = "no checkpoint was saved yet" if not any(job.run.checkpoints.glob("*")) else "the last checkpoint is kept"
+def origin(job: Job, batch: Batch) -> str:
+    """Where in the model the first number that is not finite comes from."""
+    with autocast(job.device, job.config.training.precision):
+        micro_batches = batch.split(job.config.batches.micro_batch_size)
+        return first_non_finite(job.model, (micro.to(job.device) for micro in micro_batches))
+
+
+def require_finite_weights(job: Job) -> None:
+    """Make sure, before the weights are scored, sampled or saved, that the update has not broken them.
+
+    Raises:
+        TrainingError: a weight is not finite; it is named.
+    """
+    for name, weight in job.model.named_parameters():
+        if not torch.isfinite(weight).all():
+            raise TrainingError(non_finite_sentence(job, job.progress.step, name))
+
+
+def non_finite_sentence(job: Job, step: int, where: str) -> str:
+    """What the user is told when numbers overflow in update number `step`: where it began, and what helps."""
+    kept = checkpoint_steps(job.run.checkpoints)
     return (
-        f"Step {step + 1} is not finite, first in {where}; {kept}. "
-        f"Train again with a learning_rate below {job.config.training.learning_rate:g}, or with --precision fp32."
+        f"Step {step} is not finite, first in {where}; "
+        + (f"the checkpoint of step {kept[-1]} is kept. " if kept else "no checkpoint was saved yet. ")
+        + f"Train again with a learning_rate below {job.config.training.learning_rate:g}, or with --precision fp32."
     )
 
 
@@ -159,13 +180,10 @@ def save(job: Job) -> None:
     """Write a checkpoint of the job as it stands, then remove those that are too many.
 
     Raises:
-        TrainingError: a weight is not finite; such a model is not worth keeping over the one before.
         RunError: the disk is full or broken; earlier checkpoints are untouched.
     """
     weights = {name: parameter.detach() for name, parameter in job.model.named_parameters()}
-    for name, weight in weights.items():
-        if not torch.isfinite(weight).all():
-            raise TrainingError(f"{name} is not finite after step {job.progress.step}; the last checkpoint is kept.")
+    job.run.sync()
     state: dict[str, Any] = {
         "progress": vars(job.progress),
         "data": {"digest": job.corpus.digest, "sequences": job.progress.step * job.config.batches.batch_size},

@@ -17,7 +17,13 @@ from lightwell.generation.language_model import LanguageModel
 from lightwell.model.decoder import Decoder
 from lightwell.settings import nearest
 from lightwell.text.prepare import Corpus, prepare
-from lightwell.training.checkpoint import Checkpoint, load_checkpoint, newest_checkpoint
+from lightwell.training.checkpoint import (
+    Checkpoint,
+    checkpoint_folder,
+    checkpoint_steps,
+    load_checkpoint,
+    newest_checkpoint,
+)
 from lightwell.training.config import RunConfig
 from lightwell.training.device import resolve_device, resolve_precision
 from lightwell.training.interrupt import Interrupt
@@ -27,8 +33,8 @@ from lightwell.training.optimizers import Optimizers
 from lightwell.training.plan import Plan, make_plan, measure
 from lightwell.training.plot import plot_run
 from lightwell.training.presets import DEFAULT_PRESET, preset
-from lightwell.training.references import References, measure_references
-from lightwell.training.run import Run, default_run_path
+from lightwell.training.references import measure_references
+from lightwell.training.run import Run, new_run_path, refuse_to_overwrite
 from lightwell.training.streams import stream_seed
 
 LENGTHS = ("steps", "epochs", "minutes")
@@ -71,14 +77,13 @@ def train(config: RunConfig, *, out: Path | None = None, force: bool = False, li
         LightwellError: anything foreseeable: the text, a setting, the run folder, the disk, numbers that overflow.
     """
     listener = listener or Listener()
-    out = out or default_run_path(config.text, Path("runs"))
-    Run.check_free(out, force=force)
+    out = out or new_run_path(config.text)
+    refuse_to_overwrite(out, force)
     corpus = prepare(config.text, config.model.vocab_size, say=listener.say)
     config, loader = resolve(config, corpus, listener)
     for sentence in loader.report(config.training.steps).sentences():
         listener.say(sentence)
     run = Run.create(out, config, corpus.tokenizer, force=force)
-    run.write_references(measure_references(corpus.train, corpus.validation, corpus.tokenizer.byte_lengths))
     return carry_out(make_job(config, corpus, loader, run, listener))
 
 
@@ -89,18 +94,18 @@ def resume(path: Path, *, listener: Listener | None = None) -> Run:
         RunError: no such run, or its text or tokenizer is no longer what it was trained on.
     """
     listener = listener or Listener()
-    run = Run.open(path)
+    run = Run(path)
     config = run.config
     corpus = prepare(config.text, config.model.vocab_size, tokenizer=run.tokenizer, say=listener.say)
     job = make_job(config, corpus, make_loader(config, corpus), run, listener)
-    checkpoint = newest_checkpoint(run.checkpoints, listener.say) if any(run.checkpoints.glob("*")) else None
+    checkpoint = newest_checkpoint(run.checkpoints, listener.say) if checkpoint_steps(run.checkpoints) else None
     if checkpoint is None:
         listener.say("The run had not saved a checkpoint yet; it starts again from step 0.")
     else:
         if checkpoint.state["data"]["digest"] != corpus.digest:
             raise RunError(f"The text that {run.name} was trained on has changed; train a new run on the new text.")
         restore(job, checkpoint)
-    run.truncate(job.progress.step)
+    run.truncate(-1 if checkpoint is None else job.progress.step)
     if job.progress.step == config.training.steps:
         listener.say(f"{run.name} is finished: all {config.training.steps} steps are done.")
     return carry_out(job)
@@ -117,15 +122,16 @@ def plan(config: RunConfig, *, listener: Listener | None = None) -> Plan:
 def load(
     path: str | Path, *, checkpoint: str | int = "best", context_length: int = 0, device: str = "auto"
 ) -> LanguageModel:
-    """The model of a run with its tokenizer: the checkpoint with the lowest held-out loss ("best"), "newest", or a step.
+    """The model of a run with its tokenizer.
 
+    checkpoint: "best" (the lowest held-out loss), "newest", or a step.
     context_length: longer (or shorter) than trained; learned positions do not reach further than they were trained.
 
     Raises:
         RunError: no such run or checkpoint, or all of them damaged.
         SettingError: a context_length beyond learned positions.
     """
-    run = Run.open(Path(path))
+    run = Run(path)
     saved = choose_checkpoint(run, checkpoint)
     config = run.config.model
     if context_length and config.positions == "learned" and context_length != config.context_length:
@@ -148,21 +154,19 @@ def choose_checkpoint(run: Run, wanted: str | int, listener: Listener | None = N
     if wanted == "newest":
         return newest_checkpoint(run.checkpoints, say)
     if wanted == "best":
-        scores = {
-            record["step"]: record["validation_loss"] for record in run.metrics() if "validation_loss" in record
-        }
-        saved = [step for step in run.saved_steps() if step in scores]
+        scores = {record["step"]: record["validation_loss"] for record in run.metrics() if "validation_loss" in record}
+        saved = [step for step in checkpoint_steps(run.checkpoints) if step in scores]
         for step in sorted(saved, key=lambda step: scores[step]):
             try:
-                return load_checkpoint(run.checkpoint_path(step))
+                return load_checkpoint(checkpoint_folder(run.checkpoints, step))
             except RunError as error:
                 say(f"{error} The next best is used.")
         return newest_checkpoint(run.checkpoints, say)
-    steps = run.saved_steps()
+    steps = checkpoint_steps(run.checkpoints)
     if not str(wanted).isdigit() or int(wanted) not in steps:
         names = ["best", "newest", *map(str, steps)]
         raise RunError(f"{run.name} has no checkpoint {wanted}; it has {', '.join(names)}.{nearest(wanted, names)}")
-    return load_checkpoint(run.checkpoint_path(int(wanted)))
+    return load_checkpoint(checkpoint_folder(run.checkpoints, int(wanted)))
 
 
 def resolve(config: RunConfig, corpus: Corpus, listener: Listener) -> tuple[RunConfig, BatchLoader]:
@@ -204,6 +208,9 @@ def carry_out(job: Job) -> Run:
     Raises:
         KeyboardInterrupt: a signal stopped the run; it is saved and can be resumed.
     """
+    corpus = job.corpus
+    lengths, scored = corpus.tokenizer.byte_lengths, job.config.training.eval_tokens
+    job.run.write_references(measure_references(corpus.train, corpus.validation, lengths, max_tokens=scored))
     try:
         with torch.random.fork_rng(devices=[]), Interrupt() as interrupt:
             finished = train_loop(job, interrupt)
@@ -220,6 +227,3 @@ def draw(run: Run) -> tuple[Path, Path]:
     png, svg = run.path / "curve.png", run.path / "curve.svg"
     plot_run(run.metrics(), run.references(), png, svg, run.name)
     return png, svg
-
-
-__all__ = ["LENGTHS", "References", "choose_checkpoint", "compose", "draw", "load", "plan", "resume", "train"]

@@ -1,0 +1,82 @@
+"""Small texts and small runs that tests train in a fraction of a second."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lightwell.training.checkpoint import checkpoint_folder, load_checkpoint
+from lightwell.training.config import RunConfig
+from lightwell.training.listener import Listener
+from lightwell.training.run import Run
+from lightwell.training.start import compose, train
+
+WORDS = ["light", "well", "the", "a", "rain", "stone", "moss", "falls", "into", "deep", "still", "and", "green"]
+
+SMALL: dict[str, Any] = {
+    "tokenizer": "character",
+    "context_length": 16,
+    "n_layers": 2,
+    "n_heads": 2,
+    "d_model": 16,
+    "batch_size": 4,
+    "micro_batch_size": 2,
+    "steps": 6,
+    "warmup_steps": 2,
+    "eval_every": 3,
+    "eval_tokens": 200,
+    "sample_every": 3,
+    "max_new_tokens": 8,
+    "checkpoint_every": 2,
+    "keep_checkpoints": 100,
+    "embedding_dropout": 0.1,
+    "attention_dropout": 0.1,
+    "residual_dropout": 0.1,
+    "precision": "fp32",
+    "device": "cpu",
+}
+
+
+def write_text(folder: Path, documents: int = 12, sentences: int = 8) -> Path:
+    """A folder of small documents of made-up sentences, always the same ones."""
+    draw = random.Random(7)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(documents):
+        lines = [" ".join(draw.choices(WORDS, k=7)) + "." for _ in range(sentences)]
+        (folder / f"{number:02}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def small_config(text: Path, **settings: Any) -> RunConfig:
+    """A configuration whose training takes a moment; keywords are fields of any section."""
+    lengths = {"epochs", "minutes"} & settings.keys()
+    base = {name: value for name, value in SMALL.items() if not (lengths and name == "steps")}
+    return compose((str(text),), settings={**base, **settings})
+
+
+def small_run(text: Path, out: Path, listener: Listener | None = None, **settings: Any) -> Run:
+    """Train it."""
+    return train(small_config(text, **settings), out=out, listener=listener)
+
+
+def final_state(run: Run) -> dict[str, torch.Tensor]:
+    """Weights and optimizer state of the last checkpoint."""
+    steps = sorted(int(path.name) for path in run.checkpoints.iterdir())
+    saved = load_checkpoint(checkpoint_folder(run.checkpoints, steps[-1]))
+    return {**saved.model, **{f"optimizer.{name}": tensor for name, tensor in saved.training.items()}}
+
+
+def same_bits(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    """Whether two states have the same names and the same bits."""
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+TIMINGS = {"tokens_per_second", "seconds", "memory_bytes"}
+
+
+def untimed(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Records without what differs from one moment to the next."""
+    return [{name: value for name, value in record.items() if name not in TIMINGS} for record in records]

@@ -1,0 +1,226 @@
+"""The training loop at its surface: runs that are trained, stopped, resumed, turned at each knob."""
+
+from __future__ import annotations
+
+import math
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lightwell.errors import RunError, TrainingError
+from lightwell.text.prepare import prepare
+from lightwell.training.listener import Listener
+from lightwell.training.run import Run
+from lightwell.training.start import carry_out, choose_checkpoint, load, make_job, make_loader, resolve, resume, train
+from small import final_state, same_bits, small_config, small_run, untimed, write_text
+
+
+class StopAt(Listener):
+    """Presses Ctrl-C during a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def stepped(self, record: dict[str, Any]) -> None:
+        if record["step"] == self.step:
+            signal.raise_signal(signal.SIGINT)
+
+
+class Heard(Listener):
+    """Keeps what was said."""
+
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+
+    def say(self, sentence: str) -> None:
+        self.sentences.append(sentence)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_text(tmp_path_factory.mktemp("corpus") / "text")
+
+
+@pytest.fixture(scope="module")
+def whole(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return small_run(text, tmp_path_factory.mktemp("runs") / "whole")
+
+
+def test_a_run_leaves_all_its_files(whole: Run) -> None:
+    names = {path.name for path in whole.path.iterdir()}
+    assert names == {
+        "config.toml", "tokenizer.json", "references.json", "metrics.jsonl", "samples.jsonl", "checkpoints",
+        "curve.png", "curve.svg",
+    }  # fmt: skip
+    steps = [record["step"] for record in whole.metrics() if "loss" in record]
+    assert steps == [1, 2, 3, 4, 5, 6]
+    assert [record["step"] for record in whole.metrics() if "validation_loss" in record] == [0, 3, 6]
+    assert [record["step"] for record in whole.samples()] == [3, 6]
+    assert {"loss", "learning_rate", "grad_norm", "tokens_per_second", "tokens_seen", "memory_bytes", "seconds"} <= (
+        whole.metrics()[1].keys()
+    )
+
+
+def test_law_01_the_untrained_loss_is_ln_v(whole: Run) -> None:
+    untrained = whole.metrics()[0]
+    assert untrained["step"] == 0
+    assert abs(untrained["validation_loss"] - math.log(whole.tokenizer.vocab_size)) < 0.1
+
+
+def test_law_14_the_same_seed_gives_the_same_bits(text: Path, tmp_path: Path, whole: Run) -> None:
+    again = small_run(text, tmp_path / "again")
+    assert same_bits(final_state(whole), final_state(again))
+    assert untimed(whole.metrics()) == untimed(again.metrics())
+    assert whole.samples() == again.samples()
+
+
+def test_the_callers_random_state_is_left_alone(text: Path, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    small_run(text, tmp_path / "run")
+    assert torch.equal(torch.rand(3), expected)
+
+
+RESUMED = {
+    "as it is": {},
+    "muon": {"optimizer": "muon"},
+    "random offsets": {"sampler": "random"},
+    "cut documents": {"document_boundaries": "cut"},
+    "masked documents": {"document_boundaries": "mask", "stride": 5},
+    "bf16": {"precision": "bf16"},
+    "stable then decay": {"schedule": "wsd"},
+}
+
+
+@pytest.mark.parametrize("settings", RESUMED.values(), ids=RESUMED.keys())
+@pytest.mark.parametrize("stop", [1, 4])
+def test_law_09_stopped_and_resumed_is_bit_identical(
+    text: Path, tmp_path: Path, settings: dict[str, Any], stop: int
+) -> None:
+    straight = small_run(text, tmp_path / "straight", **settings)
+    with pytest.raises(KeyboardInterrupt):
+        small_run(text, tmp_path / "stopped", StopAt(stop), **settings)
+    stopped = Run(tmp_path / "stopped")
+    assert max(record["step"] for record in stopped.metrics()) == stop
+    resumed = resume(stopped.path)
+    assert same_bits(final_state(straight), final_state(resumed))
+    assert untimed(straight.metrics()) == untimed(resumed.metrics())
+    assert straight.samples() == resumed.samples()
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_again(text: Path, tmp_path: Path, whole: Run) -> None:
+    class Killed(Listener):
+        def stepped(self, record: dict[str, Any]) -> None:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        small_run(text, tmp_path / "killed", Killed())
+    heard = Heard()
+    resumed = resume(tmp_path / "killed", listener=heard)
+    assert any("starts again" in sentence for sentence in heard.sentences)
+    assert untimed(resumed.metrics()) == untimed(whole.metrics())
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(text: Path, tmp_path: Path, whole: Run) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        small_run(text, tmp_path / "run", StopAt(5))
+    damaged = tmp_path / "run" / "checkpoints" / "00000005" / "model.safetensors"
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    heard = Heard()
+    resumed = resume(tmp_path / "run", listener=heard)
+    assert any("00000005" in sentence and "step 4 is used" in sentence for sentence in heard.sentences)
+    assert same_bits(final_state(resumed), final_state(whole))
+    assert untimed(resumed.metrics()) == untimed(whole.metrics())
+
+
+def test_resuming_on_a_changed_text_is_refused(tmp_path: Path) -> None:
+    folder = write_text(tmp_path / "text")
+    with pytest.raises(KeyboardInterrupt):
+        small_run(folder, tmp_path / "run", StopAt(2))
+    (folder / "00.txt").write_text("Another text altogether.\n" * 20)
+    with pytest.raises(RunError, match="has changed"):
+        resume(tmp_path / "run")
+
+
+def test_resuming_a_finished_run_changes_nothing(text: Path, tmp_path: Path) -> None:
+    run = small_run(text, tmp_path / "run")
+    before = final_state(run), run.metrics()
+    again = resume(run.path)
+    assert same_bits(final_state(again), before[0])
+    assert again.metrics() == before[1]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"eval_every": 1}, {"eval_every": 0}, {"eval_tokens": 50}, {"sample_every": 1}, {"sample_every": 0},
+        {"sample_prompt": "the"}, {"temperature": 0.1}, {"log_every": 4}, {"checkpoint_every": 1},
+        {"checkpoint_every": 0}, {"keep_checkpoints": 1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_law_10_watching_never_changes_the_weights(
+    text: Path, tmp_path: Path, whole: Run, settings: dict[str, Any]
+) -> None:
+    run = small_run(text, tmp_path / "run", **settings)
+    assert same_bits(final_state(run), final_state(whole))
+
+
+def test_law_16_one_batch_can_be_overfitted(text: Path, tmp_path: Path) -> None:
+    config = small_config(
+        text, steps=150, batch_size=2, micro_batch_size=0, d_model=64, learning_rate=1e-2, weight_decay=0.0,
+        embedding_dropout=0.0, attention_dropout=0.0, residual_dropout=0.0, eval_every=0, sample_every=0,
+        checkpoint_every=0, stride=3000,
+    )  # fmt: skip
+    run = train(config, out=tmp_path / "run")
+    assert run.metrics()[-2]["loss"] < 0.01
+
+
+def test_the_golden_losses(text: Path, tmp_path: Path) -> None:
+    """A refactor leaves these numbers as they are; a change of arithmetic states that it changes them."""
+    golden = {
+        "adamw": [5.60428, 5.57756, 5.54391, 5.44354, 5.38976, 5.39179],
+        "muon": [5.60428, 5.57752, 5.54796, 5.45081, 5.40148, 5.39949],
+    }
+    for optimizer, losses in golden.items():
+        run = small_run(text, tmp_path / optimizer, optimizer=optimizer, activation="gelu", positions="learned")
+        found = [record["loss"] for record in run.metrics() if "loss" in record]
+        assert found == pytest.approx(losses, abs=2e-4), optimizer
+
+
+@pytest.mark.parametrize(("poisoned", "reported"), [(3, 3), (5, 6)], ids=["before scoring", "in the next step"])
+def test_numbers_that_overflow_stop_the_run_and_name_step_and_place(
+    text: Path, tmp_path: Path, poisoned: int, reported: int
+) -> None:
+    class Poison(Listener):
+        """Puts an infinite weight into a layer after a step."""
+
+        def stepped(self, record: dict[str, Any]) -> None:
+            if record["step"] == poisoned:
+                with torch.no_grad():
+                    job.model.get_parameter("layers.1.feed_forward.up.weight")[0, 0] = math.inf
+
+    config = small_config(text)
+    corpus = prepare(config.text, config.model.vocab_size)
+    config, _ = resolve(config, corpus, Listener())
+    run = Run.create(tmp_path / "run", config, corpus.tokenizer)
+    job = make_job(config, corpus, make_loader(config, corpus), run, Poison())
+    place = rf"Step {reported} is not finite, first in .*layers\.1\.feed_forward.*checkpoint of step \d is kept"
+    with pytest.raises(TrainingError, match=place):
+        carry_out(job)
+    assert choose_checkpoint(run, "newest").step == (reported - 1) // 2 * 2
+
+
+def test_early_stopping_ends_a_run_that_no_longer_improves(text: Path, tmp_path: Path) -> None:
+    heard = Heard()
+    run = small_run(text, tmp_path / "run", heard, learning_rate=0.5, steps=40, eval_every=1, patience=3)
+    last = max(record["step"] for record in run.metrics())
+    assert last < 40
+    assert any("Stopped early" in sentence for sentence in heard.sentences)
+    assert load(run.path, checkpoint="newest").decoder.config.n_layers == 2

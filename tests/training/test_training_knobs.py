@@ -1,0 +1,153 @@
+"""The knob rule for TrainConfig: turning a field changes something measurable, its neutral value changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lightwell.errors import SettingError
+from lightwell.text.prepare import prepare
+from lightwell.training.config import TrainConfig
+from lightwell.training.listener import Listener
+from lightwell.training.run import Run
+from lightwell.training.start import compose, make_job, make_loader, resolve
+from small import final_state, same_bits, small_config, small_run, untimed, write_text
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One field: a value that must show, where it must show, and one that must not (both with what they need)."""
+
+    turned: dict[str, Any]
+    shows_in: str
+    neutral: dict[str, Any]
+
+
+KNOBS = {
+    "steps": Knob({"steps": 7}, "weights", {"steps": 6}),
+    "seed": Knob({"seed": 2}, "weights", {"seed": 1}),
+    "optimizer": Knob({"optimizer": "muon"}, "weights", {"optimizer": "adamw"}),
+    "learning_rate": Knob({"learning_rate": 1e-3}, "weights", {"learning_rate": 3e-3}),
+    "muon_learning_rate": Knob(
+        {"optimizer": "muon", "muon_learning_rate": 0.1}, "weights", {"muon_learning_rate": 0.1}
+    ),  # without muon it is not used
+    "schedule": Knob({"schedule": "constant"}, "weights", {"schedule": "cosine"}),
+    "warmup_steps": Knob({"warmup_steps": 4}, "weights", {"warmup_steps": 2}),
+    "decay_fraction": Knob({"schedule": "wsd", "decay_fraction": 0.9}, "weights", {"decay_fraction": 0.9}),
+    "final_learning_rate": Knob({"final_learning_rate": 0.9}, "weights", {"final_learning_rate": 0.05}),
+    "beta1": Knob({"beta1": 0.5}, "weights", {"beta1": 0.9}),
+    "beta2": Knob({"beta2": 0.5}, "weights", {"beta2": 0.95}),
+    "weight_decay": Knob({"weight_decay": 1.0}, "weights", {"weight_decay": 0.1}),
+    "grad_clip": Knob({"grad_clip": 0.01}, "weights", {"grad_clip": 1e9}),
+    "device": Knob({"device": "auto"}, "config", {"device": "cpu"}),
+    "precision": Knob({"precision": "bf16"}, "weights", {"precision": "fp32"}),
+    "eval_every": Knob({"eval_every": 2}, "metrics", {"eval_every": 3}),
+    "eval_tokens": Knob({"eval_tokens": 100}, "metrics", {"eval_tokens": 200}),
+    "patience": Knob({"patience": 1, "learning_rate": 0.5, "eval_every": 1}, "metrics", {"patience": 0}),
+    "sample_every": Knob({"sample_every": 2}, "samples", {"sample_every": 3}),
+    "sample_prompt": Knob({"sample_prompt": "the"}, "samples", {"sample_prompt": ""}),
+    "checkpoint_every": Knob({"checkpoint_every": 3}, "checkpoints", {"checkpoint_every": 2}),
+    "keep_checkpoints": Knob({"keep_checkpoints": 1}, "checkpoints", {"keep_checkpoints": 50}),
+    "log_every": Knob({"log_every": 3}, "metrics", {"log_every": 1}),
+}
+ELSEWHERE = {"epochs", "minutes", "compile"}  # have tests of their own below
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_text(tmp_path_factory.mktemp("corpus") / "text")
+
+
+@pytest.fixture(scope="module")
+def base(text: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return observed(small_run(text, tmp_path_factory.mktemp("runs") / "base", grad_clip=1e9))
+
+
+def observed(run: Run) -> dict[str, Any]:
+    """All that a knob could show in."""
+    return {
+        "weights": final_state(run),
+        "metrics": untimed(run.metrics()),
+        "samples": run.samples(),
+        "checkpoints": sorted(path.name for path in run.checkpoints.iterdir()),
+        "config": run.config.to_dict(),
+    }
+
+
+def differs(left: dict[str, Any], right: dict[str, Any], part: str) -> bool:
+    if part == "weights":
+        return not same_bits(left[part], right[part])
+    return bool(left[part] != right[part])
+
+
+def test_every_field_is_turned() -> None:
+    assert {field.name for field in TrainConfig.fields()} == KNOBS.keys() | ELSEWHERE
+
+
+@pytest.mark.parametrize("name", KNOBS)
+def test_turning_a_knob_shows(text: Path, tmp_path: Path, base: dict[str, Any], name: str) -> None:
+    knob = KNOBS[name]
+    found = observed(small_run(text, tmp_path / "run", **{"grad_clip": 1e9, **knob.turned}))
+    # A knob that needs another to be on is compared with that other alone, so that the difference is its own.
+    others = {key: value for key, value in knob.turned.items() if key != name}
+    against = observed(small_run(text, tmp_path / "others", grad_clip=1e9, **others)) if others else base
+    assert differs(found, against, knob.shows_in)
+
+
+@pytest.mark.parametrize("name", KNOBS)
+def test_the_neutral_value_of_a_knob_changes_nothing(
+    text: Path, tmp_path: Path, base: dict[str, Any], name: str
+) -> None:
+    found = observed(small_run(text, tmp_path / "run", **{"grad_clip": 1e9, **KNOBS[name].neutral}))
+    parts = ("weights", "metrics", "samples", "checkpoints")
+    assert not [part for part in parts if differs(found, base, part)]
+
+
+def test_clipping_off_is_clipping_at_a_norm_never_reached(text: Path, tmp_path: Path, base: dict[str, Any]) -> None:
+    assert not differs(observed(small_run(text, tmp_path / "run", grad_clip=0)), base, "weights")
+
+
+def test_epochs_are_turned_into_steps(text: Path, tmp_path: Path) -> None:
+    config = small_config(text, epochs=2)
+    corpus = prepare(config.text, config.model.vocab_size)
+    windows = make_loader(config, corpus).windows
+    resolved, loader = resolve(config, corpus, Listener())
+    assert resolved.training.steps == -(-2 * windows // 4)
+    assert loader.report(resolved.training.steps).epochs == pytest.approx(2, abs=4 / windows)
+    with_zero, _ = resolve(small_config(text, epochs=0, steps=6), corpus, Listener())
+    assert with_zero.training.steps == 6
+
+
+def test_minutes_are_turned_into_steps(text: Path) -> None:
+    config = small_config(text, minutes=0.1)
+    corpus = prepare(config.text, config.model.vocab_size)
+    few = resolve(config, corpus, Listener())[0].training.steps
+    many = resolve(small_config(text, minutes=10), corpus, Listener())[0].training.steps
+    assert many > few > 0  # a hundred times the time; no timing noise hides that
+    assert resolve(small_config(text, minutes=0, steps=6), corpus, Listener())[0].training.steps == 6
+
+
+def test_two_lengths_at_once_are_refused(text: Path) -> None:
+    with pytest.raises(SettingError, match="steps and minutes are given"):
+        compose((str(text),), settings={"steps": 5, "minutes": 1})
+
+
+def test_compile_gives_the_same_loss_from_a_compiled_model(text: Path, tmp_path: Path) -> None:
+    losses = {}
+    for compiled in (False, True):
+        config = small_config(text, compile=compiled, n_layers=1, micro_batch_size=0, steps=2)
+        config = config.with_values({"embedding_dropout": 0.0, "attention_dropout": 0.0, "residual_dropout": 0.0})
+        corpus = prepare(config.text, config.model.vocab_size)
+        config, loader = resolve(config, corpus, Listener())
+        run = Run.create(tmp_path / str(compiled), config, corpus.tokenizer)
+        job = make_job(config, corpus, loader, run, Listener())
+        assert (job.forward is job.model) == (not compiled)
+        batch = loader.batch(0)
+        losses[compiled] = torch.nn.functional.cross_entropy(
+            job.forward(batch.inputs).flatten(0, 1), batch.targets.flatten()
+        ).item()
+    assert losses[True] == pytest.approx(losses[False], abs=1e-4)
