@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from lightwell.cli import words
-from lightwell.cli.flags import Checkpoint, Device, Json, RunPath
+from lightwell.cli.flags import Checkpoint, Device, Json, RunPath, check
 from lightwell.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def evaluate(
     """Score a trained model: nats per token, perplexity and bits per byte, beside the reference lines."""
     from lightwell.training.scoring import evaluate_run
 
+    check(stride=stride)
     score = evaluate_run(
         run,
         text,

@@ -43,6 +43,17 @@ def given(flags: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def check(**values: Any) -> None:
+    """Check flags of a command against the configuration fields of the same name.
+
+    Raises:
+        SettingError: a value is out of range.
+    """
+    fields = RunConfig.all_fields()
+    for name, value in values.items():
+        fields[name][1].check(value)
+
+
 def _parameter(field: Field, default: Any, group: Group) -> Parameter:
     shown = _in_words(default)
     return Parameter(

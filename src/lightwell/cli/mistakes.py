@@ -31,9 +31,7 @@ def sentence(error: CycloptsError, tokens: Sequence[str]) -> str:
         case CoercionError():
             return _wrong_value(error)
         case MissingArgumentError():
-            assert error.argument is not None
-            name = error.keyword or error.argument.name
-            return f"{name} is missing its value; `{command} --help` shows how it is written."
+            return _missing(error, command)
         case RepeatArgumentError():
             return f"{error.token.keyword} is given more than once; give it once."
         case UnusedCliTokensError():
@@ -58,6 +56,15 @@ def _unknown_flag(error: UnknownOptionError, command: str) -> str:
     written = (error.token.keyword or error.token.value).split("=", 1)[0]
     flags = [name for argument in error.argument_collection if argument.parse for name in argument.names]
     return f"There is no flag {written}.{nearest(written, flags) or f' `{command} --help` lists them all.'}"
+
+
+def _missing(error: MissingArgumentError, command: str) -> str:
+    assert error.argument is not None
+    name = error.keyword or error.argument.name
+    how = f"`{command} --help` shows how it is written"
+    if name.startswith("-"):
+        return f"{name} is given without a value; {how}."
+    return f"`{command}` needs a {name}, which is not given; {how}."
 
 
 def _wrong_value(error: CoercionError) -> str:

@@ -23,8 +23,11 @@ RECENT = 20  # steps over which loss and speed are averaged, so that the figures
 
 def progress(run: Path | None = None) -> Listener:
     """The listener for this terminal, file or pipe; `run` is where the run will be, for its reference lines."""
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    return BarProgress(console, run) if console.is_terminal else LineProgress(console, run)
+    console = Console(stderr=True, highlight=False, markup=False)
+    if console.is_terminal:
+        return BarProgress(console, run)
+    console.soft_wrap = True  # a file has no width to wrap at
+    return LineProgress(console, run)
 
 
 class LineProgress(Listener):
@@ -65,18 +68,20 @@ class LineProgress(Listener):
         """Print the held-out scores, and how they stand to the reference lines."""
         self.bits_per_byte = record["validation_bits_per_byte"]
         self.last_line = time.monotonic()
+        if record["step"] == self.start:
+            self.began = self.last_line  # what came before the first step says nothing about the time left
         loss = record["validation_loss"]
-        where = f", {words.standing(loss, self.references)}" if self.references else ""
+        where = f"  {words.standing(loss, self.references)}" if self.references else ""
         self.console.print(
-            f"step {record['step']:>5}: held-out loss {loss:.3f} nats per token, "
-            f"{self.bits_per_byte:.3f} bits per byte, perplexity {record['perplexity']:,.1f}{where}",
+            f"step {record['step']:>5}  held-out loss {loss:.3f}  {self.bits_per_byte:.3f} bits/byte  "
+            f"perplexity {record['perplexity']:,.1f}{where}",
             style="bold",
         )
 
     def sampled(self, record: dict[str, Any]) -> None:
         """Print the beginning of what the model writes; the last sample is part of the result."""
         if record["step"] < self.steps:
-            self.console.print(words.indented(record["prompt"] + record["text"], lines=5), style="dim")
+            self.console.print(words.excerpt(record["prompt"] + record["text"]), style="dim")
 
     def figures(self) -> str:
         """Loss, bits per byte, speed and time left, in a line."""

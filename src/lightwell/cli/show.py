@@ -42,7 +42,7 @@ def show(run: RunPath, /, *, json: Json = False) -> None:
     _print_head(opened, summary)
     _print_losses(opened, metrics, evaluations)
     for sample in samples[-SAMPLES:]:
-        print(f"\nSample at step {sample['step']}:\n\n{words.indented(sample['prompt'] + sample['text'], lines=20)}")
+        print(f"\nSample at step {sample['step']}:\n\n{words.indented(sample['prompt'] + sample['text'])}")
     steps = ", ".join(map(str, checkpoints)) or "none"
     print("\n" + words.table([("Checkpoints", steps), ("Curve", ", ".join(curve)), ("Next", _next(run, summary))]))
 

@@ -97,9 +97,10 @@ def plan_table(plan: Plan) -> str:
 def _stopped(path: Path) -> str:
     if not (path / "config.toml").is_file():
         return "Stopped before training began; nothing was saved."
-    if not any((path / "checkpoints").glob("*/state.json")):
+    steps = sorted(folder.name for folder in (path / "checkpoints").glob("[0-9]*") if folder.name.isdigit())
+    if not steps:
         return f"Stopped before the first checkpoint; `lightwell resume {path}` begins again."
-    return f"Stopped; `lightwell resume {path}` goes on from the last checkpoint."
+    return f"Stopped; {path} is saved at step {int(steps[-1])}, and `lightwell resume {path}` goes on from there."
 
 
 def _print_result(run: Run, json: bool) -> None:
@@ -116,17 +117,17 @@ def _print_result(run: Run, json: bool) -> None:
         print(json_text.dumps(result))
         return
     print(
-        f"\n{summary.name}: {summary.step:,} steps over {words.short(summary.tokens_seen)} tokens "
+        f"\n{summary.path}: {summary.step:,} steps, {words.short(summary.tokens_seen)} tokens "
         f"in {words.duration(summary.seconds)}, {words.short(summary.parameters)} parameters."
     )
     if summary.validation_loss is not None:
         print(
-            f"Best held-out loss {summary.validation_loss:.3f} nats per token at step {summary.best_step}: "
-            f"{summary.bits_per_byte:.3f} bits per byte, perplexity {summary.perplexity:,.1f}, "
-            f"{words.standing(summary.validation_loss, run.references())}."
+            f"Best held-out loss {summary.validation_loss:.3f} nats per token at step {summary.best_step}, "
+            f"{words.standing(summary.validation_loss, run.references())}:\n"
+            f"{summary.bits_per_byte:.3f} bits per byte, perplexity {summary.perplexity:,.1f}."
         )
     if samples:
-        print(f"\nWhat it writes:\n\n{words.indented(samples[-1]['prompt'] + samples[-1]['text'], lines=40)}")
+        print(f"\nWhat it writes:\n\n{words.indented(samples[-1]['prompt'] + samples[-1]['text'])}")
     rows = [
         ("Saved in", str(run.path)),
         ("Curve", ", ".join(curve)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -29,8 +30,10 @@ def in_bytes(number: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """290 -> "4 min 50 s"."""
-    if seconds < 10:
+    """290 -> "4 min 50 s", 0.0648 -> "64.8 ms"."""
+    if seconds < 0.995:
+        return f"{seconds * 1000:.3g} ms"
+    if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:
@@ -64,11 +67,16 @@ def sparkline(values: Sequence[float], width: int = 60) -> str:
     return "".join(BLOCKS[round((mean - low) * scale)] for mean in means)
 
 
-def indented(text: str, lines: int = 12, width: int = 100) -> str:
-    """A sample of text, set off from what is around it; empty lines are left out, long ones cut."""
-    shown = [line for line in text.splitlines() if line.strip()] or [""]
-    cut = [line if len(line) <= width else line[: width - 1] + "…" for line in shown[:lines]]
-    return "\n".join("    " + line for line in [*cut, *(["…"] if len(shown) > lines else [])]).rstrip()
+def indented(text: str, width: int = 96) -> str:
+    """A text set off from what is around it, its long lines wrapped."""
+    lines = [piece for line in text.strip("\n").splitlines() for piece in textwrap.wrap(line, width) or [""]]
+    return "\n".join(f"    {line}".rstrip() for line in lines)
+
+
+def excerpt(text: str, lines: int = 5) -> str:
+    """The first lines of a text, likewise, without empty ones."""
+    shown = [line for line in indented(text).splitlines() if line]
+    return "\n".join(shown[:lines] + ["    …"] * (len(shown) > lines))
 
 
 def reference_lines(references: Mapping[str, float]) -> list[str]:
