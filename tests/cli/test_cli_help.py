@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import lightwell
 from cli_house import call
 from lightwell.cli.app import COMMANDS
 from lightwell.training.config import RunConfig
