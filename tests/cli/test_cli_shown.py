@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from lightwell.cli import words
-from lightwell.cli.progress import BarProgress, LineProgress
+from lightwell.cli.progress import BarProgress, LineProgress, counting
 from lightwell.training import machine
 from lightwell.training.machine import Machine
 
@@ -87,6 +87,21 @@ def test_a_terminal_gets_a_bar_that_is_gone_at_the_end() -> None:
     assert "loss 2.500" in out.getvalue()
     shown.end()
     assert not shown.bar.live.is_started
+
+
+def test_a_job_that_counts_up_tells_the_time_left_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    with counting("tokens scored") as scored:
+        for done in range(1000, 5000, 1000):
+            now += 6.0
+            scored(done, 4000)
+    assert capsys.readouterr().err.splitlines() == [
+        "2,000 of 4,000 tokens scored  12 s left",
+        "4,000 of 4,000 tokens scored  0 ms left",
+    ]
 
 
 def test_the_last_sample_is_left_to_the_result() -> None:

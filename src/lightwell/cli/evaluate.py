@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from lightwell.cli import words
 from lightwell.cli.flags import Checkpoint, Device, Json, RunPath, check
-from lightwell.cli.progress import progress
+from lightwell.cli.progress import counting, progress
 
 if TYPE_CHECKING:
     from lightwell.training.scoring import Score
@@ -35,15 +35,17 @@ def evaluate(
     from lightwell.training.scoring import evaluate_run
 
     check(stride=stride)
-    score = evaluate_run(
-        run,
-        text,
-        stride=stride,
-        checkpoint=checkpoint,
-        context_length=context_length,
-        device=device,
-        listener=progress(),
-    )
+    with counting("tokens scored") as scored:
+        score = evaluate_run(
+            run,
+            text,
+            stride=stride,
+            checkpoint=checkpoint,
+            context_length=context_length,
+            device=device,
+            listener=progress(),
+            scored=scored,
+        )
     print(json_text.dumps(score.to_dict()) if json else "\n".join(report(score)))
 
 

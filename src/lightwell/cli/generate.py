@@ -61,6 +61,8 @@ def generate(
         print(BETWEEN.join(begin + text for begin, text in zip(prompts, texts, strict=True)))
     else:
         print(prompts[0], end="", flush=True)
-        for piece in model.stream(prompts[0], seed=seed, **settings):
-            print(piece, end="", flush=True)
-        print()
+        try:
+            for piece in model.stream(prompts[0], seed=seed, **settings):
+                print(piece, end="", flush=True)
+        finally:
+            print()  # also where Ctrl-C ends the text

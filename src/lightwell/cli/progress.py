@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from lightwell.cli import words
 from lightwell.training.listener import Listener
@@ -23,11 +25,8 @@ RECENT = 20  # steps over which loss and speed are averaged, so that the figures
 
 def progress(run: Path | None = None) -> Listener:
     """The listener for this terminal, file or pipe; `run` is where the run will be, for its reference lines."""
-    console = Console(stderr=True, highlight=False, markup=False)
-    if console.is_terminal:
-        return BarProgress(console, run)
-    console.soft_wrap = True  # a file has no width to wrap at
-    return LineProgress(console, run)
+    console = _console()
+    return BarProgress(console, run) if console.is_terminal else LineProgress(console, run)
 
 
 class LineProgress(Listener):
@@ -129,4 +128,35 @@ class BarProgress(LineProgress):
         self.bar.stop()
 
 
-__all__ = ["BarProgress", "LineProgress", "progress"]
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """For a job that counts up: gives a function to call with what is done, and of how many; shows the time left."""
+    console = _console()
+    columns = (BarColumn(bar_width=None), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    bar = Progress(*columns, console=console, transient=True, expand=True)
+    task = bar.add_task(what, total=None)
+    began = last_line = time.monotonic()
+
+    def told(done: int, of: int) -> None:
+        nonlocal last_line
+        if console.is_terminal:
+            bar.update(task, completed=done, total=of)
+            bar.start()  # only now, so that it does not stand among the sentences before
+        elif (now := time.monotonic()) - last_line >= SECONDS_BETWEEN_LINES:
+            last_line = now
+            left = (now - began) * (of - done) / done
+            console.print(f"{done:,} of {of:,} {what}  {words.duration(left)} left")
+
+    try:
+        yield told
+    finally:
+        bar.stop()
+
+
+def _console() -> Console:
+    console = Console(stderr=True, highlight=False, markup=False)
+    console.soft_wrap = not console.is_terminal  # a file has no width to wrap at
+    return console
+
+
+__all__ = ["BarProgress", "LineProgress", "counting", "progress"]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lightwell.batches.batch import Batch
 from lightwell.batches.evaluation import evaluation_batches
 from lightwell.errors import LightwellError, RunError
 from lightwell.text.documents import read_documents
@@ -21,7 +22,7 @@ from lightwell.training.references import References, measure_references
 from lightwell.training.run import Run
 from lightwell.training.start import choose_checkpoint, load
 
-BATCH = 16  # windows that go through the model at once
+TOKENS_AT_ONCE = 8192  # that go through the model: enough to keep it busy, with logits that fit into memory
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,13 @@ def evaluate_run(
     context_length: int = 0,
     device: str = "auto",
     listener: Listener | None = None,
+    scored: Callable[[int, int], None] = lambda tokens, of: None,
 ) -> Score:
     """Score every token of the run's held-out text, or of the texts in `paths`, each once.
 
     paths: files, folders or globs, read as the run's own text was and not split. stride: tokens from one window to the
-    next, 0 for the context length; smaller windows steps overlap, which gives each token more context and takes longer.
-    context_length: 0 for the one that it was trained with.
+    next, 0 for the context length; with less, windows overlap, which gives each token more context and takes longer.
+    context_length: 0 for the one that it was trained with. scored: is told how many tokens are scored, of how many.
 
     Raises:
         RunError: no such run or checkpoint; or its text has changed, so that what was held out is no longer known.
@@ -85,7 +87,7 @@ def evaluate_run(
     batches = evaluation_batches(
         tokens,
         model.context_length,
-        BATCH,
+        max(1, TOKENS_AT_ONCE // model.context_length),
         stride=stride,
         documents=run.config.batches.document_boundaries != "cross",
     )
@@ -97,9 +99,18 @@ def evaluate_run(
         text=list(paths),
         context_length=model.context_length,
         stride=stride or model.context_length,
-        evaluation=evaluate(model.decoder, batches, byte_lengths, precision),
+        evaluation=evaluate(model.decoder, _counted(batches, len(tokens) - 1, scored), byte_lengths, precision),
         references=measure_references(corpus.train, tokens, byte_lengths) if corpus else None,
     )
+
+
+def _counted(batches: Iterable[Batch], of: int, scored: Callable[[int, int], None]) -> Iterator[Batch]:
+    """The same batches; tells after each one how far the scoring is."""
+    done = 0
+    for batch in batches:
+        yield batch
+        done += batch.counted
+        scored(done, of)
 
 
 def _whole(run: Run, paths: Sequence[str], listener: Listener) -> TokenFile:
