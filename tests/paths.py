@@ -1,4 +1,4 @@
-"""Where the tests find real text. It is not part of the project, so a test that needs it is skipped where it is absent."""
+"""Where the tests find real text: beside the project, and a test that needs it is skipped where it is absent."""
 
 from __future__ import annotations
 

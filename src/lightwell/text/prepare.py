@@ -2,15 +2,18 @@
 
 The result is kept in a cache folder under a key made of everything that decides it (the texts, the split, the
 tokenizer, the format), so that the same text is encoded once. A cache entry is written beside and renamed, so that it
-is there whole or not at all, also when several runs make the same one at the same time.
+is there whole or not at all, also when several runs make the same one at the same time. A tokenizer that is trained
+here is known only afterwards; a note of which entry came of it is kept under what was asked for.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -24,7 +27,7 @@ import tokenizers
 from lightwell.errors import TextError
 from lightwell.text.config import TextConfig
 from lightwell.text.documents import Document, read_documents
-from lightwell.text.split import split_documents
+from lightwell.text.split import Split, split_documents
 from lightwell.text.tokenfile import TokenFile
 from lightwell.text.tokenizer import KINDS, Tokenizer, make_tokenizer
 
@@ -85,17 +88,23 @@ def prepare(
         tokenizer = make_tokenizer(config, vocab_size, ())  # from a file; found wanting before anything is read
     documents, reading = read_documents(config)
     tell(reading.sentences())
-    entry = (cache or cache_folder()) / "tokens" / _key(documents, config, vocab_size, tokenizer)
-    try:
-        found = _open(entry, tokenizer) if entry.exists() else None
-    except TextError as damage:
-        tell([f"{damage} They are made again.".replace("; make them again.", ".")])
-        found = None
-    if found is None:
-        found = _make(entry, documents, config, vocab_size, tokenizer)
-        tell(found.report)
-    else:
+    keeper = _Keeper((cache or cache_folder()) / "tokens", documents, config.validation_fraction)
+    asked = f"{config.tokenizer} {vocab_size} {tokenizers.__version__}"
+    entry = keeper.entry(tokenizer.fingerprint) if tokenizer else keeper.noted(asked)
+    found = None
+    if entry is not None and entry.exists():
+        try:
+            found = _open(entry, tokenizer)
+        except TextError as damage:
+            tell([f"{damage} This is done now."])
+    if found is not None:
         tell([*found.report, f"These tokens were made before and are reused from {entry}."])
+    else:
+        split = split_documents(documents, config.validation_fraction)
+        if tokenizer is None:
+            tokenizer = make_tokenizer(config, vocab_size, [document.text for document in split.train])
+        found = keeper.keep(split, tokenizer, asked)
+        tell(found.report)
     return Corpus(found.train, found.validation, found.tokenizer, found.documents, report, found.digest)
 
 
@@ -107,11 +116,65 @@ def cache_folder() -> Path:
     return (Path(general) if general else Path.home() / ".cache") / "lightwell"
 
 
-def _key(documents: Sequence[Document], config: TextConfig, vocab_size: int, tokenizer: Tokenizer | None) -> str:
-    texts = hashlib.sha256(b"".join(document.digest for document in documents)).hexdigest()
-    made_by = [config.tokenizer, vocab_size, tokenizers.__version__] if tokenizer is None else [tokenizer.fingerprint]
-    whole = json.dumps([FORMAT, texts, config.validation_fraction, *made_by])
-    return hashlib.sha256(whole.encode()).hexdigest()[:32]
+class _Keeper:
+    """Where the tokens of one text, split in one way, are kept: an entry for each tokenizer."""
+
+    def __init__(self, folder: Path, documents: Sequence[Document], fraction: float) -> None:
+        self.folder = folder
+        self.documents = len(documents)
+        texts = hashlib.sha256(b"".join(document.digest for document in documents)).hexdigest()
+        self._key = f"{FORMAT} {texts} {fraction!r}"
+
+    def entry(self, fingerprint: str) -> Path:
+        """The folder for the tokens that a tokenizer makes of this text."""
+        return self.folder / _short_hash(f"{self._key} {fingerprint}")
+
+    def noted(self, asked: str) -> Path | None:
+        """The entry that was made the last time when a tokenizer was asked for in these words."""
+        try:
+            name = self._note(asked).read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError):
+            return None
+        return self.folder / name if re.fullmatch("[0-9a-f]{32}", name) else None
+
+    def keep(self, split: Split, tokenizer: Tokenizer, asked: str) -> Corpus:
+        """Encode both sides into an entry, note what it was asked for by, and open it.
+
+        Raises:
+            TextError: the disk is full, or the folder cannot be written.
+        """
+        entry = self.entry(tokenizer.fingerprint)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(self.folder)
+            beside = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=self.folder))
+            try:
+                _write(beside, split, tokenizer, self.documents)
+                _put_in_place(beside, entry)
+                beside.mkdir(exist_ok=True)
+                (beside / "note").write_text(entry.name, encoding="utf-8")
+                (beside / "note").replace(self._note(asked))
+            finally:
+                shutil.rmtree(beside, ignore_errors=True)
+        except OSError as error:
+            raise TextError(_cannot_write(error, self.folder)) from None
+        return _open(entry, tokenizer)
+
+    def _note(self, asked: str) -> Path:
+        return self.folder / f"{_short_hash(f'{self._key} {asked}')}.note"
+
+
+def _write(folder: Path, split: Split, tokenizer: Tokenizer, documents: int) -> None:
+    """The files of an entry."""
+    train = TokenFile.write(folder, "train", (document.text for document in split.train), tokenizer)
+    held_out = TokenFile.write(folder, "validation", (document.text for document in split.validation), tokenizer)
+    tokenizer.save(folder / "tokenizer.json")
+    about = {
+        "documents": documents,
+        "report": [split.how, *_tokenizer_sentences(tokenizer, train, held_out, split.validation[0].text)],
+        "digest": _digest(train, held_out, tokenizer),
+    }
+    (folder / "about.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
 
 def _open(entry: Path, tokenizer: Tokenizer | None = None) -> Corpus:
@@ -132,56 +195,30 @@ def _open(entry: Path, tokenizer: Tokenizer | None = None) -> Corpus:
     return Corpus(train, validation, tokenizer, documents, report, digest)
 
 
-def _make(
-    entry: Path, documents: Sequence[Document], config: TextConfig, vocab_size: int, tokenizer: Tokenizer | None
-) -> Corpus:
-    split = split_documents(documents, config.validation_fraction)
-    train, validation = ([document.text for document in side] for side in (split.train, split.validation))
-    if tokenizer is None:
-        tokenizer = make_tokenizer(config, vocab_size, train)
-    try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(entry.parent)
-        folder = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=entry.parent))
-        try:
-            sides = (
-                TokenFile.write(folder, "train", train, tokenizer),
-                TokenFile.write(folder, "validation", validation, tokenizer),
-            )
-            tokenizer.save(folder / "tokenizer.json")
-            about = {
-                "documents": len(documents),
-                "report": [split.how, *_tokenizer_sentences(tokenizer, *sides, validation[0])],
-                "digest": _digest(*sides, tokenizer),
-            }
-            (folder / "about.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-            _put_in_place(folder, entry)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    except OSError as error:
-        raise TextError(_cannot_write(error, entry.parent)) from None
-    return _open(entry, tokenizer)
-
-
 def _put_in_place(folder: Path, entry: Path) -> None:
     """Rename the finished folder to the entry; one that another process put there meanwhile stays if it is whole."""
-    try:
-        folder.rename(entry)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
+    damaged = folder.with_name(f"{folder.name}-damaged")
+    while True:
+        try:
+            folder.rename(entry)
+            break
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
         try:
             _open(entry)
-        except TextError:  # the damaged one that is the reason for making it again
-            entry.rename(folder.with_name(f"{folder.name}-damaged"))
-            folder.rename(entry)
-            shutil.rmtree(folder.with_name(f"{folder.name}-damaged"), ignore_errors=True)
+            break
+        except TextError:  # the reason for making it again; another process may be moving it away, too
+            with contextlib.suppress(FileNotFoundError):
+                entry.rename(damaged)
+    shutil.rmtree(damaged, ignore_errors=True)
 
 
 def _remove_abandoned(parent: Path) -> None:
     for folder in parent.glob(f"{UNFINISHED}*"):
-        if time.time() - folder.stat().st_mtime > ABANDONED_AFTER:
-            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # another process has removed or finished it
+            if time.time() - folder.stat().st_mtime > ABANDONED_AFTER:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _tokenizer_sentences(tokenizer: Tokenizer, train: TokenFile, validation: TokenFile, sample: str) -> list[str]:
@@ -206,3 +243,7 @@ def _cannot_write(error: OSError, folder: Path) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"The disk of {folder} is full; free some space or {remedy}."
     return f"The tokens cannot be written to {folder} ({error.strerror}); {remedy}."
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -14,12 +14,11 @@ Three files: NAME.tokens (uint16 or uint32), NAME.offsets (int64), both little-e
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +28,9 @@ from lightwell.text.tokenizer import Tokenizer
 
 BATCH = 1 << 21
 """Characters of documents that are encoded at once."""
+
+ABOUT = ("vocab_size", "end_of_text", "text_bytes", "digest")
+"""What NAME.json says of the two other files."""
 
 TokenArray: TypeAlias = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 OffsetArray: TypeAlias = npt.NDArray[np.int64]
@@ -49,7 +51,7 @@ class TokenFile:
     text_bytes: int
     """Bytes of the documents in UTF-8, 0 where not known. The end-of-text tokens stand for none."""
     digest: str
-    """SHA-256 of the type, the ids and the offsets."""
+    """SHA-256 of all of the above."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -72,7 +74,7 @@ class TokenFile:
         """In memory, from ids as they are (N,); without `offsets` they count as one document."""
         tokens = np.asarray(ids).astype(token_type(vocab_size))
         places = np.array([0, len(tokens) - 1] if offsets is None else offsets, dtype=np.int64)
-        return cls(tokens, places, vocab_size, end_of_text, text_bytes, _digest(tokens, places))
+        return cls._of(tokens, places, vocab_size, end_of_text, text_bytes)
 
     @classmethod
     def from_texts(cls, texts: Iterable[str], tokenizer: Tokenizer) -> Self:
@@ -101,21 +103,16 @@ class TokenFile:
         offsets, text_bytes = [0], 0
         with (folder / f"{name}.tokens").open("wb") as file:
             for ids, size in _encoded(texts, tokenizer):
-                _put(file, ids.astype(dtype))
+                file.write(ids.astype(dtype).tobytes())
                 offsets.append(offsets[-1] + len(ids))
                 text_bytes += size
-            _put(file, np.array([tokenizer.end_of_text], dtype=dtype))
+            file.write(np.array([tokenizer.end_of_text], dtype=dtype).tobytes())
         with (folder / f"{name}.offsets").open("wb") as file:
-            _put(file, np.array(offsets, dtype="<i8"))
-        tokens, places = _map(folder, name, dtype)
-        about = {
-            "vocab_size": tokenizer.vocab_size,
-            "end_of_text": tokenizer.end_of_text,
-            "text_bytes": text_bytes,
-            "digest": _digest(tokens, places),
-        }
+            file.write(np.array(offsets, dtype="<i8").tobytes())
+        written = cls._of(*_map(folder, name, dtype), tokenizer.vocab_size, tokenizer.end_of_text, text_bytes)
+        about = {key: getattr(written, key) for key in ABOUT}
         (folder / f"{name}.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-        return cls(tokens, places, **about)  # type: ignore[arg-type]
+        return written
 
     @classmethod
     def open(cls, folder: Path, name: str) -> Self:
@@ -126,14 +123,23 @@ class TokenFile:
         """
         try:
             about: dict[str, Any] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-            tokens, places = _map(folder, name, token_type(about["vocab_size"]))
-            whole = _digest(tokens, places) == about["digest"]
-            opened = cls(tokens, places, **about)
+            vocab_size, end_of_text, text_bytes, digest = (about[key] for key in ABOUT)
+            tokens, places = _map(folder, name, token_type(vocab_size))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TextError(f"The tokens {folder / name} are damaged ({error}); make them again.") from None
-        if not whole:
+        opened = cls._of(tokens, places, vocab_size, end_of_text, text_bytes)
+        if opened.digest != digest:
             raise TextError(f"The tokens {folder / name} are damaged (not what was written); make them again.")
         return opened
+
+    @classmethod
+    def _of(
+        cls, tokens: TokenArray, offsets: OffsetArray, vocab_size: int, end_of_text: int | None, text_bytes: int
+    ) -> Self:
+        hasher = hashlib.sha256(f"{tokens.dtype.str} {vocab_size} {end_of_text} {text_bytes}".encode())
+        hasher.update(np.ascontiguousarray(tokens).data)
+        hasher.update(np.ascontiguousarray(offsets).data)
+        return cls(tokens, offsets, vocab_size, end_of_text, text_bytes, hasher.hexdigest())
 
 
 def token_type(vocab_size: int) -> npt.DTypeLike:
@@ -151,7 +157,7 @@ def _encoded(texts: Iterable[str], tokenizer: Tokenizer) -> Iterator[tuple[npt.N
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
     batch: list[str] = []
     size = 0
-    for text in itertools.chain(texts):
+    for text in texts:
         batch.append(text)
         size += len(text)
         if size >= BATCH:
@@ -161,17 +167,6 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def _put(file: BinaryIO, array: npt.NDArray[Any]) -> None:
-    file.write(array.tobytes())
-
-
 def _map(folder: Path, name: str, dtype: npt.DTypeLike) -> tuple[Any, OffsetArray]:
     tokens = np.memmap(folder / f"{name}.tokens", dtype=dtype, mode="r")
     return tokens, np.fromfile(folder / f"{name}.offsets", dtype="<i8")
-
-
-def _digest(tokens: npt.NDArray[Any], offsets: OffsetArray) -> str:
-    hasher = hashlib.sha256(tokens.dtype.str.encode())
-    hasher.update(np.ascontiguousarray(tokens).data)
-    hasher.update(np.ascontiguousarray(offsets).data)
-    return hasher.hexdigest()

@@ -163,7 +163,7 @@ def make_tokenizer(config: TextConfig, vocab_size: int, texts: Iterable[str]) ->
     name = config.tokenizer
     if name in KINDS and config.end_of_text not in ("", END_OF_TEXT):
         raise SettingError(
-            f"end_of_text is {config.end_of_text!r}, but the {name} tokenizer made here ends a text with {END_OF_TEXT}; "
+            f"end_of_text is {config.end_of_text!r}, but a {name} tokenizer always ends a text with {END_OF_TEXT}; "
             "leave end_of_text out, or name a tokenizer from a file."
         )
     if name == "bpe":

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightwell.errors import TextError
+from lightwell.text.documents import Document
+from lightwell.text.split import TOLERANCE, split_documents
+from paths import needs
+
+some_texts = st.lists(st.text(st.sampled_from("ab\nß光"), min_size=4, max_size=60), min_size=1, max_size=30)
+fractions = st.floats(0.01, 0.99)
+
+
+def documents(*texts: str) -> list[Document]:
+    return [Document(f"{number}.txt", text) for number, text in enumerate(texts)]
+
+
+def sizes(side: list[Document]) -> int:
+    return sum(document.size for document in side)
+
+
+@given(some_texts, fractions)
+def test_both_sides_together_are_the_text_and_none_is_empty(texts: list[str], fraction: float) -> None:
+    split = split_documents(documents(*texts), fraction)
+    assert sizes(split.train) > 0
+    assert sizes(split.validation) > 0
+    heads = {document.source: document.text for document in split.train}
+    tails = {document.source: document.text for document in split.validation}
+    assert [heads.get(f"{n}.txt", "") + tails.get(f"{n}.txt", "") for n in range(len(texts))] == texts
+    assert all(document.text for document in [*split.train, *split.validation])
+
+
+@given(some_texts, fractions, st.integers())
+def test_the_side_of_a_document_does_not_depend_on_the_order(texts: list[str], fraction: float, seed: int) -> None:
+    shuffled = documents(*texts)
+    random.Random(seed).shuffle(shuffled)
+    first, second = split_documents(documents(*texts), fraction), split_documents(shuffled, fraction)
+    for one, other in ((first.train, second.train), (first.validation, second.validation)):
+        assert sorted((d.source, d.text) for d in one) == sorted((d.source, d.text) for d in other)
+
+
+@given(some_texts, fractions)
+def test_equal_documents_are_on_one_side(texts: list[str], fraction: float) -> None:
+    copies = documents(*texts, *texts)
+    split = split_documents(copies, fraction)
+    train, validation = ({document.source for document in side} for side in (split.train, split.validation))
+    sides: dict[str, set[tuple[bool, bool]]] = {}
+    for document in copies:
+        sides.setdefault(document.text, set()).add((document.source in train, document.source in validation))
+    assert all(len(where) == 1 for where in sides.values())
+
+
+@given(st.lists(st.integers(1, 100), min_size=40, max_size=80), st.floats(0.1, 0.9))
+def test_many_documents_come_near_the_fraction_and_stay_whole(lengths: list[int], fraction: float) -> None:
+    texts = [f"{number} " + "x" * length for number, length in enumerate(lengths)]
+    split = split_documents(documents(*texts), fraction)
+    share = sizes(split.validation) / sum(len(text) for text in texts)
+    assert fraction * (1 - TOLERANCE) - 0.01 <= share <= fraction * (1 + TOLERANCE) + 0.01
+
+
+def test_one_document_gives_its_tail_from_a_line_on() -> None:
+    text = "".join(f"line {number}\n" for number in range(1000))
+    split = split_documents(documents(text), 0.1)
+    (head,), (tail,) = split.train, split.validation
+    assert head.text + tail.text == text
+    assert tail.text.startswith("line ")
+    assert abs(tail.size / len(text) - 0.1) < 0.002
+    assert "the last 10.0%" in split.how
+
+
+def test_a_huge_document_among_small_ones_is_cut() -> None:
+    split = split_documents(documents("small\n", "huge line\n" * 10_000), 0.2)
+    assert sizes(split.validation) == pytest.approx(20_000, rel=0.01)
+    assert "the end of 1.txt" in split.how
+
+
+def test_a_character_is_never_cut() -> None:
+    text = "光" * 10
+    split = split_documents(documents(text), 0.15)
+    assert split.train[0].text + split.validation[0].text == text
+    assert "\ufffd" not in split.validation[0].text
+
+
+def test_copies_of_one_document_are_cut_alike() -> None:
+    split = split_documents(documents("0123456789", "0123456789"), 0.3)
+    assert [document.text for document in split.train] == ["0123456"] * 2
+    assert [document.text for document in split.validation] == ["789"] * 2
+
+
+def test_a_text_too_small_to_split_is_refused() -> None:
+    with pytest.raises(TextError, match="too short"):
+        split_documents(documents("a"), 0.5)
+
+
+def test_shakespeare_is_split_as_everywhere_but_for_a_line() -> None:
+    text = needs("tinyshakespeare.txt").read_text(encoding="utf-8")
+    (head,) = split_documents(documents(text), 0.1).train
+    assert abs(head.size - 1_003_854) < 100
