@@ -56,6 +56,15 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
     assert process.wait() == 0
 
 
+def test_a_terminal_without_the_characters_is_no_error(house: Path) -> None:
+    (house / "runs" / "notes").rename(house / "runs" / "nötes")
+    environment = {**ENVIRONMENT, "PYTHONIOENCODING": "ascii", "COLUMNS": "80"}
+    command = [sys.executable, "-m", "lightwell", "runs"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=house)
+    assert done.returncode == 0, done.stderr
+    assert "n?tes" in done.stdout
+
+
 def test_help_lists_every_command_with_a_sentence(capsys: Capture) -> None:
     result = call(capsys, "--help")
     assert result.code == 0

@@ -8,6 +8,7 @@ foresaw keeps its traceback.
 from __future__ import annotations
 
 import inspect
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -91,12 +92,12 @@ def build_app() -> App:
 
 def run(tokens: Sequence[str]) -> int:
     """Carry out one command line; what the user should know is printed, and the exit code returned."""
-    from lightwell.cli.mistakes import sentence
-
     try:
         build_app()(list(tokens), exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError as error:
+        from lightwell.cli.mistakes import sentence
+
         return _fail(sentence(error, tokens), WRONG_USAGE)
     except SettingError as error:
         return _fail(str(error), WRONG_USAGE)
@@ -112,6 +113,9 @@ def run(tokens: Sequence[str]) -> int:
 
 def main() -> None:
     """The entry point of the `lightwell` command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # models write any character; a terminal may not know all of them
     sys.exit(run(sys.argv[1:]))
 
 

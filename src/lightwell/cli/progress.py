@@ -150,13 +150,11 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
     try:
         yield told
     finally:
-        bar.stop()
+        if bar.live.is_started:
+            bar.stop()
 
 
 def _console() -> Console:
     console = Console(stderr=True, highlight=False, markup=False)
     console.soft_wrap = not console.is_terminal  # a file has no width to wrap at
     return console
-
-
-__all__ = ["BarProgress", "LineProgress", "counting", "progress"]
