@@ -148,9 +148,13 @@ def test_sample_takes_only_its_own_rows_stream() -> None:
         assert [int(sample(p[:1], [alone])) for _ in range(20)] == [step[row] for step in together]
 
 
-def test_sample_at_the_very_end_of_the_unit_interval() -> None:
+@pytest.mark.parametrize(("uniform", "first"), [(0.0, True), (1 - 2**-53, False)])
+def test_the_ends_of_the_unit_interval_draw_no_impossible_token(
+    uniform: float, first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     p = torch.rand(64, 1000, generator=torch.Generator().manual_seed(0))
-    p[:, 900:] = 0
+    p[:, :100] = p[:, 900:] = 0
     p = p / p.sum(dim=-1, keepdim=True)
+    monkeypatch.setattr(torch, "rand", lambda *size, **others: torch.full(size, uniform, dtype=torch.float64))
     drawn = sample(p, generators(*range(64)))
-    assert drawn.max() < 900
+    assert drawn.tolist() == [100 if first else 899] * 64

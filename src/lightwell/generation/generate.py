@@ -74,7 +74,8 @@ def seen_tokens(texts: Sequence[Sequence[int]], logits: Tensor, end_of_text: int
 def at_rest(decoder: Decoder) -> Iterator[None]:
     """No gradient and no dropout inside; afterwards every module is in the mode it was in."""
     training = [module for module in decoder.modules() if module.training]
-    decoder.eval()
+    for module in training:
+        module.training = False
     try:
         with torch.no_grad():
             yield
