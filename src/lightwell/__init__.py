@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from lightwell.text.tokenizer import Tokenizer
     from lightwell.training.config import RunConfig, TrainConfig
     from lightwell.training.listener import Listener
+    from lightwell.training.load import load
     from lightwell.training.machine import examine
     from lightwell.training.plan import Plan
     from lightwell.training.run import Run
     from lightwell.training.scoring import evaluate_run as evaluate
-    from lightwell.training.start import load
     from lightwell.training.summary import runs
 
 __all__ = [
@@ -84,7 +84,7 @@ _HOME = {
     "TrainingError": "errors",
     "evaluate": "training.scoring:evaluate_run",
     "examine": "training.machine",
-    "load": "training.start",
+    "load": "training.load",
     "runs": "training.summary",
     "trace": "insight.trace",
 }
@@ -148,16 +148,16 @@ def resume(run: str | Path, *, listener: Listener | None = None) -> Run:
 def _compose(
     paths: tuple[str | Path, ...], preset: str, config: RunConfig | str | Path | None, settings: dict[str, Any]
 ) -> RunConfig:
-    from lightwell.training import start
+    from lightwell.training.compose import LENGTHS, compose
     from lightwell.training.config import RunConfig
 
     texts = tuple(map(str, paths))
     if not isinstance(config, RunConfig):
-        return start.compose(texts, preset_name=preset, config_file=config, settings=settings)
-    if any(settings.get(name) for name in start.LENGTHS):  # one of its own would be a second length
-        config = config.with_values(dict.fromkeys(start.LENGTHS, 0))
+        return compose(texts, preset_name=preset, config_file=config, settings=settings)
+    if any(settings.get(name) for name in LENGTHS):  # one of its own would be a second length
+        config = config.with_values(dict.fromkeys(LENGTHS, 0))
     given = {name: value for section in config.to_dict().values() for name, value in section.items()}
-    return start.compose(texts, preset_name=preset, settings={**given, **settings})
+    return compose(texts, preset_name=preset, settings={**given, **settings})
 
 
 def _progress(run: Path | None = None) -> Listener:

@@ -13,8 +13,9 @@ import torch
 from lightwell.errors import RunError, TrainingError
 from lightwell.text.prepare import prepare
 from lightwell.training.listener import Listener
+from lightwell.training.load import choose_checkpoint, load
 from lightwell.training.run import Run
-from lightwell.training.start import carry_out, choose_checkpoint, load, make_job, make_loader, resolve, resume, train
+from lightwell.training.start import carry_out, make_job, make_loader, resolve, resume, train
 from small import final_state, same_bits, small_config, small_run, untimed, write_text
 
 

@@ -11,10 +11,11 @@ import torch
 
 from lightwell.errors import SettingError
 from lightwell.text.prepare import prepare
+from lightwell.training.compose import compose
 from lightwell.training.config import TrainConfig
 from lightwell.training.listener import Listener
 from lightwell.training.run import Run
-from lightwell.training.start import compose, make_job, make_loader, resolve
+from lightwell.training.start import make_job, make_loader, resolve
 from small import final_state, same_bits, small_config, small_run, untimed, write_text
 
 

@@ -11,7 +11,6 @@ from cyclopts import Parameter
 
 from lightwell.cli.flags import FLATTEN, Checkpoint, Device, Json, RunPath, SamplingFlags, check, given
 from lightwell.cli.progress import progress
-from lightwell.training.run import Run
 
 BETWEEN = "\n" + "-" * 40 + "\n"  # texts of a batch
 
@@ -41,14 +40,13 @@ def generate(
 ) -> None:
     """Let a trained model write: the prompt and what follows it, token by token."""
     from lightwell.generation.language_model import sampling_config
-    from lightwell.training.start import choose_checkpoint, load
+    from lightwell.training.load import load
 
     settings = sampling_config(given(sampling)).to_dict()  # wrong ones are found before the model is loaded
     seed = secrets.randbits(32) if seed is None else seed
     check(seed=seed)
     prompts = [sys.stdin.read() if text == "-" else text for text in prompt] or [""]
-    saved = choose_checkpoint(Run(run), checkpoint, progress())  # says so where one is damaged and another is taken
-    model = load(run, checkpoint=saved.step, context_length=context_length, device=device)
+    model = load(run, checkpoint=checkpoint, context_length=context_length, device=device, listener=progress())
     if json:
         texts = model.generate(prompts, seed=seed, **settings)
         results = [

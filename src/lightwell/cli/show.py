@@ -8,7 +8,9 @@ from typing import Any
 
 from lightwell.cli import words
 from lightwell.cli.flags import Json, RunPath
+from lightwell.training.checkpoint import checkpoint_steps
 from lightwell.training.config import RunConfig
+from lightwell.training.plot import draw_run
 from lightwell.training.presets import DEFAULT_PRESET, preset
 from lightwell.training.run import Run
 from lightwell.training.summary import Summary
@@ -21,11 +23,7 @@ def show(run: RunPath, /, *, json: Json = False) -> None:
     """Show one run: its settings, curve, losses, samples and checkpoints."""
     opened = Run(run)
     summary, metrics, samples = Summary.of(opened), opened.metrics(), opened.samples()
-
-    from lightwell.training.checkpoint import checkpoint_steps
-    from lightwell.training.start import draw
-
-    curve, checkpoints = [str(path) for path in draw(opened)], checkpoint_steps(opened.checkpoints)
+    curve, checkpoints = [str(path) for path in draw_run(opened)], checkpoint_steps(opened.checkpoints)
     evaluations = [record for record in metrics if "validation_loss" in record]
     if json:
         result = {

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from lightwell.cli import words
 from lightwell.cli.flags import FLATTEN, Json, RunPath, TrainFlags, given
 from lightwell.cli.progress import progress
+from lightwell.training.compose import compose
 from lightwell.training.presets import DEFAULT_PRESET, PRESETS
 from lightwell.training.run import Run, new_run_path
 from lightwell.training.summary import Summary
@@ -47,9 +48,9 @@ def train(
     settings: Annotated[TrainFlags, FLATTEN] = None,
 ) -> None:
     """Learn from a text, and save a run with its curve and samples."""
+    configuration = compose(text, preset_name=preset, config_file=config, settings=given(settings))
     from lightwell.training import start
 
-    configuration = start.compose(text, preset_name=preset, config_file=config, settings=given(settings))
     if dry_run:
         plan = start.plan(configuration, listener=progress())
         print(json_text.dumps(plan.to_dict()) if json else plan_table(plan))

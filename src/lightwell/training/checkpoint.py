@@ -21,13 +21,14 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from lightwell.errors import RunError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MODEL, TRAINING, STATE = "model.safetensors", "training.safetensors", "state.json"
 _COMPLETE = re.compile(r"(\d{8,})(\.replaced)?")
@@ -88,6 +89,8 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             f"There is no checkpoint {folder}; {f'there are those of steps {steps}' if steps else 'none is'}."
         )
     record = _verified_state(folder)
+    from safetensors.torch import load_file  # brings torch, which listing checkpoints can do without
+
     try:
         model, training = load_file(folder / MODEL), load_file(folder / TRAINING)
     except (OSError, SafetensorError) as error:
@@ -155,6 +158,8 @@ def _write(
     partial: Path, step: int, model: dict[str, Tensor], training: dict[str, Tensor], state: dict[str, Any]
 ) -> None:
     """All three files, synced, and the folder's own entries too."""
+    from safetensors.torch import save_file
+
     partial.mkdir()
     hashes: dict[str, str] = {}
     for name, tensors in ((MODEL, model), (TRAINING, training)):

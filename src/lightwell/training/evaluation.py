@@ -45,11 +45,13 @@ def evaluate(model: Decoder, batches: Iterable[Batch], byte_lengths: np.ndarray,
     try:
         for batch in batches:
             moved = batch.to(device)
+            counted = moved.targets != IGNORE  # (B, T); overlapping windows count few, and only those need logits
+            targets = moved.targets[counted]  # (N,)
             with autocast(device, precision):
-                logits = model(moved.inputs, documents=moved.documents)
-            nats += summed_loss(logits, moved.targets).item()
-            tokens += batch.counted
-            size += int(lengths[moved.targets[moved.targets != IGNORE]].sum())
+                logits = model.head(model.hidden(moved.inputs, documents=moved.documents)[counted])  # (N, V)
+            nats += summed_loss(logits, targets).item()
+            tokens += len(targets)
+            size += int(lengths[targets].sum())
     finally:
         model.train(was_training)
     return evaluation(nats, tokens, size)

@@ -21,6 +21,7 @@ from lightwell.training.device import autocast, memory_bytes
 from lightwell.training.finite import first_non_finite
 from lightwell.training.interrupt import Interrupt
 from lightwell.training.listener import Listener
+from lightwell.training.load import load_weights
 from lightwell.training.loss import Forward, accumulate_gradients
 from lightwell.training.milestones import evaluate_held_out, write_sample
 from lightwell.training.optimizers import Optimizers
@@ -200,10 +201,3 @@ def restore(job: Job, checkpoint: Checkpoint) -> None:
     load_weights(job.model, checkpoint.model)
     job.optimizers.load_state_tensors(checkpoint.training)
     job.progress = Progress(**checkpoint.state["progress"])
-
-
-@torch.no_grad()
-def load_weights(model: Decoder, weights: dict[str, Tensor]) -> None:
-    """Copy saved weights into a model of the same shape."""
-    for name, parameter in model.named_parameters():
-        parameter.copy_(weights[name])

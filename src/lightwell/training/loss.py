@@ -16,8 +16,8 @@ Forward = Callable[..., Tensor]
 
 
 def summed_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy in nats, summed over the counted targets: logits (B, T, V), targets (B, T), in fp32."""
-    return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="sum")
+    """Cross-entropy in nats, summed over the counted targets: logits (..., V), targets (...), in fp32."""
+    return F.cross_entropy(logits.float().flatten(0, -2), targets.flatten(), ignore_index=IGNORE, reduction="sum")
 
 
 def accumulate_gradients(

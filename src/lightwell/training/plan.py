@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -96,10 +97,14 @@ def flops_per_token(config: ModelConfig) -> float:
     return 6 * (config.parameter_count() - looked_up) + attention
 
 
-def measure(config: RunConfig, loader: BatchLoader, trials: int = 2) -> Measured:
-    """Train a throwaway model for a moment: a warm-up micro-batch, then `trials` timed ones, and one optimizer step.
+TRIALS, PATIENCE = 7, 4.0
+"""Micro-batches that are timed, fewer where they take longer than so many seconds together."""
 
-    A step of many micro-batches is extrapolated from them.
+
+def measure(config: RunConfig, loader: BatchLoader) -> Measured:
+    """Train a throwaway model for a moment: a warm-up micro-batch, then timed ones, and an optimizer step.
+
+    A step is taken to be the median micro-batch times their number, and the update.
     """
     device = resolve_device(config.training.device)
     with torch.random.fork_rng(devices=[]):
@@ -108,10 +113,12 @@ def measure(config: RunConfig, loader: BatchLoader, trials: int = 2) -> Measured
         micro_batch_size = config.batches.micro_batch_size or config.batches.batch_size
         batch = loader.batch(0).split(micro_batch_size)[0].to(device)
         saved = _saved_bytes(model, batch, device, config.training.precision)  # also the warm-up
-        started = time.perf_counter()
-        for _ in range(trials):
+        times: list[float] = []
+        while len(times) < TRIALS and sum(times) < PATIENCE:
+            started = time.perf_counter()
             _backward(model, batch, device, config.training.precision)
-        per_micro_batch = (time.perf_counter() - started) / trials
+            times.append(time.perf_counter() - started)
+        per_micro_batch = statistics.median(times)
         optimizers.step()  # the first step allocates the moments
         started = time.perf_counter()
         optimizers.step()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lightwell.errors import RunError
+from lightwell.training.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -274,3 +275,14 @@ def _times(factor: float) -> Callable[[Any], Any]:
 def _series(metrics: Metrics, key: str) -> tuple[list[int], list[float]]:
     records = [record for record in metrics if key in record]
     return [int(record["step"]) for record in records], [float(record[key]) for record in records]
+
+
+def draw_run(run: Run) -> tuple[Path, Path]:
+    """Draw the run's curve as curve.png and curve.svg in its folder, and return where they are.
+
+    Raises:
+        RunError: the pictures could not be written.
+    """
+    png, svg = run.path / "curve.png", run.path / "curve.svg"
+    plot_run(run.metrics(), run.references(), png, svg, run.name)
+    return png, svg

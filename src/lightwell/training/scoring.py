@@ -18,9 +18,9 @@ from lightwell.training.checkpoint import Checkpoint
 from lightwell.training.device import resolve_precision
 from lightwell.training.evaluation import Evaluation, evaluate
 from lightwell.training.listener import Listener
+from lightwell.training.load import choose_checkpoint, load
 from lightwell.training.references import References, measure_references
 from lightwell.training.run import Run
-from lightwell.training.start import choose_checkpoint, load
 
 TOKENS_AT_ONCE = 8192  # that go through the model: enough to keep it busy, with logits that fit into memory
 

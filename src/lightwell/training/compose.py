@@ -1,0 +1,44 @@
+"""One configuration from a preset, a file and single settings; it needs no torch, so that mistakes are told at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightwell.errors import SettingError
+from lightwell.training.config import RunConfig
+from lightwell.training.presets import DEFAULT_PRESET, preset
+
+LENGTHS = ("steps", "epochs", "minutes")
+
+
+def compose(
+    paths: tuple[str, ...] = (),
+    *,
+    preset_name: str = "",
+    config_file: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> RunConfig:
+    """One configuration from a preset, then a TOML file, then single settings, each over the one before.
+
+    Raises:
+        SettingError: an unknown preset, file or name, a value that is not allowed, or two lengths at once.
+    """
+    config = preset(preset_name or DEFAULT_PRESET)
+    if config_file is not None:
+        given = RunConfig.read_sections(Path(config_file))
+        config = config.with_values({name: value for section in given.values() for name, value in section.items()})
+    changes = dict(settings or {})
+    lengths = [name for name in LENGTHS if changes.get(name)]
+    if len(lengths) > 1:
+        raise SettingError(f"{' and '.join(lengths)} are given, but one of them alone says how long to train.")
+    if lengths:
+        changes = {**dict.fromkeys(LENGTHS, 0), **changes}
+    if paths:
+        changes["paths"] = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - Path.absolute keeps ".."
+    tokenizer = changes.get("tokenizer")
+    if tokenizer and Path(tokenizer).exists():
+        changes["tokenizer"] = os.path.abspath(tokenizer)  # noqa: PTH100
+    return config.with_values(changes)
