@@ -122,6 +122,7 @@ def test_a_document_is_opened_before_the_prompt(monkeypatch: pytest.MonkeyPatch)
     hidden = model.decoder.hidden
 
     def watched(tokens: Tensor, **others: Any) -> Tensor:
+        assert not torch.is_grad_enabled()
         read.append(tokens[0].tolist())
         return hidden(tokens, **others)
 
