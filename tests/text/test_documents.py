@@ -139,6 +139,13 @@ def test_parquet_columns_of_every_text_type(tmp_path: Path, type_: pa.DataType) 
     assert any("1 record of" in sentence for sentence in report.sentences())
 
 
+def test_tabs_with_and_without_quoting(tmp_path: Path) -> None:
+    (tmp_path / "quoted.tsv").write_text('label\ttext\nham\t"two\nlines and a ""word"""\n')
+    (tmp_path / "plain.tsv").write_text('label\ttext\nham\t"Fine," he said\n\nspam\tWin 1" now\n')
+    assert texts(tmp_path / "quoted.tsv") == ['two\nlines and a "word"']
+    assert texts(tmp_path / "plain.tsv") == ['"Fine," he said', 'Win 1" now']
+
+
 def test_a_byte_order_mark_is_dropped(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_bytes(b"\xef\xbb\xbfhello")
     (tmp_path / "x.csv").write_bytes(b"\xef\xbb\xbftext,id\r\nhello,1\r\n")

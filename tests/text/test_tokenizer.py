@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import functools
+import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -180,6 +182,20 @@ def test_a_vocabulary_larger_than_the_text_supports_is_refused_with_the_number()
     assert make_tokenizer(TextConfig(), 0, TRAINING).vocab_size == min(supported, 512)
     with pytest.raises(TextError, match="at least 257"):
         make_tokenizer(TextConfig(), 256, TRAINING)
+
+
+def test_a_text_without_a_space_is_trained_on_in_no_time() -> None:
+    dna = "".join(random.Random(1).choices("ACGT", k=300_000))
+    start = time.perf_counter()
+    tokenizer = make_tokenizer(TextConfig(), 0, [dna])
+    assert time.perf_counter() - start < 10, "a minute, when the whole is one word"
+    assert tokenizer.vocab_size == 512
+    assert tokenizer.decode(tokenizer.encode(dna)) == dna
+
+
+def test_a_text_too_short_for_a_merge_still_makes_a_bpe_tokenizer() -> None:
+    tokenizer = make_tokenizer(TextConfig(), 0, ["ab"])
+    assert (tokenizer.kind, tokenizer.vocab_size, tokenizer.decode(tokenizer.encode("ab"))) == ("bpe", 257, "ab")
 
 
 def test_a_fixed_vocabulary_cannot_be_asked_for_another_size() -> None:

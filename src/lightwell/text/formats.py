@@ -24,6 +24,8 @@ from typing import Any
 
 CHUNK = 1 << 20
 """Bytes given to the zstandard decoder at a time."""
+LARGEST_WINDOW = 1 << 31
+"""Bytes that a .zst frame may look back; large corpora are packed with zstd --long=31, above the library's limit."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 WIDE_BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
 LARGEST_FIELD = min(sys.maxsize, 2**31 - 1)
@@ -105,7 +107,7 @@ def read_file(path: Path, name: str, field: str, decoding: Decoding) -> list[Rec
     if suffix in (".jsonl", ".ndjson"):
         return list(_json_lines(text, name, field, decoding))
     if suffix in (".csv", ".tsv"):
-        return list(_table(text, name, field, "excel-tab" if suffix == ".tsv" else "excel"))
+        return list(_table(text, name, field, suffix))
     return [Record(name, text)]
 
 
@@ -135,13 +137,14 @@ def _unpack_zstandard(data: bytes) -> bytes:
     import zstandard
 
     out: list[bytes] = []
-    frame = zstandard.ZstdDecompressor().decompressobj()
+    unpacker = zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW)
+    frame = unpacker.decompressobj()
     try:
         for start in range(0, len(data), CHUNK):
             chunk = data[start : start + CHUNK]
             while chunk:
                 if frame.eof:
-                    frame = zstandard.ZstdDecompressor().decompressobj()
+                    frame = unpacker.decompressobj()
                 out.append(frame.decompress(chunk))
                 chunk = frame.unused_data if frame.eof else b""
     except zstandard.ZstdError as error:
@@ -172,20 +175,36 @@ def _json_lines(text: str, name: str, field: str, decoding: Decoding) -> Iterato
         yield Record(f"{name}:{number}", decoding.clean(value or "", f"{name}:{number}"))
 
 
-def _table(text: str, name: str, field: str, dialect: str) -> Iterator[Record]:
-    rows = csv.reader(io.StringIO(text, newline=""), dialect, strict=True)
+def _table(text: str, name: str, field: str, suffix: str) -> Iterator[Record]:
+    try:
+        rows = _rows(text, csv.excel_tab if suffix == ".tsv" else csv.excel)
+    except UnreadableError:
+        if suffix != ".tsv":
+            raise
+        rows = _rows(text, _PlainTabs)
+    header = rows[0] if rows else []
+    if field not in header:
+        raise _missing("column", field, header)
+    column = header.index(field)
+    for number, row in enumerate(rows[1:], start=1):
+        yield Record(f"{name}:{number}", row[column] if column < len(row) else "")
+
+
+class _PlainTabs(csv.excel_tab):
+    """Tabs and lines and nothing else, as the registered type defines it: half of the world quotes, half does not."""
+
+    quoting = csv.QUOTE_NONE
+
+
+def _rows(text: str, dialect: type[csv.Dialect]) -> list[list[str]]:
+    """The rows that are not blank. Strict, because a quote that is never closed would swallow the rest of the file."""
+    reader = csv.reader(io.StringIO(text, newline=""), dialect, strict=True)
     try:
         with _huge_fields():
-            header = next(rows)
-            if field not in header:
-                raise _missing("column", field, header)
-            column = header.index(field)
-            for number, row in enumerate(rows, start=1):
-                if row:
-                    yield Record(f"{name}:{number}", row[column] if column < len(row) else "")
+            return [row for row in reader if row]
     except csv.Error as error:
         raise UnreadableError(
-            f"is not a proper table in line {rows.line_num} ({error})",
+            f"is not a proper table in line {reader.line_num} ({error})",
             "close every quoted field and double the quotes inside it",
         ) from None
 

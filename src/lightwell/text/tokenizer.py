@@ -209,7 +209,7 @@ def _kind(spec: dict[str, Any], end_of_text: str) -> Kind:
         return "character" if whole else "file"
     if decoder != ["ByteLevel"] or pre_tokenizer is None or pre_tokenizer["type"] != "ByteLevel":
         return "file"
-    if tokens == byte_alphabet().keys() and not pre_tokenizer["add_prefix_space"]:
+    if tokens == byte_alphabet().keys() and not pre_tokenizer["add_prefix_space"] and not pre_tokenizer["use_regex"]:
         return "byte"
     return "bpe" if can_be_cut(spec) and model["vocab"].get(END_OF_TEXT) == 0 else "file"
 

@@ -6,13 +6,13 @@ token, <|endoftext|>, that keeps documents apart.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 
 from lightwell.errors import TextError
-from lightwell.text.pieces import cut_in_pieces
+from lightwell.text.pieces import PIECE, cut_in_pieces
 from lightwell.text.token_bytes import byte_alphabet
 
 END_OF_TEXT = "<|endoftext|>"
@@ -21,6 +21,8 @@ SMALLEST_VOCABULARY = 257
 """Every byte, and the end-of-text token."""
 MIN_FREQUENCY = 2
 """A pair that occurs once is not merged: its token could be learned from one place only."""
+LONGEST_WORD = 1000
+"""Characters of a text without a space that are trained on as one word."""
 BYTES_PER_TOKEN_TYPE = 1000
 """Training bytes for each entry of a vocabulary whose size is left open, so that a token is met often enough."""
 CHOSEN_SIZES = (512, 8192)
@@ -77,7 +79,7 @@ def build_bpe(texts: Sequence[str], vocab_size: int) -> tokenizers.Tokenizer:
         special_tokens=[_end_of_text()],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
-    backend.train_from_iterator((piece for text in texts for piece in cut_in_pieces(text)), trainer)
+    backend.train_from_iterator(_for_training(texts), trainer)
     reached = backend.get_vocab_size()
     if vocab_size and reached < vocab_size:
         raise TextError(
@@ -85,6 +87,17 @@ def build_bpe(texts: Sequence[str], vocab_size: int) -> tokenizers.Tokenizer:
             f"at least {MIN_FREQUENCY} times; set vocab_size to {reached} or less, or give more text."
         )
     return backend
+
+
+def _for_training(texts: Iterable[str]) -> Iterator[str]:
+    """The texts in pieces. One that had no place to cut is cut anywhere: training takes the square of a word's length,
+    minutes for a megabyte of DNA or base64 without a space, and merges are found in parts of it as well."""
+    for text in texts:
+        for piece in cut_in_pieces(text):
+            if len(piece) <= 2 * PIECE:
+                yield piece
+            else:
+                yield from (piece[start : start + LONGEST_WORD] for start in range(0, len(piece), LONGEST_WORD))
 
 
 def chosen_vocab_size(size: int) -> int:
