@@ -146,6 +146,12 @@ def test_tabs_with_and_without_quoting(tmp_path: Path) -> None:
     assert texts(tmp_path / "plain.tsv") == ['"Fine," he said', 'Win 1" now']
 
 
+def test_a_frame_that_looks_back_two_gigabytes(tmp_path: Path) -> None:
+    # What `zstd --long=31` writes; making it here would take 2 GB of address space.
+    (tmp_path / "x.txt.zst").write_bytes(b"(\xb5/\xfd\x00\xa8)\x00\x00hello")
+    assert texts(tmp_path / "x.txt.zst") == ["hello"]
+
+
 def test_a_byte_order_mark_is_dropped(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_bytes(b"\xef\xbb\xbfhello")
     (tmp_path / "x.csv").write_bytes(b"\xef\xbb\xbftext,id\r\nhello,1\r\n")

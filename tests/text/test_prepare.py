@@ -212,6 +212,12 @@ def test_a_misspelt_tokenizer_is_found_before_anything_is_read(cache: Path) -> N
         prepare(TextConfig(paths=("/no/such/file",), tokenizer="bytes"), 0, cache=cache)
 
 
+def test_a_setting_that_is_refused_is_refused_again_when_the_tokens_are_there(notes: Path, cache: Path) -> None:
+    prepare(config(notes), 0, cache=cache)
+    with pytest.raises(SettingError, match="end_of_text"):
+        prepare(config(notes, end_of_text="</s>"), 0, cache=cache)
+
+
 def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LIGHTWELL_CACHE", str(tmp_path / "own"))
     assert cache_folder() == tmp_path / "own"

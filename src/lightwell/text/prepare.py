@@ -89,7 +89,7 @@ def prepare(
     documents, reading = read_documents(config)
     tell(reading.sentences())
     keeper = _Keeper((cache or cache_folder()) / "tokens", documents, config.validation_fraction)
-    asked = f"{config.tokenizer} {vocab_size} {tokenizers.__version__}"
+    asked = f"{config.tokenizer} {vocab_size} {config.end_of_text} {tokenizers.__version__}"
     entry = keeper.entry(tokenizer.fingerprint) if tokenizer else keeper.noted(asked)
     found = None
     if entry is not None and entry.exists():
