@@ -23,7 +23,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learning_rate": 5e-3, "warmup_steps": 20, "eval_tokens": 8192,
     },
     "small": {
-        "context_length": 128, "n_layers": 4, "n_heads": 4, "d_model": 256, "batch_size": 32, "steps": 450,
+        "context_length": 128, "n_layers": 4, "n_heads": 4, "d_model": 256, "batch_size": 32, "steps": 400,
         "learning_rate": 4e-3, "eval_every": 75, "sample_every": 150, "checkpoint_every": 75,
     },
     "gpt2-124m": {**_GPT2, **_LONG, "steps": 20000},

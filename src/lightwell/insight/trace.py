@@ -1,0 +1,115 @@
+"""A trace: one text goes through a model once, and every intermediate of the formula is kept by name.
+
+    trace = lw.trace(model, "The cat sat")
+    trace.names                                      tokens, embeddings, layers.0.attention.q, ... logits
+    trace["layers.2.attention.weights"]              NamedArray(batch 1, head 4, query 4, key 4; float32)
+
+What is recorded is a copy of what flows; nothing is changed by looking. The logits are the very bits that the model
+gives without a trace, for the explicit and for the fused attention (see model/attention.py for how).
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from lightwell.errors import SettingError
+from lightwell.generation.generate import at_rest
+from lightwell.insight.named import NamedArray
+from lightwell.model.decoder import Decoder
+from lightwell.model.tap import AXES
+from lightwell.settings import nearest
+from lightwell.text.tokenizer import Tokenizer
+
+TOKEN_AXES = ("time", "query", "key")
+"""The axes along which the positions are the text's tokens."""
+
+
+class Traceable(Protocol):
+    """What can be traced: a decoder with its tokenizer, as `lw.load` gives it."""
+
+    @property
+    def decoder(self) -> Decoder:
+        """The model."""
+        ...
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Its tokenizer."""
+        ...
+
+
+class Trace(Mapping[str, NamedArray]):
+    """The intermediates of one forward pass, by name, in the order in which they arose."""
+
+    def __init__(self, arrays: dict[str, NamedArray], tokens: list[str]) -> None:
+        self._arrays = arrays
+        self.tokens = tokens
+        """The text of each token; the first is the end-of-text token that opens every document."""
+
+    @property
+    def names(self) -> list[str]:
+        """All names."""
+        return list(self._arrays)
+
+    @property
+    def logits(self) -> NamedArray:
+        """(batch, time, vocabulary): what the model expects after each token."""
+        return self["logits"]
+
+    def names_matching(self, pattern: str) -> list[str]:
+        """The names that a pattern with * stands for, e.g. "layers.*.attention.weights"."""
+        return fnmatch.filter(self._arrays, pattern)
+
+    def __getitem__(self, name: str) -> NamedArray:
+        """One intermediate.
+
+        Raises:
+            SettingError: there is none of that name; the nearest is offered.
+        """
+        if name not in self._arrays:
+            raise SettingError(f"The trace has nothing named {name}.{nearest(name, self._arrays)}")
+        return self._arrays[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._arrays
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __repr__(self) -> str:
+        return f"Trace({len(self.tokens)} tokens, {len(self)} intermediates)"
+
+
+def trace(model: Traceable, text: str | Sequence[int]) -> Trace:
+    """Send a text, or token ids as they are, through the model with dropout off, and keep every intermediate.
+
+    An end-of-text token opens a text, as it opens every document in training. The model's mode comes back afterwards;
+    no gradient is kept, and no random stream is touched.
+
+    Raises:
+        SettingError: more tokens than the context length, or none at all.
+    """
+    tokenizer, decoder = model.tokenizer, model.decoder
+    ids = [tokenizer.end_of_text, *tokenizer.encode(text).tolist()] if isinstance(text, str) else list(text)
+    if not ids:
+        raise SettingError("There are no token ids to trace; give at least one.")
+    texts = [tokenizer.token_text(token) for token in ids]
+    arrays: dict[str, NamedArray] = {}
+
+    def record(name: str, value: Tensor) -> Tensor:
+        axes = AXES[name.rpartition(".")[2]]
+        labels = {axis: texts for axis in axes if axis in TOKEN_AXES}
+        arrays[name] = NamedArray(value.detach().clone(), axes, labels)
+        return value
+
+    with at_rest(decoder):
+        decoder(torch.tensor([ids], device=decoder.token_embedding.weight.device), tap=record)
+    return Trace(arrays, texts)
