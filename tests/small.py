@@ -26,6 +26,7 @@ SMALL: dict[str, Any] = {
     "batch_size": 4,
     "micro_batch_size": 2,
     "steps": 6,
+    "learning_rate": 3e-3,
     "warmup_steps": 2,
     "eval_every": 3,
     "eval_tokens": 200,
