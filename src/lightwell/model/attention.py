@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -91,7 +92,10 @@ def attend(
     if implementation == "explicit":
         return explicit_attention(q, k, v, visibility.mask, dropout, tap)
     if tap is not passthrough:
-        explicit_attention(q, k, v, visibility.mask, dropout, tap)
+        # Dropout beside draws the same random numbers as the fused call after it, and uses up none of them.
+        devices = [] if q.device.type in ("cpu", "meta") else [q.device]
+        with torch.random.fork_rng(devices, enabled=dropout > 0):
+            explicit_attention(q, k, v, visibility.mask, dropout, tap)
     return fused_attention(q, k, v, visibility, dropout)
 
 

@@ -29,6 +29,8 @@ class KVCache:
         self.documents = torch.zeros((batch_size, config.context_length), device=device, dtype=torch.int32)
         self.length = 0
         """Slots in use; the same for every row."""
+        self.has_documents = False
+        """Whether tokens came with document ids; those that come without have the id 0."""
 
     @property
     def capacity(self) -> int:
@@ -43,6 +45,7 @@ class KVCache:
         """Count `count` new slots as used, once every layer has filled them, with their document ids (B, count)."""
         if documents is not None:
             self.documents[:, self.length : self.length + count] = documents
+            self.has_documents = True
         self.length += count
 
 

@@ -96,7 +96,7 @@ class ModelConfig(Settings):
         """Hidden width of the feed-forward; gated ones have three matrices instead of two, so two thirds."""
         if self.d_ff:
             return self.d_ff
-        return 8 * round(self.d_model / 3) if self.activation in GATED else 4 * self.d_model
+        return 8 * max(1, round(self.d_model / 3)) if self.activation in GATED else 4 * self.d_model
 
     @property
     def gated(self) -> bool:

@@ -140,6 +140,8 @@ class Decoder(nn.Module):
                 f"{past + T} tokens do not fit the context_length of {self.config.context_length}; "
                 "give fewer, or load the model with a longer context_length."
             )
+        if documents is None and cache and cache.has_documents:  # padding stays unseen also without being named again
+            documents = torch.zeros_like(tokens)
         visibility = self._visibility(T, documents, cache)
         rotation = self._rotation(T, past, positions)
         x = self._embed(tap("tokens", tokens), past, positions, tap)
