@@ -141,7 +141,7 @@ def test_a_full_disk_keeps_the_checkpoints_that_there_are(
         save_file(tensors, path, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr("lightwell.training.checkpoint.save_file", fill_up)
+        patch.setattr("safetensors.torch.save_file", fill_up)
         result = call(capsys, "train", "notes", "--out", "runs/full", *SMALL_FLAGS)
     assert result.code == 1
     assert "No space left on device" in result.err.splitlines()[-1]

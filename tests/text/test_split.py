@@ -100,3 +100,13 @@ def test_shakespeare_is_split_as_everywhere_but_for_a_line() -> None:
     text = needs("tinyshakespeare.txt").read_text(encoding="utf-8")
     (head,) = split_documents(documents(text), 0.1).train
     assert abs(head.size - 1_003_854) < 100
+
+
+def test_the_beginning_of_the_held_out_side_is_a_fair_sample() -> None:
+    """Held-out documents that came in order of their size do not stand in that order."""
+    documents = [Document(str(n), f"{n} " * (n + 1)) for n in range(400)]
+    held_out = [int(document.source) for document in split_documents(documents, 0.2).validation]
+    assert held_out != sorted(held_out)
+    half = len(held_out) // 2
+    first, whole = sum(held_out[:half]) / half, sum(held_out) / len(held_out)
+    assert abs(first - whole) < 0.2 * whole

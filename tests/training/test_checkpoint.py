@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -184,8 +185,8 @@ def test_a_writer_killed_between_the_two_renames_loses_nothing(tmp_path: Path) -
 CALLS: list[tuple[Any, str, int]] = [
     (Path, "mkdir", 0),
     (Path, "mkdir", 1),
-    (module, "save_file", 0),
-    (module, "save_file", 1),
+    (safetensors.torch, "save_file", 0),
+    (safetensors.torch, "save_file", 1),
     (Path, "chmod", 0),
     *[(os, "fsync", count) for count in range(5)],
     (Path, "write_text", 0),
@@ -238,7 +239,7 @@ def test_an_interrupt_at_any_call_leaves_no_ruins(tmp_path: Path, target: Any, n
 
 
 def test_the_errors_of_safetensors_become_a_sentence(tmp_path: Path) -> None:
-    with failing(module, "save_file", 0, SafetensorError("No space left on device (os error 28)")):
+    with failing(safetensors.torch, "save_file", 0, SafetensorError("No space left on device (os error 28)")):
         with pytest.raises(RunError, match="No space left on device"):
             save(tmp_path, 1)
 
