@@ -161,7 +161,8 @@ def test_a_larger_vocabulary_leaves_the_logits_of_the_others() -> None:
 def test_no_two_choices_of_a_knob_are_the_same(name: str) -> None:
     (field,) = (field for field in ModelConfig.fields() if field.name == name)
     choices = field.allowed.removeprefix("one of ").split(", ")
-    found = [logits_of(decoder(**{name: choice})) for choice in choices]
+    turned: list[dict[str, Any]] = [{name: choice} for choice in choices]
+    found = [logits_of(decoder(**settings)) for settings in turned]
     assert len(found) >= 2
     for left, right in itertools.combinations(found, 2):
         assert not torch.allclose(left, right, atol=1e-2)
