@@ -16,6 +16,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import math
 import textwrap
 import typing
 from collections.abc import Iterable, Mapping
@@ -60,7 +61,10 @@ class Field:
             SettingError: the value is of another type or out of range.
         """
         try:
-            return msgspec.convert(value, self.annotation)
+            checked = msgspec.convert(value, self.annotation)
+            if isinstance(checked, float) and math.isinf(checked):  # no field has a use for it
+                raise msgspec.ValidationError
+            return checked
         except msgspec.ValidationError:
             near = nearest(value, typing.get_args(self.type)) if typing.get_origin(self.type) is Literal else ""
             raise SettingError(f"{self.name} is {value!r}, but must be {self.allowed}.{near}") from None
@@ -123,6 +127,7 @@ def _limits_in_words(limits: Meta | None) -> list[str]:
         (limits.gt, f"more than {limits.gt}"),
         (limits.le, f"at most {limits.le}"),
         (limits.lt, f"less than {limits.lt}"),
+        (limits.min_length, "not empty"),
     ]
     return [text for limit, text in words if limit is not None]
 
