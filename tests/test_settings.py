@@ -170,6 +170,14 @@ def test_no_number_is_without_a_limit() -> None:
     assert not unlimited
 
 
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan], ids=str)
+@pytest.mark.parametrize(("section", "field"), [case for case in BY_NAME if case.values[1].type is float])  # type: ignore[union-attr]
+def test_what_is_no_finite_number_is_refused(section: str, field: Field, value: float) -> None:
+    with pytest.raises(SettingError) as caught:
+        SECTIONS[section].from_dict({field.name: value})
+    assert str(caught.value) == f"{field.name} is {value}, but must be {field.allowed}."
+
+
 def test_no_name_occurs_in_two_sections() -> None:
     names = [field.name for _, field in FIELDS]
     assert sorted(names) == sorted(set(names))
