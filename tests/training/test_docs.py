@@ -1,0 +1,164 @@
+"""The documentation says what the program does: settings, links, commands, names and examples are checked."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import itertools
+import re
+import shlex
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import lightwell
+from lightwell.cli.app import COMMANDS, build_app
+from lightwell.training.config_table import configuration_page
+from paths import REPOSITORY
+
+DOCS = REPOSITORY / "docs"
+PAGES = sorted([*DOCS.glob("*.md"), *(path for path in [REPOSITORY / "README.md"] if path.is_file())])
+SOURCES = [*(REPOSITORY / "src").rglob("*.py"), *(REPOSITORY / "tests").rglob("*.py")]
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SPAN = re.compile(r"`([^`\n]+)`")
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+PYTHON_NAME = re.compile(r"([\w/]+\.py)(?::([\w.]+))?")
+COMMAND_LINE = re.compile(r"(\$ )?([A-Z_]+=\S* )*([^|#]*\| *)?lightwell ")
+END_OF_COMMAND = {"|", "||", "&&", ";", ">", ">>", "2>", "&"}
+
+
+def prose(page: Path) -> str:
+    """A page without its fenced blocks."""
+    return FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def blocks(page: Path, *languages: str) -> list[str]:
+    """The fenced blocks of a page in one of some languages."""
+    return [body for language, body in FENCE.findall(page.read_text(encoding="utf-8")) if language in languages]
+
+
+def spans(page: Path) -> list[str]:
+    """What stands between backticks outside of fenced blocks."""
+    return SPAN.findall(prose(page))
+
+
+def command_lines(page: Path) -> Iterator[list[str]]:
+    """The arguments of every `lightwell ...` line in fenced blocks, but of those that are shown to be refused."""
+    for block in blocks(page, "", "sh", "console"):
+        lines = block.replace("\\\n", " ").splitlines()
+        for line, below in itertools.zip_longest(lines, lines[1:], fillvalue=""):
+            if COMMAND_LINE.match(line) and not below.startswith("lightwell: "):
+                words = shlex.split(line, comments=True)
+                words = words[words.index("lightwell") + 1 :]
+                end = next((place for place, word in enumerate(words) if word in END_OF_COMMAND), len(words))
+                yield words[:end]
+
+
+def flags_of(command: str) -> set[str]:
+    """Every flag of a command."""
+    return {name for argument in build_app()[command].assemble_argument_collection() for name in argument.names}
+
+
+def heading_anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@cache
+def defined_names(path: Path) -> set[str]:
+    """Functions, classes, their methods as Class.method, and assigned names of a module."""
+    names: set[str] = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        names |= _names(node)
+        if isinstance(node, ast.ClassDef):
+            names |= {f"{node.name}.{inner}" for statement in node.body for inner in _names(statement)}
+    return names
+
+
+def _names(node: ast.stmt) -> set[str]:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return {node.name}
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return {target.id for target in targets if isinstance(target, ast.Name)}
+
+
+def test_the_configuration_page_is_that_of_the_configuration() -> None:
+    assert (DOCS / "configuration.md").read_text(encoding="utf-8") == configuration_page(), (
+        "python -m lightwell.training.config_table > docs/configuration.md"
+    )
+
+
+def test_every_setting_of_the_configuration_page_is_a_flag() -> None:
+    page = (DOCS / "configuration.md").read_text(encoding="utf-8")
+    flags = {f"--{flag}" for flag in re.findall(r"^\| `\w+` \| `--([\w-]+)`", page, re.MULTILINE)}
+    assert len(flags) > 60
+    assert not flags - flags_of("train")
+
+
+def test_the_index_leads_to_every_page() -> None:
+    linked = set(LINK.findall((DOCS / "README.md").read_text(encoding="utf-8")))
+    assert linked >= {path.name for path in DOCS.glob("*.md")} - {"README.md"}
+
+
+@pages
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in LINK.findall(prose(page)):
+        if re.match(r"https?:|mailto:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), link
+        assert not anchor or anchor in heading_anchors(target), link
+
+
+@pages
+def test_command_lines_are_understood(page: Path) -> None:
+    parser = build_app()
+    for words in command_lines(page):
+        _, bound, _ = parser.parse_args(words, exit_on_error=False, print_error=False)
+        assert bound is not None, words
+
+
+@pages
+def test_commands_in_a_sentence_exist(page: Path) -> None:
+    for span in spans(page):
+        if span.startswith("lightwell "):
+            name = span.split()[1]
+            flags = set(re.findall(r"(?<!\S)\[?(--[a-z][\w-]*)", span))
+            if name in COMMANDS:
+                assert flags <= flags_of(name) | {"--help"}, span
+            else:
+                assert name in ("COMMAND", "--help", "--version"), span
+
+
+@pages
+def test_modules_and_functions_that_are_named_exist(page: Path) -> None:
+    for span in spans(page):
+        if match := PYTHON_NAME.fullmatch(span):
+            path, name = match.groups()
+            found = [source for source in SOURCES if f"/{source.as_posix()}".endswith(f"/{path}")]
+            assert found, span
+            assert not name or any(name in defined_names(source) for source in found), span
+        elif re.fullmatch(r"test_\w+", span):
+            assert any(span in defined_names(source) for source in SOURCES), span
+
+
+@pages
+def test_python_examples_give_what_they_show(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    examples = blocks(page, "python")
+    for example in examples:
+        for name in re.findall(r"\blw\.(\w+)", example):
+            assert name in lightwell.__all__, f"lw.{name}"
+        if ">>>" not in example:
+            compile(example, page.name, "exec")
+    shown = "\n".join(example for example in examples if ">>>" in example)
+    test = doctest.DocTestParser().get_doctest(shown, {}, page.name, str(page), 0)
+    report: list[str] = []
+    result = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=report.append)
+    assert not result.failed, "".join(report)
