@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from decoders import TINY, L, V, decoder, enliven, putting, text, watch
 from lightwell.errors import SettingError
@@ -166,6 +166,15 @@ def test_no_two_choices_of_a_knob_are_the_same(name: str) -> None:
     assert len(found) >= 2
     for left, right in itertools.combinations(found, 2):
         assert not torch.allclose(left, right, atol=1e-2)
+
+
+@pytest.mark.parametrize("norm", ["layernorm", "rmsnorm"])
+def test_norm_epsilon_reaches_every_norm(norm: str) -> None:
+    """One that is left out would be hidden by the others, which still change the logits."""
+    settings: dict[str, Any] = {"norm": norm, "norm_epsilon": 0.1}
+    norms = [part for part in decoder(**settings).modules() if isinstance(part, (nn.LayerNorm, nn.RMSNorm))]
+    assert len(norms) == 2 * 4 + 1  # before each branch, for queries and for keys, and before the head
+    assert {part.eps for part in norms} == {0.1}
 
 
 @pytest.mark.parametrize("name", DROPOUTS)
