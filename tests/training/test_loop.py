@@ -220,8 +220,26 @@ def test_numbers_that_overflow_stop_the_run_and_name_step_and_place(
 
 def test_early_stopping_ends_a_run_that_no_longer_improves(text: Path, tmp_path: Path) -> None:
     heard = Heard()
-    run = small_run(text, tmp_path / "run", heard, learning_rate=0.5, steps=40, eval_every=1, patience=3)
+    run = small_run(
+        text, tmp_path / "run", heard, learning_rate=0.5, steps=40, eval_every=1, patience=3, keep_checkpoints=1
+    )
     last = max(record["step"] for record in run.metrics())
     assert last < 40
     assert any("Stopped early" in sentence for sentence in heard.sentences)
-    assert load(run.path, checkpoint="newest").decoder.config.n_layers == 2
+    assert choose_checkpoint(run, "newest").step == last
+    scores = {record["step"]: record["validation_loss"] for record in run.metrics() if "validation_loss" in record}
+    best = min((step for step in scores if step), key=lambda step: scores[step])
+    assert choose_checkpoint(run, "best").step in (best, last)  # step 0 may have been better than all
+    assert run.samples()[-1]["step"] == last
+
+    before = run.metrics()
+    resume(run.path)
+    assert run.metrics() == before  # a run that stopped early is finished
+
+
+def test_early_stopping_keeps_the_best_checkpoint(text: Path, tmp_path: Path) -> None:
+    """Where the best evaluation lies between two checkpoints, it is saved all the same."""
+    run = small_run(text, tmp_path / "run", steps=8, eval_every=1, patience=20, checkpoint_every=0, keep_checkpoints=1)
+    scores = {record["step"]: record["validation_loss"] for record in run.metrics() if "validation_loss" in record}
+    assert choose_checkpoint(run, "best").step == min(scores, key=lambda step: scores[step])
+    assert load(run.path).decoder.config.n_layers == 2

@@ -92,7 +92,9 @@ def _with_tail(documents: Sequence[Document], held_out: set[bytes], cut: bytes, 
     share = sum(document.size for document in validation) / total
     beside = f"{len(held_out):,} whole documents and " if held_out else ""
     how = f"Held out {beside}the end of {name} ({share:.1%} of the bytes), because whole documents are too large."
-    return Split(train, _shuffled(validation), how if len(documents) > 1 else f"Held out the last {share:.1%} of {name}.")
+    if len(documents) == 1:
+        how = f"Held out the last {share:.1%} of {name}."
+    return Split(train, _shuffled(validation), how)
 
 
 def _shuffled(documents: Iterable[Document]) -> list[Document]:

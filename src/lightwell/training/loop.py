@@ -65,78 +65,93 @@ class Job:
 
 
 def train_loop(job: Job, interrupt: Interrupt) -> bool:
-    """Train from `job.progress` to the last step; True when finished, False when stopped early by a signal.
+    """Train from `job.progress` to the end; True when finished, False when a signal stopped it before.
 
     Evaluating, sampling, logging and saving only read: how often they happen never changes the weights (law 10).
 
     Raises:
         TrainingError: the loss or a gradient is not finite; it names the step and the layer.
     """
-    config, progress, model = job.config.training, job.progress, job.model
+    config, progress = job.config.training, job.progress
     job.listener.begin(config.steps, progress.step)
     if progress.step == 0:
         evaluate_held_out(job)
-    model.train()
-    while progress.step < config.steps:
-        started = time.perf_counter()
+    job.model.train()
+    while progress.step < config.steps and not tired(job):
+        record = train_step(job)
         step = progress.step
-        batch = job.loader.batch(step)
-        loss = accumulate_gradients(
-            job.forward,
-            batch,
-            micro_batch_size=job.config.batches.micro_batch_size or job.config.batches.batch_size,
-            device=job.device,
-            precision=config.precision,
-            seed=config.seed,
-            step=step,
-        )
-        grad_norm = gradient_norm(model)
-        if not math.isfinite(loss) or not torch.isfinite(grad_norm):
-            raise TrainingError(non_finite_sentence(job, step + 1, origin(job, batch)))
-        if config.grad_clip:
-            nn.utils.clip_grads_with_norm_(model.parameters(), config.grad_clip, grad_norm)
-        factor = learning_rate_factor(step, config.steps, config)
-        job.optimizers.set_factor(factor)
-        job.optimizers.step()
-        job.optimizers.zero_grad()
-
-        progress.step += 1
-        progress.tokens_seen += batch.counted
-        elapsed = time.perf_counter() - started
-        progress.seconds += elapsed
-        record = {
-            "step": progress.step,
-            "loss": loss,
-            "learning_rate": config.learning_rate * factor,
-            "grad_norm": grad_norm.item(),
-            "tokens_per_second": batch.counted / elapsed,
-            "tokens_seen": progress.tokens_seen,
-            "memory_bytes": memory_bytes(job.device),
-            "seconds": progress.seconds,
-        }
-        if due(progress.step, config.log_every, config.steps):
+        if due(step, config.log_every, config.steps):
             job.run.append_metric(record)
         job.listener.stepped(record)
 
-        if due(progress.step, config.eval_every, config.steps):
+        if due(step, config.eval_every, config.steps):
             require_finite_weights(job)
             evaluate_held_out(job)
-        if due(progress.step, config.sample_every, config.steps):
+        if due(step, config.sample_every, config.steps) or tired(job):
             require_finite_weights(job)
             write_sample(job)
-        tired = bool(config.patience) and progress.since_best >= config.patience
-        if due(progress.step, config.checkpoint_every, config.steps) or tired or interrupt.requested:
+        best = config.patience > 0 and progress.best_step == step  # what early stopping goes back to
+        if due(step, config.checkpoint_every, config.steps) or best or tired(job) or interrupt.requested:
             require_finite_weights(job)
             save(job)
-        if tired:
-            job.listener.say(
-                f"Stopped early at step {progress.step}: {config.patience} evaluations without a new best; "
-                f"the best was step {progress.best_step}."
-            )
-            return True
-        if interrupt.requested and progress.step < config.steps:
-            return False
-    return True
+        if interrupt.requested:
+            break
+    if tired(job):
+        job.listener.say(
+            f"Stopped early at step {progress.step}: {config.patience} evaluations without a new best; "
+            f"the best was step {progress.best_step}."
+        )
+    return progress.step == config.steps or tired(job)
+
+
+def train_step(job: Job) -> dict[str, Any]:
+    """One update: the gradient of a batch, its norm clipped, the optimizer's step; returns its record of metrics.
+
+    Raises:
+        TrainingError: the loss or a gradient is not finite; the weights are as they were before.
+    """
+    config, progress, model = job.config.training, job.progress, job.model
+    started = time.perf_counter()
+    step = progress.step
+    batch = job.loader.batch(step)
+    loss = accumulate_gradients(
+        job.forward,
+        batch,
+        micro_batch_size=job.config.batches.micro_batch_size,
+        device=job.device,
+        precision=config.precision,
+        seed=config.seed,
+        step=step,
+    )
+    grad_norm = gradient_norm(model)
+    if not math.isfinite(loss) or not torch.isfinite(grad_norm):
+        raise TrainingError(non_finite_sentence(job, step + 1, origin(job, batch)))
+    if config.grad_clip:
+        nn.utils.clip_grads_with_norm_(model.parameters(), config.grad_clip, grad_norm)
+    factor = learning_rate_factor(step, config.steps, config)
+    job.optimizers.set_factor(factor)
+    job.optimizers.step()
+    job.optimizers.zero_grad()
+
+    elapsed = time.perf_counter() - started
+    progress.step += 1
+    progress.tokens_seen += batch.counted
+    progress.seconds += elapsed
+    return {
+        "step": progress.step,
+        "loss": loss,
+        "learning_rate": config.learning_rate * factor,
+        "grad_norm": grad_norm.item(),
+        "tokens_per_second": batch.counted / elapsed,
+        "tokens_seen": progress.tokens_seen,
+        "memory_bytes": memory_bytes(job.device),
+        "seconds": progress.seconds,
+    }
+
+
+def tired(job: Job) -> bool:
+    """Whether early stopping is on and the last `patience` evaluations brought no new best."""
+    return 0 < job.config.training.patience <= job.progress.since_best
 
 
 def due(step: int, every: int, steps: int) -> bool:
