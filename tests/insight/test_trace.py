@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+import lightwell as lw
+from decoders import KINDS, decoder
 from lightwell.errors import SettingError
 from lightwell.insight.trace import trace
 from lightwell.model.config import ModelConfig
 from lightwell.model.decoder import Decoder
+from lightwell.model.tap import AXES
 from lightwell.text.config import TextConfig
 from lightwell.text.tokenizer import Tokenizer, make_tokenizer
 
@@ -102,6 +106,45 @@ def test_axes_have_names_and_tokens(tokenizer: Tokenizer) -> None:
     assert repr(row) == "NamedArray(key 12; float32)"
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_axis_has_the_size_that_the_model_gives_it(kind: str, tokenizer: Tokenizer) -> None:
+    traced = Model(decoder(vocab_size=tokenizer.vocab_size, **KINDS[kind]), tokenizer)
+    found, c = trace(traced, TEXT), traced.decoder.config
+    sizes = {
+        "batch": 1, "time": 12, "query": 12, "key": 12, "model": c.d_model, "head": c.n_heads, "dim": c.head_width,
+        "kv_head": c.kv_heads, "hidden": c.ff_width, "vocabulary": c.vocab_size,
+    }  # fmt: skip
+    for name, array in found.items():
+        assert array.shape == {axis: sizes[axis] for axis in AXES[name.rpartition(".")[2]]}
+        assert array.labels == {axis: found.tokens for axis in array.axes if axis in ("time", "query", "key")}
+
+
+def test_both_implementations_have_the_same_intermediates(tokenizer: Tokenizer) -> None:
+    explicit, fused = (
+        trace(Model(decoder(vocab_size=tokenizer.vocab_size, attention=name), tokenizer), TEXT)
+        for name in ("explicit", "fused")
+    )
+    assert explicit.names == fused.names
+    for name in explicit:
+        torch.testing.assert_close(explicit[name].values, fused[name].values, atol=1e-5, rtol=1e-5)
+
+
+def test_values_become_numpy_arrays_also_those_that_numpy_has_no_type_for(tokenizer: Tokenizer) -> None:
+    traced = model(tokenizer)
+    traced.decoder.to(torch.bfloat16)
+    found = trace(traced, TEXT)
+    assert found.logits.values.dtype == torch.bfloat16
+    assert found.logits.numpy().dtype == np.float32
+    assert found["tokens"].numpy().tolist() == [[tokenizer.end_of_text, *tokenizer.encode(TEXT)]]
+
+
+def test_the_example_of_the_package(tokenizer: Tokenizer) -> None:
+    language_model = lw.LanguageModel(model(tokenizer, n_layers=3).decoder, tokenizer)
+    found = lw.trace(language_model, "the cat")
+    assert found["layers.2.attention.weights"].shape == {"batch": 1, "head": 4, "query": 8, "key": 8}
+    assert found.tokens == ["<|endoftext|>", *"the cat"]
+
+
 def test_wrong_names_offer_the_nearest(tokenizer: Tokenizer) -> None:
     found = trace(model(tokenizer), TEXT)
     with pytest.raises(SettingError, match=r"Did you mean layers\.1\.attention\.weights\?"):
@@ -131,10 +174,25 @@ def test_looking_leaves_no_mark(tokenizer: Tokenizer) -> None:
     assert trace(traced, TEXT)["embeddings"].values.abs().sum() > 0
 
 
+def test_every_module_gets_its_own_mode_back_also_when_tracing_fails(tokenizer: Tokenizer) -> None:
+    traced = model(tokenizer)
+    traced.decoder.train()
+    traced.decoder.layers[1].eval()
+    modes = [module.training for module in traced.decoder.modules()]
+    trace(traced, TEXT)
+    assert [module.training for module in traced.decoder.modules()] == modes
+    with pytest.raises(SettingError, match="do not fit the context_length"):
+        trace(traced, TEXT * 3)
+    assert [module.training for module in traced.decoder.modules()] == modes
+
+
 def test_token_ids_are_taken_as_they_are(tokenizer: Tokenizer) -> None:
     traced = model(tokenizer)
     ids = [tokenizer.end_of_text, *tokenizer.encode(TEXT).tolist()]
     assert torch.equal(trace(traced, ids).logits.values, trace(traced, TEXT).logits.values)
+    for unknown in (-1, tokenizer.vocab_size):
+        with pytest.raises(SettingError, match=f"^{unknown} is no token id of this model; there are [0-9,]+, from 0"):
+            trace(traced, [0, unknown])
     with pytest.raises(SettingError, match="no token ids"):
         trace(traced, [])
     with pytest.raises(SettingError, match="do not fit the context_length"):

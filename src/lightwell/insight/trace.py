@@ -95,12 +95,16 @@ def trace(model: Traceable, text: str | Sequence[int]) -> Trace:
     no gradient is kept, and no random stream is touched.
 
     Raises:
-        SettingError: more tokens than the context length, or none at all.
+        SettingError: more tokens than the context length, none at all, or an id that is not in the vocabulary.
     """
     tokenizer, decoder = model.tokenizer, model.decoder
     ids = [tokenizer.end_of_text, *tokenizer.encode(text).tolist()] if isinstance(text, str) else list(text)
     if not ids:
         raise SettingError("There are no token ids to trace; give at least one.")
+    V = decoder.config.vocab_size
+    for token in ids:
+        if not 0 <= token < V:
+            raise SettingError(f"{token} is no token id of this model; there are {V:,}, from 0.")
     texts = [tokenizer.token_text(token) for token in ids]
     arrays: dict[str, NamedArray] = {}
 
