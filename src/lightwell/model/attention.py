@@ -112,6 +112,4 @@ def explicit_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropout: f
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, visibility: Visibility, dropout: float) -> Tensor:
     """The same in one call to torch, which need not store the (T, S) matrices. Shapes as in `explicit_attention`."""
     mask = None if visibility.causal_only or visibility.everything else visibility.mask
-    return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=visibility.causal_only and not visibility.everything
-    )
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=visibility.causal_only)
