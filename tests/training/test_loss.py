@@ -1,0 +1,92 @@
+"""Note 1: memory follows the micro-batch, noise follows the batch, and the update is the same however it is cut."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from decoders import L, V, decoder
+from lightwell.batches.batch import IGNORE, Batch
+from lightwell.batches.config import BatchConfig
+from lightwell.batches.loader import BatchLoader
+from lightwell.model.decoder import Decoder
+from lightwell.text.tokenfile import TokenFile
+from lightwell.training.config import RunConfig
+from lightwell.training.loss import accumulate_gradients
+from lightwell.training.plan import measure
+
+CPU = torch.device("cpu")
+
+
+def gradient(model: Decoder, batch: Batch, micro_batch_size: int) -> tuple[float, Tensor]:
+    """The loss that is reported, and the whole gradient as one vector."""
+    model.zero_grad(set_to_none=True)
+    loss = accumulate_gradients(
+        model, batch, micro_batch_size=micro_batch_size, device=CPU, precision="fp32", seed=1, step=0
+    )
+    found = [weight.grad.flatten() for weight in model.parameters() if weight.grad is not None]
+    return loss, torch.cat(found)
+
+
+def loader(batch_size: int) -> BatchLoader:
+    ids = np.random.default_rng(0).integers(0, V, 20_000)
+    return BatchLoader(TokenFile.from_ids(ids, vocab_size=V), BatchConfig(batch_size=batch_size), L, seed=1)
+
+
+@given(st.lists(st.integers(0, L), min_size=2, max_size=9).filter(any), st.integers(1, 9))
+def test_law_07_micro_batches_of_unequal_counts_are_one_batch(counted: list[int], micro_batch_size: int) -> None:
+    whole = loader(len(counted)).batch(0)
+    targets = whole.targets.clone()
+    for row, number in zip(targets, counted, strict=True):
+        row[number:] = IGNORE
+    batch, model = Batch(whole.inputs, targets), decoder()
+    loss, expected = gradient(model, batch, 0)
+    loss_in_parts, found = gradient(model, batch, micro_batch_size)
+    assert loss_in_parts == pytest.approx(loss, rel=1e-5)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_law_07_the_loss_is_the_mean_over_counted_targets() -> None:
+    batch, model = loader(4).batch(0), decoder()
+    targets = batch.targets.clone()
+    targets[0, 3:] = IGNORE
+    loss, _ = gradient(model, Batch(batch.inputs, targets), 3)
+    logarithms = model(batch.inputs).log_softmax(-1)
+    counted = targets != IGNORE
+    expected = -logarithms[counted].gather(1, targets[counted][:, None]).mean()
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_the_noise_of_the_gradient_falls_as_one_over_the_batch_size() -> None:
+    """E|G_B|^2 = |G|^2 + tr(Sigma) / B: a straight line in 1/B, whose slope the windows themselves predict."""
+    model, sizes = decoder(n_layers=1), [1, 2, 4, 8, 16, 32]
+    each = torch.stack([gradient(model, loader(1).batch(step), 0)[1] for step in range(256)])
+    mean = each.mean(0)
+    predicted = (each - mean).square().sum(1).sum().item() / (len(each) - 1)  # tr(Sigma)
+    squared = []
+    for size in sizes:
+        draws = max(32, 256 // size)  # small batches need more of them, since their gradients scatter more
+        batches = loader(size)
+        found = [gradient(model, batches.batch(step), 0)[1] for step in range(draws)]
+        squared.append(torch.stack(found).square().sum(1).mean().item())
+    inverse = [1 / size for size in sizes]
+    slope, _ = np.polyfit(inverse, squared, 1)
+    assert np.corrcoef(inverse, squared)[0, 1] ** 2 > 0.98
+    assert slope == pytest.approx(predicted, rel=0.15)
+
+
+def test_memory_is_linear_in_the_micro_batch() -> None:
+    config = RunConfig().with_values(
+        {"vocab_size": V, "context_length": L, "n_layers": 2, "n_heads": 2, "d_model": 16, "precision": "fp32"}
+    )
+    sizes, kept = [1, 2, 4, 8], []
+    for size in sizes:
+        cut = config.with_values({"batch_size": 8, "micro_batch_size": size, "device": "cpu"})
+        kept.append(measure(cut, loader(8)).activation_bytes)
+    slope, intercept = np.polyfit(sizes, kept, 1)
+    assert np.corrcoef(sizes, kept)[0, 1] ** 2 > 0.999
+    assert slope > 20 * abs(intercept) / 8
