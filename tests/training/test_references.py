@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -58,6 +59,28 @@ def test_equal_to_the_definitions(train: list[int], held_out: list[int]) -> None
         stream(train), stream(held_out), np.arange(V)
     )  # a token stands for as many bytes as its id
     assert found.to_dict() == pytest.approx(by_hand(train, held_out).to_dict())
+
+
+@given(train=ids, held_out=ids, at_once=st.integers(1, 7), max_tokens=st.integers(0, 60))
+def test_pieces_that_are_scored_one_by_one_add_up(
+    train: list[int], held_out: list[int], at_once: int, max_tokens: int
+) -> None:
+    scored = held_out[: max_tokens + 1 if max_tokens else None]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_SCORED_AT_ONCE", at_once)
+        found = measure_references(stream(train), stream(held_out), np.arange(V), max_tokens=max_tokens)
+    assert found.to_dict() == pytest.approx(by_hand(train, scored).to_dict())
+
+
+def test_scoring_takes_the_memory_of_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SCORED_AT_ONCE", 1 << 12)
+    draw = np.random.default_rng(1)
+    train, held_out = stream(draw.integers(0, V, 1000)), stream(draw.integers(0, V, 1_000_000))
+    tracemalloc.start()
+    measure_references(train, held_out, np.ones(V, dtype=np.int64))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1_000_000, "less than one byte for each of the tokens"
 
 
 @given(train=ids, history=st.integers(0, V - 1))

@@ -28,6 +28,7 @@ Counts = NDArray[np.int64]
 # and entropies of the common pairs do not change beyond that.
 _MOST_TOKENS = 1 << 24
 _PIECES = 64
+_SCORED_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -52,43 +53,63 @@ class References:
         return asdict(self)
 
 
-def measure_references(train: TokenFile, held_out: TokenFile, byte_lengths: Counts, max_tokens: int = 0) -> References:
+def measure_references(train: TokenFile, held_out: TokenFile, byte_lengths: Ids, max_tokens: int = 0) -> References:
     """Fit on the training tokens; score the first `max_tokens` held-out targets (0: all), as a model is scored.
 
     byte_lengths (V,): UTF-8 bytes that each token stands for. Of a training text beyond 2^24 tokens, that many in
-    evenly spaced pieces stand for the whole.
+    evenly spaced pieces stand for the whole; held-out tokens are scored piece by piece, in bounded memory.
     """
     vocab_size = len(byte_lengths)
     unigram = _count_tokens(train.tokens, vocab_size)
     keys, pairs = _count_pairs(train.tokens, vocab_size)
     firsts = np.bincount(keys // vocab_size, weights=pairs, minlength=vocab_size).astype(np.int64)  # c(h)
-    scored = np.asarray(held_out.tokens[: max_tokens + 1 if max_tokens else None], dtype=np.int64)
-    before, after = scored[:-1], scored[1:]
     token = (unigram + 1) / (unigram.sum() + vocab_size)
-    bigram = _witten_bell(before, after, token, keys, pairs, firsts)
+    bigram = _WittenBell(token, keys, pairs, firsts, np.bincount(keys // vocab_size, minlength=vocab_size))
+    scored = held_out.tokens[: max_tokens + 1 if max_tokens else None]
+    targets = len(scored) - 1
+    bigram_nats, occurrences = 0.0, np.zeros(vocab_size, dtype=np.int64)
+    for start in range(0, targets, _SCORED_AT_ONCE):
+        piece = np.asarray(scored[start : start + _SCORED_AT_ONCE + 1], dtype=np.int64)
+        # Each different pair is looked up once, and in order: random places in a large table are slow to reach.
+        wanted, times = np.unique(piece[:-1] * vocab_size + piece[1:], return_counts=True)
+        bigram_nats -= float(times @ np.log(bigram(wanted)))
+        occurrences += np.bincount(piece[1:], minlength=vocab_size)
     return References(
         uniform=math.log(vocab_size),
         unigram_entropy=_entropy(unigram),
         bigram_entropy=_entropy(pairs) - _entropy(firsts),  # H(b | a) = H(a, b) - H(a)
-        unigram_loss=float(-np.log(token[after]).mean()),
-        bigram_loss=float(-np.log(bigram).mean()),
-        bytes_per_token=float(byte_lengths[after].mean()),
+        unigram_loss=-float(occurrences @ np.log(token)) / targets,
+        bigram_loss=bigram_nats / targets,
+        bytes_per_token=float(occurrences @ byte_lengths) / targets,
     )
 
 
-def _witten_bell(before: Counts, after: Counts, token: Ids, keys: Counts, pairs: Counts, firsts: Counts) -> Ids:
+@dataclass(frozen=True, eq=False)
+class _WittenBell:
     """p(w | h) = (c(h, w) + T(h) p(w)) / (c(h) + T(h)), with T(h) the number of different tokens seen after h.
 
-    Witten & Bell 1991, method C; (N,) for N pairs of `before` and `after`. After an h never seen it is p(w).
+    Witten & Bell 1991, method C. After an h never seen it is p(w).
     """
-    vocab_size = len(token)
-    followers = np.bincount(keys // vocab_size, minlength=vocab_size)  # T(h)
-    wanted = before * vocab_size + after
-    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    seen = np.where(keys[at] == wanted, pairs[at], 0)
-    total = firsts[before] + followers[before]
-    mixed = (seen + followers[before] * token[after]) / np.maximum(total, 1)
-    return np.where(total > 0, mixed, token[after])
+
+    token: Ids
+    """(V,) p(w)."""
+    keys: Counts
+    """(P,) the pairs seen, as sorted h * V + w."""
+    pairs: Counts
+    """(P,) c(h, w) of each."""
+    firsts: Counts
+    """(V,) c(h)."""
+    followers: Counts
+    """(V,) T(h)."""
+
+    def __call__(self, wanted: Counts) -> Ids:
+        """(N,) probabilities of N pairs, given as keys."""
+        before, after = np.divmod(wanted, len(self.token))
+        at = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
+        seen = np.where(self.keys[at] == wanted, self.pairs[at], 0)
+        total = self.firsts[before] + self.followers[before]
+        mixed = (seen + self.followers[before] * self.token[after]) / np.maximum(total, 1)
+        return np.where(total > 0, mixed, self.token[after])
 
 
 def _count_tokens(tokens: Ids, vocab_size: int) -> Counts:
