@@ -29,11 +29,13 @@ layers: .venv/dev
 	$(PYTHON) -m venv .venv
 
 .venv/run: pyproject.toml constraints.txt | .venv/bin/pip
+	@echo "Installing torch and what else is needed; this takes a minute or two."
 	$(PIP) --editable .
 	touch $@
 
 # llms-from-scratch is here to be compared with; its own dependencies (TensorFlow, Jupyter) are not needed for that.
 .venv/dev: pyproject.toml constraints.txt | .venv/bin/pip
+	@echo "Installing torch and the development tools; this takes about two minutes."
 	$(PIP) --editable '.[dev]'
 	$(PIP) --no-deps llms-from-scratch
 	touch $@ .venv/run

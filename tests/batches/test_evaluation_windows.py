@@ -49,7 +49,7 @@ def test_stride_zero_is_the_context_length() -> None:
 
 def test_documents_are_told_apart_from_each_other_and_from_padding() -> None:
     tokens = numbered(12, [0, 3, 11])
-    (batch,) = evaluation_batches(tokens, 8, 4, documents=True)
+    (batch,) = evaluation_batches(tokens, 8, 4, boundaries="mask")
     assert batch.documents is not None
     assert batch.documents.tolist() == [[1, 1, 1, 2, 2, 2, 2, 2], [2, 2, 2, *[PADDING] * 5]]
     (without,) = evaluation_batches(tokens, 8, 4)
@@ -67,3 +67,21 @@ def test_nothing_to_predict_is_refused(n: int) -> None:
     tokens = TokenFile.from_ids(np.arange(n), vocab_size=2, offsets=[0, 0])
     with pytest.raises(TextError, match=f"has {n} tokens"):
         evaluation_batches(tokens, 8, 4)
+
+
+@pytest.mark.parametrize("stride", [0, 3])
+@pytest.mark.parametrize("max_tokens", [0, 17])
+def test_cut_scores_each_document_alone_and_each_target_once(stride: int, max_tokens: int) -> None:
+    offsets = np.array([0, 4, 6, 20, 29])
+    tokens = TokenFile.from_ids(np.arange(30), vocab_size=30, end_of_text=0, offsets=offsets)
+    scored: list[int] = []
+    for batch in evaluation_batches(tokens, 8, 3, stride=stride, max_tokens=max_tokens, boundaries="cut"):
+        for inputs, targets in zip(batch.inputs.tolist(), batch.targets.tolist(), strict=True):
+            counted = [target for target in targets if target != IGNORE]
+            scored += counted
+            document = np.searchsorted(offsets, counted[0] - 1, side="right")
+            assert all(np.searchsorted(offsets, target - 1, side="right") == document for target in counted)
+            assert inputs[0] >= offsets[document - 1]  # a window begins in its document, never before
+            if counted[0] - 1 == offsets[document - 1]:
+                assert inputs[0] == offsets[document - 1]  # at position 0, as in training
+    assert scored == list(range(1, (max_tokens or 29) + 1))

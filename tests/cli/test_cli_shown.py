@@ -123,7 +123,7 @@ HEALTHY = Machine(
 @pytest.mark.parametrize(
     ("wrong", "remedy"),
     [
-        ({"build": "CUDA 12.8"}, "--index-url https://download.pytorch.org/whl/cpu"),
+        ({"build": "CUDA 12.8"}, "the CPU build is smaller"),
         ({"threads": 1}, "export OMP_NUM_THREADS=4"),
         ({"threads": 9}, "export OMP_NUM_THREADS=4"),
         ({"gflops_bf16": 20.0}, "--precision fp32"),
@@ -149,3 +149,8 @@ def test_the_doctor_sees_a_limit_on_threads_a_gpu_left_idle_and_a_cache_that_can
     assert len(advice) == 3
     for remedy in ("unset OMP_NUM_THREADS", "NVIDIA GPU", "cannot be written"):
         assert remedy in " ".join(advice)
+
+
+def test_control_characters_of_a_sample_do_not_reach_the_terminal() -> None:
+    shown = words.indented("a\x1b[31mred\x07\tkept\x9b")
+    assert shown == "    a\u241b[31mred\u2407    kept\ufffd"

@@ -193,3 +193,25 @@ def test_each_head_of_keys_serves_neighbouring_heads_of_queries() -> None:
     x = torch.arange(3.0).view(1, 3, 1, 1)
     assert repeat_heads(x, 2).flatten().tolist() == [0, 0, 1, 1, 2, 2]
     assert repeat_heads(x, 1) is x
+
+
+@pytest.mark.parametrize("implementation", ["explicit", "fused"])
+def test_law_02_rows_sum_to_1_also_under_bf16_autocast(implementation: str) -> None:
+    """A softmax in bf16 would miss by 0.002: it is computed in fp32 at least, and in fp64 stays there."""
+    model = decoder(attention=implementation)
+    seen: dict[str, torch.Tensor] = {}
+
+    def watch_weights(name: str, value: torch.Tensor) -> torch.Tensor:
+        if name.endswith("weights"):
+            seen[name] = value
+        return value
+
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        model(text(), tap=watch_weights)
+    for weights in seen.values():
+        assert weights.dtype == torch.float32
+        torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights.sum(-1)), atol=1e-6, rtol=0)
+    seen.clear()
+    with torch.no_grad():
+        model.double()(text(), tap=watch_weights)
+    assert {weights.dtype for weights in seen.values()} == {torch.float64}

@@ -19,6 +19,7 @@ BY_DEFINITION: dict[str, Callable[[float], float]] = {
     "relu": lambda x: max(0.0, x),
     "relu2": lambda x: max(0.0, x) ** 2,
     "gelu": lambda x: x * 0.5 * (1 + math.erf(x / math.sqrt(2))),
+    "gelu_tanh": lambda x: x * 0.5 * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
     "silu": lambda x: x / (1 + math.exp(-x)),
 }
 BY_DEFINITION |= {"swiglu": BY_DEFINITION["silu"], "geglu": BY_DEFINITION["gelu"], "reglu": BY_DEFINITION["relu"]}

@@ -165,7 +165,7 @@ def test_no_two_choices_of_a_knob_are_the_same(name: str) -> None:
     found = [logits_of(decoder(**settings)) for settings in turned]
     assert len(found) >= 2
     for left, right in itertools.combinations(found, 2):
-        assert not torch.allclose(left, right, atol=1e-2)
+        assert not torch.allclose(left, right, atol=1e-5)  # gelu and its tanh form differ by little more
 
 
 @pytest.mark.parametrize("norm", ["layernorm", "rmsnorm"])
@@ -207,8 +207,8 @@ def test_a_dropout_of_its_own_place_is_none_of_the_others(name: str) -> None:
         ({"head_dim": 5}, "head_dim is 5, but rope turns pairs of dimensions; choose an even head_dim or positions "
          "learned or none."),
         ({"d_ff": -1}, "d_ff is -1, but must be a whole number, 0 or more."),
-        ({"activation": "gelo"}, "activation is 'gelo', but must be one of relu, relu2, gelu, silu, swiglu, geglu, "
-         "reglu. Did you mean gelu?"),
+        ({"activation": "gelo"}, "activation is 'gelo', but must be one of relu, relu2, gelu, gelu_tanh, silu, swiglu, "
+         "geglu, reglu. Did you mean gelu?"),
         ({"norm": "layer_norm"}, "norm is 'layer_norm', but must be one of layernorm, rmsnorm. "
          "Did you mean layernorm?"),
         ({"norm_epsilon": 0.0}, "norm_epsilon is 0.0, but must be a number, more than 0.0."),

@@ -63,7 +63,7 @@ MODELS = st.fixed_dictionaries(
         "d_model": st.sampled_from([4, 12, 20]),
         "head_dim": st.sampled_from([0, 2, 6]),
         "d_ff": st.integers(0, 9),
-        "activation": st.sampled_from(["relu", "relu2", "gelu", "silu", "swiglu", "geglu", "reglu"]),
+        "activation": st.sampled_from(["relu", "relu2", "gelu", "gelu_tanh", "silu", "swiglu", "geglu", "reglu"]),
         "norm": st.sampled_from(["layernorm", "rmsnorm"]),
         "positions": st.sampled_from(["learned", "none"]),
         **{name: st.booleans() for name in ("qk_norm", "qkv_bias", "bias", "tied_head")},

@@ -45,7 +45,8 @@ def as_gpt2(model: Decoder) -> Any:
     c = model.config
     config = transformers.GPT2Config(
         vocab_size=c.vocab_size, n_positions=c.context_length, n_embd=c.d_model, n_layer=c.n_layers, n_head=c.n_heads,
-        n_inner=c.ff_width, activation_function=c.activation, layer_norm_epsilon=c.norm_epsilon,
+        n_inner=c.ff_width, layer_norm_epsilon=c.norm_epsilon,
+        activation_function="gelu_new" if c.activation == "gelu_tanh" else c.activation,
         tie_word_embeddings=c.tied_head, attn_implementation="eager",
     )  # fmt: skip
     other = transformers.GPT2LMHeadModel(config).eval()
@@ -118,8 +119,14 @@ def assert_same_logits(model: Decoder, other: Any) -> None:
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("shape", GPT2_SHAPES)
 def test_law_15_logits_are_those_of_gpt2(shape: str, implementation: str) -> None:
-    gpt2 = {"norm": "layernorm", "positions": "learned", "qk_norm": False, "bias": True, "qkv_bias": True}
-    model = decoder(noise=NOISE, **({"activation": "gelu"} | gpt2 | GPT2_SHAPES[shape] | {"attention": implementation}))
+    gpt2: dict[str, Any] = {
+        "norm": "layernorm",
+        "positions": "learned",
+        "qk_norm": False,
+        "bias": True,
+        "qkv_bias": True,
+    }
+    model = decoder(noise=NOISE, **(gpt2 | GPT2_SHAPES[shape] | {"attention": implementation}))
     assert_same_logits(model, as_gpt2(model))
 
 

@@ -279,3 +279,14 @@ def test_the_standard_library_is_its_modules_without_tests() -> None:
     assert {"json/decoder.py", "argparse.py"} <= names
     assert not {part for name in names for part in name.split("/")} & {"test", "tests", "site-packages"}
     assert 5e6 < report.bytes < 20e6
+
+
+def test_bytes_that_are_mostly_no_utf8_are_binary_though_no_zero_is_among_them(tmp_path: Path) -> None:
+    (tmp_path / "noise").write_bytes(bytes(range(128, 256)) * 3)
+    (tmp_path / "latin.txt").write_bytes("Grüße aus der Höhe, schöne Träume über Äcker.".encode("latin-1"))
+    with pytest.raises(TextError, match="binary or in another encoding"):
+        read_documents(TextConfig(paths=(str(tmp_path / "noise"),)))
+    documents, report = read_documents(TextConfig(paths=(str(tmp_path),)))
+    assert [Path(document.source).name for document in documents] == ["latin.txt"]
+    assert any("noise" in sentence and "another encoding" in sentence for sentence in report.sentences())
+    assert report.undecodable[0].count == 7

@@ -195,16 +195,56 @@ def test_processes_may_prepare_the_same_text_at_once(notes: Path, cache: Path) -
     assert len(entries(cache)) == 1
 
 
-def test_a_tokenizer_that_loses_text_is_reported(notes: Path, cache: Path, tmp_path: Path) -> None:
+def word_tokenizer(folder: Path, vocabulary: dict[str, int], unknown: str | None = None) -> str:
+    """The path of a tokenizer file that knows some words, and drops others or makes one token of them."""
     import tokenizers
-    from tokenizers import models, pre_tokenizers
+    from tokenizers import decoders, models, pre_tokenizers
 
-    backend = tokenizers.Tokenizer(models.WordLevel({"[UNK]": 0, "light": 1, "</s>": 2}, unk_token="[UNK]"))
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    backend.save(str(tmp_path / "words.json"))
-    corpus = prepare(config(notes, tokenizer=str(tmp_path / "words.json")), 0, cache=cache)
+    backend = tokenizers.Tokenizer(
+        models.BPE(vocabulary, merges=[]) if unknown is None else models.WordLevel(vocabulary, unk_token=unknown)
+    )
+    backend.pre_tokenizer = None if unknown is None else pre_tokenizers.Whitespace()
+    backend.decoder = decoders.Fuse()
+    backend.add_special_tokens(["</s>"])
+    backend.save(str(folder / "words.json"))
+    return str(folder / "words.json")
+
+
+def test_a_tokenizer_that_loses_text_is_reported(notes: Path, cache: Path, tmp_path: Path) -> None:
+    path = word_tokenizer(tmp_path, {"[UNK]": 0, "light": 1, "</s>": 2}, unknown="[UNK]")
+    corpus = prepare(config(notes, tokenizer=path), 0, cache=cache)
     assert any("does not give every text back" in sentence for sentence in corpus.report)
     assert corpus.tokenizer.end_of_text == 2
+
+
+@pytest.mark.parametrize("at_once", [module.COUNTED_AT_ONCE, 7])
+def test_text_that_is_lost_anywhere_is_counted(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(module, "COUNTED_AT_ONCE", at_once)
+    path = word_tokenizer(tmp_path, {"a": 0, "b": 1, "</s>": 2})
+    (tmp_path / "x.txt").write_text(
+        "ab" * 500 + "c光" + "ab" * 500
+    )  # lost in the training text, before the held-out end
+    corpus = prepare(TextConfig(paths=(str(tmp_path / "x.txt"),), tokenizer=path), 0, cache=cache)
+    assert not any("does not give" in sentence for sentence in corpus.report), "the held-out text comes back"
+    assert any("spell 2,000 bytes, but the text has 2,004" in sentence for sentence in corpus.report)
+
+
+def test_a_tokenizer_that_loses_nothing_is_not_blamed(tmp_path: Path, cache: Path) -> None:
+    path = word_tokenizer(tmp_path, {"a": 0, "b": 1, "</s>": 2})
+    (tmp_path / "x.txt").write_text("ab" * 1000)
+    corpus = prepare(TextConfig(paths=(str(tmp_path / "x.txt"),), tokenizer=path), 0, cache=cache)
+    assert not any("this tokenizer" in sentence.lower() for sentence in corpus.report)
+
+
+@pytest.mark.parametrize(("text", "side"), [("x" * 2000, "training"), ("a" * 1500 + "x" * 1500, "held-out")])
+def test_a_tokenizer_that_makes_nothing_of_a_text_is_refused(tmp_path: Path, cache: Path, text: str, side: str) -> None:
+    path = word_tokenizer(tmp_path, {"a": 0, "b": 1, "</s>": 2})
+    (tmp_path / "x.txt").write_text(text)
+    with pytest.raises(TextError, match=f"no tokens at all of the .* bytes of {side} text"):
+        prepare(TextConfig(paths=(str(tmp_path / "x.txt"),), tokenizer=path), 0, cache=cache)
+    assert list((cache / "tokens").iterdir()) == []
 
 
 def test_a_misspelt_tokenizer_is_found_before_anything_is_read(cache: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import signal
 from pathlib import Path
@@ -54,7 +55,7 @@ def test_a_run_leaves_all_its_files(whole: Run) -> None:
     names = {path.name for path in whole.path.iterdir()}
     assert names == {
         "config.toml", "tokenizer.json", "references.json", "metrics.jsonl", "samples.jsonl", "checkpoints",
-        "curve.png", "curve.svg",
+        "curve.png", "curve.svg", ".lock",
     }  # fmt: skip
     steps = [record["step"] for record in whole.metrics() if "loss" in record]
     assert steps == [1, 2, 3, 4, 5, 6]
@@ -243,3 +244,95 @@ def test_early_stopping_keeps_the_best_checkpoint(text: Path, tmp_path: Path) ->
     scores = {record["step"]: record["validation_loss"] for record in run.metrics() if "validation_loss" in record}
     assert choose_checkpoint(run, "best").step == min(scores, key=lambda step: scores[step])
     assert load(run.path).decoder.config.n_layers == 2
+
+
+def test_a_signal_while_the_run_saves_waits_for_the_next_step(text: Path, tmp_path: Path) -> None:
+    """Whatever the moment of the signal, what the loop leaves with is what it has saved."""
+
+    class StopWhileSampling(Listener):
+        def sampled(self, record: dict[str, Any]) -> None:
+            if record["step"] == 3:
+                signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        small_run(text, tmp_path / "run", StopWhileSampling(), checkpoint_every=0, eval_every=0)
+    run = Run(tmp_path / "run")
+    assert choose_checkpoint(run, "newest").step == max(record["step"] for record in run.metrics())
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("batch_size = 4", "batch_size = 8"), ("n_layers = 2", "n_layers = 3"), ("seed = 1", "seed = 2")],
+)
+def test_resuming_with_an_edited_setting_is_refused(text: Path, tmp_path: Path, before: str, after: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        small_run(text, tmp_path / "run", StopAt(2))
+    file = tmp_path / "run" / "config.toml"
+    file.write_text(file.read_text().replace(before, after))
+    with pytest.raises(RunError, match=f"{after.split()[0]} is {after.split()[2]}, but it was trained with"):
+        resume(tmp_path / "run")
+
+
+def test_how_often_a_resumed_run_is_watched_may_be_edited(text: Path, tmp_path: Path, whole: Run) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        small_run(text, tmp_path / "run", StopAt(2))
+    file = tmp_path / "run" / "config.toml"
+    file.write_text(file.read_text().replace("eval_every = 3", "eval_every = 1"))
+    assert same_bits(final_state(resume(tmp_path / "run")), final_state(whole))
+
+
+def test_a_warm_up_that_does_not_fit_is_shortened_and_said(text: Path, tmp_path: Path) -> None:
+    heard = Heard()
+    run = small_run(text, tmp_path / "run", heard, warmup_steps=50)
+    assert run.config.training.warmup_steps == 3
+    assert any("warm-up is 3 steps instead of 50" in sentence for sentence in heard.sentences)
+
+
+def test_a_model_with_cut_documents_is_scored_as_it_was_trained(text: Path, tmp_path: Path) -> None:
+    """Each held-out document alone, from position 0, which learned positions can tell."""
+    config = small_config(text, document_boundaries="cut", positions="learned", context_length=64, eval_tokens=10**6)
+    run = train(config, out=tmp_path / "run")
+    corpus = prepare(config.text, config.model.vocab_size)
+    model = load(run.path, checkpoint="newest").decoder
+    tokens, edges = corpus.validation.tokens, corpus.validation.offsets
+    nats = 0.0
+    for begin, end in itertools.pairwise(edges):
+        for start in range(begin, end, 64):
+            piece = torch.from_numpy(tokens[start : min(start + 64, end) + 1].astype("int64"))
+            with torch.no_grad():
+                nats += torch.nn.functional.cross_entropy(model(piece[None, :-1])[0], piece[1:], reduction="sum").item()
+    assert run.metrics()[-1]["validation_loss"] == pytest.approx(nats / (len(tokens) - 1), abs=1e-5)
+
+
+def test_a_run_that_is_being_trained_is_not_resumed_by_another(text: Path, tmp_path: Path) -> None:
+    refused: list[str] = []
+
+    class ResumeToo(Listener):
+        def stepped(self, record: dict[str, Any]) -> None:
+            with pytest.raises(RunError, match=r"is being trained by process \d+ on ") as refusal:
+                resume(tmp_path / "run")
+            refused.append(str(refusal.value))
+
+    run = small_run(text, tmp_path / "run", ResumeToo())
+    assert len(refused) == 6
+    assert [record["step"] for record in run.metrics() if "loss" in record] == [1, 2, 3, 4, 5, 6]
+
+
+def test_ctrl_c_is_answered_at_once(text: Path, tmp_path: Path) -> None:
+    class StopAndHear(Heard):
+        def stepped(self, record: dict[str, Any]) -> None:
+            if record["step"] == 2:
+                signal.raise_signal(signal.SIGINT)
+                self.sentences.append("stepped on")
+
+    heard = StopAndHear()
+    with pytest.raises(KeyboardInterrupt):
+        small_run(text, tmp_path / "run", heard)
+    assert "press Ctrl-C again" in heard.sentences[heard.sentences.index("stepped on") - 1]
+
+
+def test_a_text_repeated_many_times_is_remarked_on(text: Path, tmp_path: Path) -> None:
+    heard = Heard()
+    config = small_config(text, epochs=50)
+    resolve(config, prepare(config.text, config.model.vocab_size), heard)
+    assert any("learned by heart" in sentence for sentence in heard.sentences)

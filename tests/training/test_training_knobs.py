@@ -14,6 +14,7 @@ from lightwell.text.prepare import prepare
 from lightwell.training.compose import compose
 from lightwell.training.config import TrainConfig
 from lightwell.training.listener import Listener
+from lightwell.training.loop import train_step
 from lightwell.training.run import Run
 from lightwell.training.start import make_job, make_loader, resolve
 from small import final_state, same_bits, small_config, small_run, untimed, write_text
@@ -137,7 +138,7 @@ def test_two_lengths_at_once_are_refused(text: Path) -> None:
         compose((str(text),), settings={"steps": 5, "minutes": 1})
 
 
-def test_compile_gives_the_same_loss_from_a_compiled_model(text: Path, tmp_path: Path) -> None:
+def test_compile_trains_with_a_compiled_model_to_the_same_loss(text: Path, tmp_path: Path) -> None:
     losses = {}
     for compiled in (False, True):
         config = small_config(text, compile=compiled, n_layers=1, micro_batch_size=0, steps=2)
@@ -147,8 +148,17 @@ def test_compile_gives_the_same_loss_from_a_compiled_model(text: Path, tmp_path:
         run = Run.create(tmp_path / str(compiled), config, corpus.tokenizer)
         job = make_job(config, corpus, loader, run, Listener())
         assert (job.forward is job.model) == (not compiled)
-        batch = loader.batch(0)
-        losses[compiled] = torch.nn.functional.cross_entropy(
-            job.forward(batch.inputs).flatten(0, 1), batch.targets.flatten()
-        ).item()
+        calls: list[int] = []
+        forward = job.forward
+        job.forward = lambda *inputs, forward=forward, calls=calls, **more: calls.append(1) or forward(*inputs, **more)
+        losses[compiled] = train_step(job)["loss"]
+        assert calls == [1]  # the step went through it
     assert losses[True] == pytest.approx(losses[False], abs=1e-4)
+
+
+def test_a_device_that_is_not_there_is_refused(text: Path, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    with pytest.raises(SettingError, match="device is cuda"):
+        small_run(text, tmp_path / "run", device="cuda")
+    assert not (tmp_path / "run").exists()

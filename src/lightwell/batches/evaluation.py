@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lightwell.batches.batch import Batch, Spans, read_batch
 from lightwell.errors import SettingError, TextError
@@ -26,13 +27,14 @@ def evaluation_batches(
     *,
     stride: int = 0,
     max_tokens: int = 0,
-    documents: bool = False,
+    boundaries: str = "cross",
 ) -> Iterator[Batch]:
     """Batches of at most `batch_size` windows whose counted targets are tokens 1..N-1, each once, in order.
 
     A target is scored by the first window of the grid that holds it: the one that gives it the most context.
-    stride 0 means `context_length`; max_tokens scores only that many targets from the start, 0 all of them;
-    `documents` hides other documents, as training with document_boundaries mask does.
+    stride 0 means `context_length`; max_tokens scores only that many targets from the start, 0 all of them.
+    `boundaries` is document_boundaries, as the model was trained: cross lays one grid over the whole text, mask too but
+    hides other documents, cut begins a grid, and the positions, anew at each document.
 
     Raises:
         SettingError: a stride beyond the context length, which would leave targets out.
@@ -49,15 +51,23 @@ def evaluation_batches(
         raise TextError(f"The text has {targets + 1} tokens, but scoring needs at least 2; give more text.")
     if max_tokens:
         targets = min(targets, max_tokens)
-    windows = 1 + max(0, -((context_length - targets) // stride))  # until one reaches the last target
-    return _batches(tokens, context_length, batch_size, stride, targets, windows, documents)
+    edges = np.array([0, targets])
+    if boundaries == "cut":
+        edges = np.append(tokens.offsets[tokens.offsets < targets], targets)
+    return _batches(tokens, context_length, batch_size, stride, edges, boundaries == "mask")
 
 
 def _batches(
-    tokens: TokenFile, context_length: int, batch_size: int, stride: int, targets: int, windows: int, documents: bool
+    tokens: TokenFile, context_length: int, batch_size: int, stride: int, edges: NDArray[np.int64], documents: bool
 ) -> Iterator[Batch]:
-    for first in range(0, windows, batch_size):
-        starts = np.arange(first, min(first + batch_size, windows), dtype=np.int64) * stride
-        known = np.where(starts == 0, 0, context_length - stride)
-        spans = Spans(starts, np.minimum(context_length, targets - starts), known)
+    """Windows over each stretch of targets between two `edges`, which are positions of inputs."""
+    lengths = np.diff(edges)
+    windows = 1 + np.maximum(0, -((context_length - lengths) // stride))  # until one reaches a stretch's last target
+    first_window = np.concatenate(([0], np.cumsum(windows)))
+    for first in range(0, int(first_window[-1]), batch_size):
+        number = np.arange(first, min(first + batch_size, int(first_window[-1])))
+        stretch = np.searchsorted(first_window, number, side="right") - 1
+        within = (number - first_window[stretch]) * stride  # from the start of its stretch
+        known = np.where(within == 0, 0, context_length - stride)
+        spans = Spans(edges[stretch] + within, np.minimum(context_length, lengths[stretch] - within), known)
         yield read_batch(tokens, spans, context_length, with_documents=documents)

@@ -72,4 +72,4 @@ def report(score: Score) -> list[str]:
         return [*lines, "The text that it learned from is not there any more, so there are no reference lines."]
     references = score.references.to_dict()
     standing = words.standing(result.nats_per_token, references)
-    return [*lines, *words.reference_lines(references), f"The model is {standing}."]
+    return [*lines, *words.reference_lines(references, where), f"The model is {standing}."]

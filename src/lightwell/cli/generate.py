@@ -9,6 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from lightwell.cli import words
 from lightwell.cli.flags import FLATTEN, Checkpoint, Device, Json, RunPath, SamplingFlags, check, given
 from lightwell.cli.progress import progress
 
@@ -47,6 +48,7 @@ def generate(
     check(seed=seed)
     prompts = [sys.stdin.read() if text == "-" else text for text in prompt] or [""]
     model = load(run, checkpoint=checkpoint, context_length=context_length, device=device, listener=progress())
+    shown = words.visible if sys.stdout.isatty() else str  # a file or a pipe gets the text as it is
     if json:
         texts = model.generate(prompts, seed=seed, **settings)
         results = [
@@ -56,11 +58,11 @@ def generate(
         print(json_text.dumps(results[0] if len(results) == 1 else results))
     elif len(prompts) > 1:
         texts = model.generate(prompts, seed=seed, **settings)
-        print(BETWEEN.join(begin + text for begin, text in zip(prompts, texts, strict=True)))
+        print(BETWEEN.join(shown(begin + text) for begin, text in zip(prompts, texts, strict=True)))
     else:
-        print(prompts[0], end="", flush=True)
+        print(shown(prompts[0]), end="", flush=True)
         try:
             for piece in model.stream(prompts[0], seed=seed, **settings):
-                print(piece, end="", flush=True)
+                print(shown(piece), end="", flush=True)
         finally:
             print()  # also where Ctrl-C ends the text

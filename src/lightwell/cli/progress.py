@@ -40,7 +40,6 @@ class LineProgress(Listener):
         self.began = self.last_line = time.monotonic()
         self.losses: deque[float] = deque(maxlen=RECENT)
         self.speeds: deque[float] = deque(maxlen=RECENT)
-        self.bits_per_byte: float | None = None
 
     def say(self, sentence: str) -> None:
         """Print the sentence."""
@@ -65,14 +64,13 @@ class LineProgress(Listener):
 
     def evaluated(self, record: dict[str, Any]) -> None:
         """Print the held-out scores, and how they stand to the reference lines."""
-        self.bits_per_byte = record["validation_bits_per_byte"]
         self.last_line = time.monotonic()
         if record["step"] == self.start:
             self.began = self.last_line  # what came before the first step says nothing about the time left
         loss = record["validation_loss"]
         where = f"  {words.standing(loss, self.references)}" if self.references else ""
         self.console.print(
-            f"step {record['step']:>5}  held-out loss {loss:.3f}  {self.bits_per_byte:.3f} bits/byte  "
+            f"step {record['step']:>5}  held-out loss {loss:.3f}  {record['validation_bits_per_byte']:.3f} bits/byte  "
             f"perplexity {record['perplexity']:,.1f}{where}",
             style="bold",
         )
@@ -83,12 +81,13 @@ class LineProgress(Listener):
             self.console.print(words.excerpt(record["prompt"] + record["text"]), style="dim")
 
     def figures(self) -> str:
-        """Loss, bits per byte, speed and time left, in a line."""
+        """Training loss in nats per token and in bits per byte, speed and time left, in a line."""
         parts = []
         if self.losses:
-            parts += [f"loss {sum(self.losses) / len(self.losses):.3f}"]
-        if self.bits_per_byte is not None:
-            parts += [f"{self.bits_per_byte:.3f} bits/byte"]
+            loss = sum(self.losses) / len(self.losses)
+            parts += [f"loss {loss:.3f}"]
+            if self.references:
+                parts += [f"{words.bits_per_byte(loss, self.references):.3f} bits/byte"]
         if self.speeds:
             parts += [f"{sum(self.speeds) / len(self.speeds):,.0f} tokens/s"]
         if self.step > self.start:

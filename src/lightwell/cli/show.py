@@ -49,11 +49,16 @@ def changed_settings(config: RunConfig) -> list[tuple[str, str, str]]:
     """The settings that are not what a plain `lightwell train` has: name, value, default."""
     default = preset(DEFAULT_PRESET).to_dict()
     return [
-        (name, str(value), str(default[section][name]))
+        (name, _plain(value), _plain(default[section][name]))
         for section, values in config.to_dict().items()
         for name, value in values.items()
         if value != default[section][name]
     ]
+
+
+def _plain(value: object) -> str:
+    """A value as one would type it."""
+    return " ".join(map(str, value)) or "none" if isinstance(value, list | tuple) else str(value)
 
 
 def _print_head(run: Run, summary: Summary) -> None:

@@ -13,7 +13,7 @@ from lightwell.cli.flags import FLATTEN, Json, RunPath, TrainFlags, given
 from lightwell.cli.progress import progress
 from lightwell.training.compose import compose
 from lightwell.training.presets import DEFAULT_PRESET, PRESETS
-from lightwell.training.run import Run, new_run_path
+from lightwell.training.run import Run, new_run_path, refuse_to_overwrite
 from lightwell.training.summary import Summary
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def train(
     from lightwell.training import start
 
     if dry_run:
+        refuse_to_overwrite(out or new_run_path(configuration.text), force)
         plan = start.plan(configuration, listener=progress())
         print(json_text.dumps(plan.to_dict()) if json else plan_table(plan))
         return

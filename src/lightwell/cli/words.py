@@ -67,9 +67,15 @@ def sparkline(values: Sequence[float], width: int = 60) -> str:
     return "".join(BLOCKS[round((mean - low) * scale)] for mean in means)
 
 
+def visible(text: str) -> str:
+    """The text with control characters, which could steer a terminal, as the pictures that Unicode has for them."""
+    pictures = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"}
+    return text.translate({**pictures, 0x7F: 0x2421, **dict.fromkeys(range(0x80, 0xA0), 0xFFFD)})
+
+
 def indented(text: str, width: int = 96) -> str:
     """A text set off from what is around it, its long lines wrapped."""
-    lines = [piece for line in text.strip("\n").splitlines() for piece in textwrap.wrap(line, width) or [""]]
+    lines = [piece for line in visible(text).strip("\n").splitlines() for piece in textwrap.wrap(line, width) or [""]]
     return "\n".join(f"    {line}".rstrip() for line in lines)
 
 
@@ -79,10 +85,10 @@ def excerpt(text: str, lines: int = 5) -> str:
     return "\n".join(shown[:lines] + ["    …"] * (len(shown) > lines))
 
 
-def reference_lines(references: Mapping[str, float]) -> list[str]:
+def reference_lines(references: Mapping[str, float], text: str = "the held-out text") -> list[str]:
     """What the reference losses (`References.to_dict()`) mean, so that one can tell whether a loss is good."""
     return [
-        "Reference lines for the held-out text, in nats per token and bits per byte:",
+        f"Reference lines for {text}, in nats per token and bits per byte:",
         *(
             f"  {references[name]:6.3f}  {bits_per_byte(references[name], references):6.3f}  {meaning}"
             for name, meaning in REFERENCES.items()

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from lightwell.errors import SettingError
 from lightwell.settings import Meta, Settings
 
-Activation = Literal["relu", "relu2", "gelu", "silu", "swiglu", "geglu", "reglu"]
+Activation = Literal["relu", "relu2", "gelu", "gelu_tanh", "silu", "swiglu", "geglu", "reglu"]
 GATED: frozenset[str] = frozenset({"swiglu", "geglu", "reglu"})
 
 

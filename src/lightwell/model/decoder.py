@@ -186,5 +186,5 @@ class Decoder(nn.Module):
 
 def causal_mask(context_length: int, window: int = 0) -> Tensor:
     """(L, L) bool, True where query i may see key j: j <= i, and i - j < window where there is one."""
-    mask = torch.ones(context_length, context_length, dtype=torch.bool).tril()
+    mask = torch.ones(context_length, context_length, dtype=torch.bool).tril_()
     return mask & ~mask.tril(-window) if window else mask

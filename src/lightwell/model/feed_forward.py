@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch.nn.functional as F
@@ -22,6 +23,7 @@ NONLINEARITY: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "relu2": squared_relu,
     "gelu": F.gelu,
+    "gelu_tanh": functools.partial(F.gelu, approximate="tanh"),  # as GPT-2 was trained
     "silu": F.silu,
     "swiglu": F.silu,
     "geglu": F.gelu,

@@ -53,6 +53,10 @@ class Record:
     text: str
 
 
+MOST_UNDECODABLE = 0.25
+"""Share of a text that may be undecodable; beyond it hardly a word would be left. Western text in Latin-1 has 0.05."""
+
+
 @dataclass
 class Decoding:
     """What one file held that is not UTF-8: how many byte sequences, and where the first one was."""
@@ -102,6 +106,8 @@ def read_file(path: Path, name: str, field: str, decoding: Decoding) -> list[Rec
     if b"\0" in data:
         raise UnreadableError("is binary", "name a file that holds text")
     text = decoding.decode(data, name)
+    if decoding.count > MOST_UNDECODABLE * len(text):
+        raise UnreadableError("is binary or in another encoding than UTF-8", "name a text, or convert it to UTF-8")
     if data.startswith(BYTE_ORDER_MARK):
         text = text[1:]
     if suffix in (".jsonl", ".ndjson"):

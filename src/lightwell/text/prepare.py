@@ -22,10 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tokenizers
 
 from lightwell.errors import TextError
 from lightwell.text.config import TextConfig
+from lightwell.text.direct import Ids
 from lightwell.text.documents import Document, read_documents
 from lightwell.text.split import Split, split_documents
 from lightwell.text.tokenfile import TokenFile
@@ -39,6 +41,8 @@ ABANDONED_AFTER = 24 * 3600
 """Seconds after which an unfinished folder is taken for one whose process was killed, and removed."""
 ROUND_TRIP_SAMPLE = 10_000
 """Characters on which a tokenizer from a file is tried: does it give the text back?"""
+COUNTED_AT_ONCE = 1 << 22
+"""Tokens whose bytes are counted at once, which bounds the memory."""
 
 
 @dataclass(frozen=True)
@@ -222,16 +226,46 @@ def _remove_abandoned(parent: Path) -> None:
 
 
 def _tokenizer_sentences(tokenizer: Tokenizer, train: TokenFile, validation: TokenFile, sample: str) -> list[str]:
+    """What the tokenizer made of the text, and what it lost.
+
+    Raises:
+        TextError: it made nothing of one of the sides.
+    """
+    for side, tokens in (("training", train), ("held-out", validation)):
+        if len(tokens) == tokens.documents + 1:  # only the tokens between documents
+            raise TextError(
+                f"The tokenizer makes no tokens at all of the {tokens.text_bytes:,} bytes of {side} text; "
+                "choose one that was made for such text, or --tokenizer bpe."
+            )
     text_bytes = train.text_bytes + validation.text_bytes
     text_tokens = len(train) + len(validation) - train.documents - validation.documents - 2
     sentences = [
         f"The {tokenizer.kind} tokenizer has {tokenizer.vocab_size:,} tokens, each {text_bytes / text_tokens:.2f} "
         f"bytes on average: {len(train):,} to train on and {len(validation):,} held out."
     ]
+    if tokenizer.kind != "file":  # those made here spell every byte
+        return sentences
     sample = sample[:ROUND_TRIP_SAMPLE]
-    if tokenizer.kind == "file" and tokenizer.decode(tokenizer.encode(sample)) != sample:
+    if tokenizer.decode(tokenizer.encode(sample)) != sample:
         sentences.append("This tokenizer does not give every text back as it was: it changes or loses characters.")
+    spelt = sum(spelt_bytes(side, tokenizer.byte_lengths) for side in (train, validation))
+    if spelt != text_bytes:
+        sentences.append(
+            f"The tokens of this tokenizer spell {spelt:,} bytes, but the text has {text_bytes:,}: "
+            "it changes, loses or adds characters."
+        )
     return sentences
+
+
+def spelt_bytes(tokens: TokenFile, byte_lengths: Ids) -> int:
+    """The bytes that the tokens stand for together, by the `byte_lengths` (V,) of their tokenizer.
+
+    Equal to `tokens.text_bytes` where the tokenizer spells every byte of a text.
+    """
+    counts = np.zeros(len(byte_lengths), dtype=np.int64)
+    for start in range(0, len(tokens), COUNTED_AT_ONCE):
+        counts += np.bincount(tokens.tokens[start : start + COUNTED_AT_ONCE], minlength=len(byte_lengths))
+    return int(counts @ byte_lengths)
 
 
 def _digest(train: TokenFile, validation: TokenFile, tokenizer: Tokenizer) -> str:

@@ -90,7 +90,8 @@ def _with_tail(documents: Sequence[Document], held_out: set[bytes], cut: bytes, 
             name = document.source
     total = sum(document.size for document in documents)
     share = sum(document.size for document in validation) / total
-    beside = f"{len(held_out):,} whole documents and " if held_out else ""
+    whole = len(validation) - sum(document.digest == cut for document in documents)
+    beside = f"{whole:,} whole document{'s' if whole > 1 else ''} and " if whole else ""
     how = f"Held out {beside}the end of {name} ({share:.1%} of the bytes), because whole documents are too large."
     if len(documents) == 1:
         how = f"Held out the last {share:.1%} of {name}."

@@ -28,17 +28,31 @@ def compose(
     """
     config = preset(preset_name or DEFAULT_PRESET)
     if config_file is not None:
-        given = RunConfig.read_sections(Path(config_file))
-        config = config.with_values({name: value for section in given.values() for name, value in section.items()})
-    changes = dict(settings or {})
-    lengths = [name for name in LENGTHS if changes.get(name)]
-    if len(lengths) > 1:
-        raise SettingError(f"{' and '.join(lengths)} are given, but one of them alone says how long to train.")
-    if lengths:
-        changes = {**dict.fromkeys(LENGTHS, 0), **changes}
+        sections = RunConfig.read_sections(Path(config_file))
+        given = {name: value for section in sections.values() for name, value in section.items()}
+        config = config.with_values(one_length(given))
+    changes = one_length(settings or {})
+    if paths and "corpus" in changes:
+        raise SettingError("corpus names a text, and so do the paths; give one of them.")
+    if "" in paths:
+        raise SettingError(
+            "One of the paths is empty; name a file, a folder or a glob, or no path at all."
+        )
     if paths:
         changes["paths"] = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - Path.absolute keeps ".."
     tokenizer = changes.get("tokenizer")
-    if tokenizer and Path(tokenizer).exists():
+    if tokenizer and tokenizer not in ("character", "byte", "bpe") and Path(tokenizer).exists():
         changes["tokenizer"] = os.path.abspath(tokenizer)  # noqa: PTH100
     return config.with_values(changes)
+
+
+def one_length(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, with the other lengths 0 where one is given, so that it replaces what stood there before.
+
+    Raises:
+        SettingError: two lengths are given at once.
+    """
+    lengths = [name for name in LENGTHS if settings.get(name)]
+    if len(lengths) > 1:
+        raise SettingError(f"{' and '.join(lengths)} are given, but one of them alone says how long to train.")
+    return {**(dict.fromkeys(LENGTHS, 0) if lengths else {}), **settings}

@@ -60,7 +60,7 @@ class TrainConfig(Settings):
     compile: bool = False
     """Whether torch.compile translates the model first: a minute's wait, then faster steps."""
     eval_every: Annotated[int, Meta(ge=0)] = 100
-    """Steps between evaluations on the held-out tokens. 0 evaluates only at the end."""
+    """Steps between evaluations on the held-out tokens. 0 evaluates only at the start and the end."""
     eval_tokens: Annotated[int, Meta(ge=1)] = 32768
     """Held-out tokens that each evaluation scores, always the same ones."""
     patience: Annotated[int, Meta(ge=0)] = 0
@@ -70,7 +70,7 @@ class TrainConfig(Settings):
     sample_prompt: str = ""
     """What the samples begin with; empty begins a new document."""
     checkpoint_every: Annotated[int, Meta(ge=0)] = 200
-    """Steps between checkpoints. 0 saves only at the end, or when stopped."""
+    """Steps between checkpoints. 0 saves only at each new best, at the end, and when stopped."""
     keep_checkpoints: Annotated[int, Meta(ge=1)] = 2
     """How many of the newest checkpoints are kept, beside the best one."""
     log_every: Annotated[int, Meta(ge=1)] = 1

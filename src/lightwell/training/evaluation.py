@@ -5,14 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from lightwell.batches.batch import IGNORE, Batch
 from lightwell.model.decoder import Decoder
+from lightwell.text.tokenfile import TokenFile
 from lightwell.training.device import autocast
 from lightwell.training.loss import summed_loss
+
+PIECE = 1 << 24
+"""Tokens that are counted at once."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,9 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(model: Decoder, batches: Iterable[Batch], byte_lengths: np.ndarray, precision: str = "fp32") -> Evaluation:
+def evaluate(
+    model: Decoder, batches: Iterable[Batch], byte_lengths: NDArray[Any], precision: str = "fp32"
+) -> Evaluation:
     """Score every counted target with dropout off; the model goes back to the mode it was in.
 
     byte_lengths (V,) holds the UTF-8 bytes that each token stands for; an end-of-text token stands for none, though its
@@ -41,7 +49,7 @@ def evaluate(model: Decoder, batches: Iterable[Batch], byte_lengths: np.ndarray,
     lengths = torch.from_numpy(byte_lengths).to(device)
     was_training = model.training
     model.eval()
-    nats, tokens, size = 0.0, 0, 0
+    nats, tokens, size = 0.0, 0, 0.0
     try:
         for batch in batches:
             moved = batch.to(device)
@@ -51,10 +59,25 @@ def evaluate(model: Decoder, batches: Iterable[Batch], byte_lengths: np.ndarray,
                 logits = model.head(model.hidden(moved.inputs, documents=moved.documents)[counted])  # (N, V)
             nats += summed_loss(logits, targets).item()
             tokens += len(targets)
-            size += int(lengths[targets].sum())
+            size += float(lengths[targets].double().sum())
     finally:
         model.train(was_training)
-    return evaluation(nats, tokens, size)
+    return evaluation(nats, tokens, round(size))
+
+
+def true_byte_lengths(tokens: TokenFile, byte_lengths: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(V,) UTF-8 bytes that each token stands for, on average over this text.
+
+    The tokenizers made here spell every byte, so their `byte_lengths` are exact. One from a file may change or drop
+    characters, and what its tokens spell is then not what was in the text: scaled, they add up to the text's bytes.
+    """
+    counts = np.zeros(len(byte_lengths), dtype=np.int64)
+    for start in range(0, len(tokens.tokens), PIECE):
+        counts += np.bincount(tokens.tokens[start : start + PIECE], minlength=len(byte_lengths))
+    spelt = int(counts @ byte_lengths)
+    if not tokens.text_bytes or not spelt:  # ids without a text
+        return byte_lengths.astype(np.float64)
+    return byte_lengths.astype(np.float64) * (tokens.text_bytes / spelt)
 
 
 def evaluation(nats: float, tokens: int, size: int) -> Evaluation:

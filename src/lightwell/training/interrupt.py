@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -13,7 +14,9 @@ class Interrupt:
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-    def __init__(self) -> None:
+    def __init__(self, say: Callable[[str], None] = lambda sentence: None) -> None:
+        """`say` hears at once that the first signal has come."""
+        self._say = say
         self.requested = False
         self._previous: dict[signal.Signals, Any] = {}
 
@@ -32,3 +35,4 @@ class Interrupt:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
+        self._say("Finishing this step and saving; press Ctrl-C again to leave without saving.")

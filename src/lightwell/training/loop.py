@@ -7,7 +7,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lightwell.batches.batch import Batch
@@ -61,6 +63,8 @@ class Job:
     run: Run
     device: torch.device
     listener: Listener
+    byte_lengths: NDArray[np.float64]
+    """(V,) bytes of the held-out text that each token stands for."""
     progress: Progress = field(default_factory=Progress)
 
 
@@ -90,11 +94,12 @@ def train_loop(job: Job, interrupt: Interrupt) -> bool:
         if due(step, config.sample_every, config.steps) or tired(job):
             require_finite_weights(job)
             write_sample(job)
-        best = config.patience > 0 and progress.best_step == step  # what early stopping goes back to
-        if due(step, config.checkpoint_every, config.steps) or best or tired(job) or interrupt.requested:
+        stop = interrupt.requested  # read once: a signal that comes while saving waits for the next step
+        best = progress.best_step == step  # what the run will be loaded at
+        if due(step, config.checkpoint_every, config.steps) or best or tired(job) or stop:
             require_finite_weights(job)
             save(job)
-        if interrupt.requested:
+        if stop:
             break
     if tired(job):
         job.listener.say(
@@ -184,11 +189,15 @@ def require_finite_weights(job: Job) -> None:
 
 def non_finite_sentence(job: Job, step: int, where: str) -> str:
     """What the user is told when numbers overflow in update number `step`: where it began, and what helps."""
-    kept = checkpoint_steps(job.run.checkpoints)
+    config, kept = job.config.training, checkpoint_steps(job.run.checkpoints)
+    rate = f"learning_rate than {config.learning_rate:g}"
+    if config.optimizer == "muon":
+        rate += f", a lower muon_learning_rate than {config.muon_learning_rate:g}"
     return (
         f"Step {step} is not finite, first in {where}; "
         + (f"the checkpoint of step {kept[-1]} is kept. " if kept else "no checkpoint was saved yet. ")
-        + f"Train again with a learning_rate below {job.config.training.learning_rate:g}, or with --precision fp32."
+        + f"Train again with a lower {rate}"
+        + (", or with --precision fp32." if config.precision == "bf16" else ".")
     )
 
 
@@ -202,6 +211,7 @@ def save(job: Job) -> None:
     job.run.sync()
     state: dict[str, Any] = {
         "progress": vars(job.progress),
+        "config": job.config.to_dict(),
         "data": {"digest": job.corpus.digest, "sequences": job.progress.step * job.config.batches.batch_size},
         # Each stream's state follows from the seed and the step (streams.py), so these two are all of it.
         "random": {"seed": job.config.training.seed, "step": job.progress.step},

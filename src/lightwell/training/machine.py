@@ -47,8 +47,8 @@ class Machine:
         found = []
         if self.build != "CPU" and self.device == "cpu":
             found.append(
-                f"This torch is for {self.build}, but no GPU is found; if there is none, the CPU build is smaller: "
-                "`pip install torch --index-url https://download.pytorch.org/whl/cpu`."
+                f"This torch is for {self.build}, but no GPU is found; if there is none, the CPU build is smaller; "
+                'PyTorch\'s own page "Get started" has the line to type.'
             )
         if self.build == "CPU" and _nvidia_gpu():
             found.append(
@@ -57,7 +57,7 @@ class Machine:
         if self.device == "cpu" and self.threads != self.cores:
             unset = "OMP_NUM_THREADS" in os.environ and self.threads < self.cores
             remedy = "unset OMP_NUM_THREADS" if unset else f"export OMP_NUM_THREADS={self.cores}"
-            found.append(f"torch uses {self.threads} threads on {self.cores} cores, which is slower: `{remedy}`.")
+            found.append(f"{self.threads} threads on {self.cores} cores are slower than one on each: `{remedy}`.")
         if self.bf16_in_hardware and self.gflops_bf16 < self.gflops_fp32:
             found.append("bf16 is in the hardware, but slower than fp32 here: train with `--precision fp32`.")
         if self.disk_free_bytes < LITTLE_SPACE:

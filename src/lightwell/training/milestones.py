@@ -21,9 +21,9 @@ def evaluate_held_out(job: Job) -> None:
         config.model.context_length,
         config.batches.micro_batch_size or config.batches.batch_size,
         max_tokens=config.training.eval_tokens,
-        documents=config.batches.document_boundaries != "cross",
+        boundaries=config.batches.document_boundaries,
     )
-    score = evaluate(job.model, batches, job.corpus.tokenizer.byte_lengths, config.training.precision)
+    score = evaluate(job.model, batches, job.byte_lengths, config.training.precision)
     if progress.best_loss is None or score.nats_per_token < progress.best_loss:
         progress.best_loss, progress.best_step, progress.since_best = score.nats_per_token, progress.step, 0
     else:

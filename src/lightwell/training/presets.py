@@ -10,7 +10,8 @@ from lightwell.training.config import RunConfig
 
 _GPT2: dict[str, Any] = {  # Radford 2019, as released: biases everywhere, learned positions, tied head
     "vocab_size": 50257, "context_length": 1024, "n_layers": 12, "n_heads": 12, "d_model": 768,
-    "activation": "gelu", "norm": "layernorm", "positions": "learned", "qk_norm": False, "qkv_bias": True, "bias": True,
+    "activation": "gelu_tanh", "norm": "layernorm", "positions": "learned", "qk_norm": False, "qkv_bias": True,
+    "bias": True,
 }  # fmt: skip
 _LLAMA: dict[str, Any] = {  # Touvron 2023: rope, rmsnorm, swiglu, no biases, a head of its own
     "activation": "swiglu", "norm": "rmsnorm", "positions": "rope", "qk_norm": False, "tied_head": False,

@@ -16,7 +16,7 @@ from lightwell.text.prepare import Corpus, prepare
 from lightwell.text.tokenfile import TokenFile
 from lightwell.training.checkpoint import Checkpoint
 from lightwell.training.device import resolve_precision
-from lightwell.training.evaluation import Evaluation, evaluate
+from lightwell.training.evaluation import Evaluation, evaluate, true_byte_lengths
 from lightwell.training.listener import Listener
 from lightwell.training.load import choose_checkpoint, load
 from lightwell.training.references import References, measure_references
@@ -89,10 +89,10 @@ def evaluate_run(
         model.context_length,
         max(1, TOKENS_AT_ONCE // model.context_length),
         stride=stride,
-        documents=run.config.batches.document_boundaries != "cross",
+        boundaries=run.config.batches.document_boundaries,
     )
     precision = resolve_precision(run.config.training.precision, model.device)
-    byte_lengths = run.tokenizer.byte_lengths
+    byte_lengths = true_byte_lengths(tokens, run.tokenizer.byte_lengths)
     return Score(
         run=str(run.path),
         checkpoint=saved.step,

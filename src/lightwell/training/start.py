@@ -4,25 +4,47 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from lightwell.batches.loader import BatchLoader
-from lightwell.errors import RunError, SettingError
+from lightwell.errors import RunError, SettingError, TextError
 from lightwell.model.decoder import Decoder
 from lightwell.text.prepare import Corpus, prepare
 from lightwell.training.checkpoint import checkpoint_steps, newest_checkpoint
 from lightwell.training.config import RunConfig
 from lightwell.training.device import resolve_device, resolve_precision
+from lightwell.training.evaluation import true_byte_lengths
 from lightwell.training.interrupt import Interrupt
 from lightwell.training.listener import Listener
+from lightwell.training.lock import lock
 from lightwell.training.loop import Job, restore, train_loop
 from lightwell.training.optimizers import Optimizers
 from lightwell.training.plan import Plan, make_plan, measure
 from lightwell.training.plot import draw_run
 from lightwell.training.references import measure_references
 from lightwell.training.run import Run, new_run_path, refuse_to_overwrite
+from lightwell.training.schedule import warmup_length
 from lightwell.training.streams import stream_seed
+
+MANY_EPOCHS = 40
+"""By the law of Muennighoff 2023 (R* = 15.4), 40 passes are worth 15 of fresh text, and no number of them 17."""
+
+ONLY_WATCHING = frozenset(
+    {
+        "device",
+        "eval_every",
+        "eval_tokens",
+        "sample_every",
+        "sample_prompt",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "log_every",
+        "patience",
+    }
+)
+"""Settings that may be edited before a run is resumed: they do not change what it computes (law 10)."""
 
 
 def train(config: RunConfig, *, out: Path | None = None, force: bool = False, listener: Listener | None = None) -> Run:
@@ -37,10 +59,9 @@ def train(config: RunConfig, *, out: Path | None = None, force: bool = False, li
     resolve_device(config.training.device)  # refused before the text is read
     corpus = prepare(config.text, config.model.vocab_size, say=listener.say)
     config, loader = resolve(config, corpus, listener)
-    for sentence in loader.report(config.training.steps).sentences():
-        listener.say(sentence)
     run = Run.create(out, config, corpus.tokenizer, force=force)
-    return carry_out(make_job(config, corpus, loader, run, listener))
+    with lock(run.path):
+        return carry_out(make_job(config, corpus, loader, run, listener))
 
 
 def resume(path: Path, *, listener: Listener | None = None) -> Run:
@@ -51,20 +72,45 @@ def resume(path: Path, *, listener: Listener | None = None) -> Run:
     """
     listener = listener or Listener()
     run = Run(path)
+    with lock(run.path):
+        return carry_out(job_to_resume(run, listener))
+
+
+def job_to_resume(run: Run, listener: Listener) -> Job:
+    """The run's job as its newest good checkpoint has it, and its records cut off there."""
     config = run.config
-    corpus = prepare(config.text, config.model.vocab_size, tokenizer=run.tokenizer, say=listener.say)
+    try:
+        corpus = prepare(config.text, config.model.vocab_size, tokenizer=run.tokenizer, say=listener.say)
+    except TextError as error:
+        raise RunError(f"The text that {run.name} was trained on cannot be read any more: {error}") from None
     job = make_job(config, corpus, make_loader(config, corpus), run, listener)
     checkpoint = newest_checkpoint(run.checkpoints, listener.say) if checkpoint_steps(run.checkpoints) else None
     if checkpoint is None:
         listener.say("The run had not saved a checkpoint yet; it starts again from step 0.")
     else:
+        refuse_other_settings(run, checkpoint.state["config"])
         if checkpoint.state["data"]["digest"] != corpus.digest:
             raise RunError(f"The text that {run.name} was trained on has changed; train a new run on the new text.")
         restore(job, checkpoint)
     run.truncate(-1 if checkpoint is None else job.progress.step)
     if job.progress.step == config.training.steps:
         listener.say(f"{run.name} is finished: all {config.training.steps} steps are done.")
-    return carry_out(job)
+    return job
+
+
+def refuse_other_settings(run: Run, saved: dict[str, dict[str, Any]]) -> None:
+    """Make sure that config.toml still says what the run was trained with, apart from what never changes weights.
+
+    Raises:
+        RunError: a setting was edited; it is named.
+    """
+    for section, values in run.config.to_dict().items():
+        for name, value in values.items():
+            if section not in ("text", "sampling") and name not in ONLY_WATCHING and saved[section].get(name) != value:
+                raise RunError(
+                    f"config.toml of {run.name} says {name} is {value}, but it was trained with "
+                    f"{saved[section].get(name)}; put that back, or train a new run."
+                )
 
 
 def plan(config: RunConfig, *, listener: Listener | None = None) -> Plan:
@@ -94,6 +140,20 @@ def resolve(config: RunConfig, corpus: Corpus, listener: Listener) -> tuple[RunC
     else:
         raise SettingError("steps, epochs and minutes are all 0; one of them must say how long to train.")
     config = config.with_values({"steps": steps, "epochs": 0, "minutes": 0})  # steps alone repeat the run
+    warmup = warmup_length(steps, config.training)
+    if warmup < config.training.warmup_steps:
+        listener.say(
+            f"The warm-up is {warmup} steps instead of {config.training.warmup_steps}: half of so short a run."
+        )
+        config = config.with_values({"warmup_steps": warmup})
+    report = loader.report(config.training.steps)
+    for sentence in report.sentences():
+        listener.say(sentence)
+    if report.effective_epochs > MANY_EPOCHS:
+        listener.say(
+            f"That is often: repeated over {MANY_EPOCHS} times, a text is learned by heart rather than understood. "
+            "Train for fewer --steps, add --patience 3 to stop in time, or give more text."
+        )
     return config, loader
 
 
@@ -109,7 +169,8 @@ def make_job(config: RunConfig, corpus: Corpus, loader: BatchLoader, run: Run, l
     model = Decoder(config.model, seed=stream_seed(config.training.seed, "initialisation")).to(device)
     forward = torch.compile(model) if config.training.compile else model
     optimizers = Optimizers(model, config.training)
-    return Job(config, corpus, model, forward, loader, optimizers, run, device, listener)
+    byte_lengths = true_byte_lengths(corpus.validation, corpus.tokenizer.byte_lengths)
+    return Job(config, corpus, model, forward, loader, optimizers, run, device, listener, byte_lengths)
 
 
 def carry_out(job: Job) -> Run:
@@ -118,11 +179,11 @@ def carry_out(job: Job) -> Run:
     Raises:
         KeyboardInterrupt: a signal stopped the run; it is saved and can be resumed.
     """
-    corpus = job.corpus
-    lengths, scored = corpus.tokenizer.byte_lengths, job.config.training.eval_tokens
-    job.run.write_references(measure_references(corpus.train, corpus.validation, lengths, max_tokens=scored))
+    corpus, scored = job.corpus, job.config.training.eval_tokens
+    job.run.write_references(measure_references(corpus.train, corpus.validation, job.byte_lengths, max_tokens=scored))
+    gpus = [job.device] if job.device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices=[]), Interrupt() as interrupt:
+        with torch.random.fork_rng(devices=gpus), Interrupt(job.listener.say) as interrupt:
             finished = train_loop(job, interrupt)
     finally:
         job.listener.end()
