@@ -40,3 +40,10 @@ def test_a_folder_named_as_a_tokenizer_is_not_taken_for_it(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     (tmp_path / "byte").mkdir()
     assert compose(settings={"tokenizer": "byte"}).text.tokenizer == "byte"
+
+
+def test_a_corpus_beside_paths_and_an_empty_path_are_refused() -> None:
+    with pytest.raises(SettingError, match="give one of them"):
+        compose(("notes",), settings={"corpus": "stdlib"})
+    with pytest.raises(SettingError, match="One of the paths is empty"):
+        compose(("",))

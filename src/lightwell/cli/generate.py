@@ -66,3 +66,5 @@ def generate(
                 print(shown(piece), end="", flush=True)
         finally:
             print()  # also where Ctrl-C ends the text
+            if sys.stdout.isatty():
+                print(f"--seed {seed} writes this again.", file=sys.stderr)

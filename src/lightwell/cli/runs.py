@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_text
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +22,7 @@ def runs(
     """List the runs in a folder, the newest first."""
     if not folder.is_dir() and folder != Path("runs"):
         raise RunError(f"There is no folder {folder}.")
-    found = summaries(folder)
+    found = summaries(folder, say=lambda sentence: print(sentence, file=sys.stderr))
     if json:
         print(json_text.dumps([summary.to_dict() for summary in found]))
     elif not found:

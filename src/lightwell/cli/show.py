@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json as json_text
+import sys
 from pathlib import Path
 from typing import Any
 
 from lightwell.cli import words
 from lightwell.cli.flags import Json, RunPath
+from lightwell.errors import RunError
 from lightwell.training.checkpoint import checkpoint_steps
 from lightwell.training.config import RunConfig
 from lightwell.training.plot import draw_run
@@ -23,7 +25,12 @@ def show(run: RunPath, /, *, json: Json = False) -> None:
     """Show one run: its settings, curve, losses, samples and checkpoints."""
     opened = Run(run)
     summary, metrics, samples = Summary.of(opened), opened.metrics(), opened.samples()
-    curve, checkpoints = [str(path) for path in draw_run(opened)], checkpoint_steps(opened.checkpoints)
+    checkpoints = checkpoint_steps(opened.checkpoints)
+    try:
+        curve = [str(path) for path in draw_run(opened)]
+    except RunError as error:  # e.g. a folder that may only be read: everything else can be shown
+        print(error, file=sys.stderr)
+        curve = []
     evaluations = [record for record in metrics if "validation_loss" in record]
     if json:
         result = {
@@ -42,7 +49,12 @@ def show(run: RunPath, /, *, json: Json = False) -> None:
     for sample in samples[-SAMPLES:]:
         print(f"\nSample at step {sample['step']}:\n\n{words.indented(sample['prompt'] + sample['text'])}")
     steps = ", ".join(map(str, checkpoints)) or "none"
-    print("\n" + words.table([("Checkpoints", steps), ("Curve", ", ".join(curve)), ("Next", _next(run, summary))]))
+    print(
+        "\n"
+        + words.table(
+            [("Checkpoints", steps), ("Curve", ", ".join(curve) or "not drawn"), ("Next", _next(run, summary))]
+        )
+    )
 
 
 def changed_settings(config: RunConfig) -> list[tuple[str, str, str]]:

@@ -87,6 +87,8 @@ def excerpt(text: str, lines: int = 5) -> str:
 
 def reference_lines(references: Mapping[str, float], text: str = "the held-out text") -> list[str]:
     """What the reference losses (`References.to_dict()`) mean, so that one can tell whether a loss is good."""
+    if not references:
+        return ["There are no reference lines: references.json is missing."]
     return [
         f"Reference lines for {text}, in nats per token and bits per byte:",
         *(

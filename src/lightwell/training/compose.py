@@ -32,12 +32,10 @@ def compose(
         given = {name: value for section in sections.values() for name, value in section.items()}
         config = config.with_values(one_length(given))
     changes = one_length(settings or {})
-    if paths and "corpus" in changes:
+    if paths and changes.get("corpus", config.text.corpus) != config.text.corpus:
         raise SettingError("corpus names a text, and so do the paths; give one of them.")
     if "" in paths:
-        raise SettingError(
-            "One of the paths is empty; name a file, a folder or a glob, or no path at all."
-        )
+        raise SettingError("One of the paths is empty; name a file, a folder or a glob, or no path at all.")
     if paths:
         changes["paths"] = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - Path.absolute keeps ".."
     tokenizer = changes.get("tokenizer")

@@ -127,9 +127,16 @@ class Run:
         self._samples.append(record)
 
     def references(self) -> dict[str, float]:
-        """The reference losses, as `References.to_dict`; empty where none were measured."""
+        """The reference losses, as `References.to_dict`; empty where none were measured.
+
+        Raises:
+            RunError: the file is damaged.
+        """
         path = self.path / REFERENCES
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+        try:
+            return dict(json.loads(path.read_bytes())) if path.is_file() else {}
+        except (ValueError, TypeError):
+            raise RunError(f"{path} is damaged; remove it, and `lightwell resume {self.path}` makes it.") from None
 
     def write_references(self, references: References) -> None:
         """Keep the reference losses with the run.

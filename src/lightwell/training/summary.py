@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
+from lightwell.errors import RunError
 from lightwell.training.run import Run, list_runs
 
 
@@ -63,6 +65,12 @@ class Summary:
         return asdict(self)
 
 
-def runs(folder: str | Path = "runs") -> list[Summary]:
-    """A summary of every run in a folder, the one that was last written to first."""
-    return [Summary.of(run) for run in list_runs(folder)]
+def runs(folder: str | Path = "runs", say: Callable[[str], None] = lambda sentence: None) -> list[Summary]:
+    """A summary of every run in a folder, the one that was last written to first; of a damaged one, `say` hears."""
+    found: list[Summary] = []
+    for run in list_runs(folder):
+        try:
+            found.append(Summary.of(run))
+        except RunError as error:
+            say(str(error))
+    return found

@@ -1,0 +1,55 @@
+"""Runs that are damaged or may only be read are still shown as far as they can be."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cli_house import call
+from lightwell.errors import RunError
+from lightwell.training import plot
+
+
+def test_one_damaged_run_does_not_hide_the_others(house: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(house / "runs" / "notes", house / "runs" / "broken")
+    (house / "runs" / "broken" / "config.toml").write_text("[model\n")
+    result = call(capsys, "runs")
+    assert result.code == 0
+    assert "runs/notes" in result.out
+    assert "broken" in result.err
+    assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\x00", b"[1]"], ids=["cut", "bytes", "list"])
+def test_damaged_reference_lines_are_one_sentence(
+    house: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    (house / "runs" / "notes" / "references.json").write_bytes(content)
+    result = call(capsys, "show", "notes")
+    assert result.code in (0, 1)
+    assert "references.json is damaged" in result.err
+    assert "Traceback" not in result.err
+
+
+def test_missing_reference_lines_are_said(house: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (house / "runs" / "notes" / "references.json").unlink()
+    result = call(capsys, "show", "notes")
+    assert result.code == 0
+    assert "no reference lines" in result.out
+
+
+def test_a_run_that_may_only_be_read_is_shown_without_a_new_curve(
+    house: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise RunError(f"The plot could not be written ({os.strerror(30)}).")
+
+    monkeypatch.setattr(plot, "plot_run", refuse)
+    result = call(capsys, "show", "notes")
+    assert result.code == 0
+    assert "could not be written" in result.err
+    assert "not drawn" in result.out
+    assert "held-out loss" in result.out
