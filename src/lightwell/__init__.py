@@ -13,6 +13,7 @@ Everything the command line does is a function here. Each name is imported when 
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from lightwell.model.config import ModelConfig
     from lightwell.model.decoder import Decoder
     from lightwell.text.config import TextConfig
+    from lightwell.text.paths import TextPaths
     from lightwell.text.tokenizer import Tokenizer
     from lightwell.training.config import RunConfig, TrainConfig
     from lightwell.training.listener import Listener
@@ -91,7 +93,7 @@ _HOME = {
 
 
 def train(
-    *paths: str | Path,
+    *paths: TextPaths,
     preset: str = "",
     config: RunConfig | str | Path | None = None,
     out: str | Path | None = None,
@@ -121,7 +123,7 @@ def train(
 
 
 def plan(
-    *paths: str | Path,
+    *paths: TextPaths,
     preset: str = "",
     config: RunConfig | str | Path | None = None,
     listener: Listener | None = None,
@@ -133,7 +135,7 @@ def plan(
     return start.plan(_compose(paths, preset, config, settings), listener=listener or _progress())
 
 
-def resume(run: str | Path, *, listener: Listener | None = None) -> Run:
+def resume(run: str | os.PathLike[str], *, listener: Listener | None = None) -> Run:
     """Go on with a run exactly where it stopped.
 
     Raises:
@@ -142,22 +144,34 @@ def resume(run: str | Path, *, listener: Listener | None = None) -> Run:
     """
     from lightwell.training import start
 
-    return start.resume(Path(run), listener=listener or _progress(Path(run)))
+    folder = Path(os.fspath(run))
+    return start.resume(folder, listener=listener or _progress(folder))
 
 
 def _compose(
-    paths: tuple[str | Path, ...], preset: str, config: RunConfig | str | Path | None, settings: dict[str, Any]
+    paths: tuple[TextPaths, ...], preset: str, config: RunConfig | str | Path | None, settings: dict[str, Any]
 ) -> RunConfig:
+    from lightwell.errors import SettingError
+    from lightwell.text.paths import text_paths
     from lightwell.training.compose import LENGTHS, compose
     from lightwell.training.config import RunConfig
 
-    texts = tuple(map(str, paths))
+    settings = {**settings}
+    texts = text_paths(*paths, settings.pop("paths", ()))
     if not isinstance(config, RunConfig):
         return compose(texts, preset_name=preset, config_file=config, settings=settings)
-    if any(settings.get(name) for name in LENGTHS):  # one of its own would be a second length
-        config = config.with_values(dict.fromkeys(LENGTHS, 0))
-    given = {name: value for section in config.to_dict().values() for name, value in section.items()}
-    return compose(texts, preset_name=preset, settings={**given, **settings})
+    if preset:
+        raise SettingError(
+            f"preset is {preset}, but config is a RunConfig, which sets everything; leave one of them out."
+        )
+    replaced = any(settings.get(name) for name in LENGTHS)  # one of its own would be a second length
+    given = {
+        name: value
+        for section in config.to_dict().values()
+        for name, value in section.items()
+        if name not in LENGTHS or (value and not replaced)  # without any, the default preset says how long
+    }
+    return compose(texts, settings={**given, **settings})
 
 
 def _progress(run: Path | None = None) -> Listener:

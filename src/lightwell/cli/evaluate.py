@@ -38,7 +38,7 @@ def evaluate(
     with counting("tokens scored") as scored:
         score = evaluate_run(
             run,
-            text,
+            *text,
             stride=stride,
             checkpoint=checkpoint,
             context_length=context_length,

@@ -21,7 +21,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from safetensors import SafetensorError
 
@@ -35,17 +35,26 @@ _COMPLETE = re.compile(r"(\d{8,})(\.replaced)?")
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """What one checkpoint holds, verified."""
+class Weights:
+    """What a model needs of one checkpoint, verified."""
 
     step: int
     """Updates done when it was saved."""
     model: dict[str, Tensor]
     """The weights by parameter name, on the CPU."""
-    training: dict[str, Tensor]
-    """The optimizer's state, and whatever tensors the trainer added."""
     state: dict[str, Any]
     """The plain values that the trainer saved."""
+
+
+@dataclass(frozen=True)
+class Checkpoint(Weights):
+    """All that one checkpoint holds, verified: what training goes on from."""
+
+    training: dict[str, Tensor]
+    """The optimizer's state, and whatever tensors the trainer added."""
+
+
+Found = TypeVar("Found", bound=Weights)
 
 
 def save_checkpoint(
@@ -83,20 +92,18 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     Raises:
         RunError: it is missing or damaged; the sentence names the file.
     """
-    if not folder.is_dir():
-        steps = ", ".join(str(step) for step in checkpoint_steps(folder.parent))
-        raise RunError(
-            f"There is no checkpoint {folder}; {f'there are those of steps {steps}' if steps else 'none is'}."
-        )
-    record = _verified_state(folder)
-    from safetensors.torch import load_file  # brings torch, which listing checkpoints can do without
+    step, state, (model, training) = _read(folder, MODEL, TRAINING)
+    return Checkpoint(step, model, state, training)
 
-    try:
-        model, training = load_file(folder / MODEL), load_file(folder / TRAINING)
-    except (OSError, SafetensorError) as error:
-        raise RunError(f"The checkpoint {folder} cannot be read ({_reason(error)}).") from None
-    state = {name: value for name, value in record.items() if name not in ("step", "sha256")}
-    return Checkpoint(record["step"], model, training, state)
+
+def load_checkpoint_weights(folder: Path) -> Weights:
+    """Read the weights of one checkpoint, verified; the optimizer's state, twice as large, is not looked at.
+
+    Raises:
+        RunError: model.safetensors or state.json is missing or damaged; the sentence names the file.
+    """
+    step, state, (model,) = _read(folder, MODEL)
+    return Weights(step, model, state)
 
 
 def newest_checkpoint(checkpoints: Path, say: Callable[[str], None]) -> Checkpoint:
@@ -105,19 +112,16 @@ def newest_checkpoint(checkpoints: Path, say: Callable[[str], None]) -> Checkpoi
     Raises:
         RunError: there is none.
     """
-    damaged: list[str] = []
-    for folder in reversed(_folders(checkpoints)):
-        try:
-            checkpoint = load_checkpoint(folder)
-        except RunError as error:
-            damaged.append(str(error))
-            continue
-        for sentence in damaged:
-            say(f"{sentence} The one of step {checkpoint.step} is used instead.")
-        return checkpoint
-    if damaged:
-        raise RunError(f"No checkpoint in {checkpoints} is whole; train the run again. {damaged[0]}")
-    raise RunError(f"There is no checkpoint in {checkpoints} yet; train the run first.")
+    return _newest(checkpoints, say, load_checkpoint)
+
+
+def newest_weights(checkpoints: Path, say: Callable[[str], None]) -> Weights:
+    """The newest weights that are whole, found as `newest_checkpoint` finds a checkpoint.
+
+    Raises:
+        RunError: there are none.
+    """
+    return _newest(checkpoints, say, load_checkpoint_weights)
 
 
 def checkpoint_steps(checkpoints: Path) -> list[int]:
@@ -193,6 +197,39 @@ def _put_in_place(partial: Path, folder: Path) -> None:
     shutil.rmtree(replaced, ignore_errors=True)
 
 
+def _read(folder: Path, *names: str) -> tuple[int, dict[str, Any], list[dict[str, Tensor]]]:
+    """The step, the plain values and the tensors of the named files, all verified."""
+    if not folder.is_dir():
+        steps = ", ".join(str(step) for step in checkpoint_steps(folder.parent))
+        raise RunError(
+            f"There is no checkpoint {folder}; {f'there are those of steps {steps}' if steps else 'none is'}."
+        )
+    record = _verified_state(folder, *names)
+    from safetensors.torch import load_file  # brings torch, which listing checkpoints can do without
+
+    try:
+        tensors = [load_file(folder / name) for name in names]
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"The checkpoint {folder} cannot be read ({_reason(error)}).") from None
+    return record["step"], {name: record[name] for name in record if name not in ("step", "sha256")}, tensors
+
+
+def _newest(checkpoints: Path, say: Callable[[str], None], read: Callable[[Path], Found]) -> Found:
+    damaged: list[str] = []
+    for folder in reversed(_folders(checkpoints)):
+        try:
+            checkpoint = read(folder)
+        except RunError as error:
+            damaged.append(str(error))
+            continue
+        for sentence in damaged:
+            say(f"{sentence} The one of step {checkpoint.step} is used instead.")
+        return checkpoint
+    if damaged:
+        raise RunError(f"No checkpoint in {checkpoints} is whole; train the run again. {damaged[0]}")
+    raise RunError(f"There is no checkpoint in {checkpoints} yet; train the run first.")
+
+
 def _folders(checkpoints: Path) -> list[Path]:
     """The complete checkpoints, oldest first; one that waits to be replaced comes before the one that replaces it."""
     found = [path for path in checkpoints.glob("*") if path.is_dir() and _COMPLETE.fullmatch(path.name)]
@@ -205,21 +242,21 @@ def _step_of(folder: Path) -> int:
 
 def _is_whole(folder: Path) -> bool:
     try:
-        _verified_state(folder)
+        _verified_state(folder, MODEL, TRAINING)
     except RunError:
         return False
     return True
 
 
-def _verified_state(folder: Path) -> dict[str, Any]:
-    """The content of state.json, after every file has been held against its hash."""
+def _verified_state(folder: Path, *names: str) -> dict[str, Any]:
+    """The content of state.json, after it and the named files have been held against their hashes."""
     path = folder / STATE
     try:
         record = json.loads(path.read_bytes())
         hashes = dict(record["sha256"])
         if hashes.pop(STATE) != _record_hash({**record, "sha256": hashes}):
             raise ValueError
-        for name in (MODEL, TRAINING):
+        for name in names:
             path = folder / name
             if _sha256(path) != hashes[name]:
                 raise ValueError

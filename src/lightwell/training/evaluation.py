@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 
 from lightwell.batches.batch import IGNORE, Batch
 from lightwell.model.decoder import Decoder
+from lightwell.text.prepare import spelt_bytes
 from lightwell.text.tokenfile import TokenFile
 from lightwell.training.device import autocast
 from lightwell.training.loss import summed_loss
-
-PIECE = 1 << 24
-"""Tokens that are counted at once."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +69,7 @@ def true_byte_lengths(tokens: TokenFile, byte_lengths: NDArray[np.int64]) -> NDA
     The tokenizers made here spell every byte, so their `byte_lengths` are exact. One from a file may change or drop
     characters, and what its tokens spell is then not what was in the text: scaled, they add up to the text's bytes.
     """
-    counts = np.zeros(len(byte_lengths), dtype=np.int64)
-    for start in range(0, len(tokens.tokens), PIECE):
-        counts += np.bincount(tokens.tokens[start : start + PIECE], minlength=len(byte_lengths))
-    spelt = int(counts @ byte_lengths)
+    spelt = spelt_bytes(tokens, byte_lengths)
     if not tokens.text_bytes or not spelt:  # ids without a text
         return byte_lengths.astype(np.float64)
     return byte_lengths.astype(np.float64) * (tokens.text_bytes / spelt)

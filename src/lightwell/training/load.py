@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
+import os
 
 import torch
 from torch import Tensor
@@ -13,11 +13,11 @@ from lightwell.generation.language_model import LanguageModel
 from lightwell.model.decoder import Decoder
 from lightwell.settings import nearest
 from lightwell.training.checkpoint import (
-    Checkpoint,
+    Weights,
     checkpoint_folder,
     checkpoint_steps,
-    load_checkpoint,
-    newest_checkpoint,
+    load_checkpoint_weights,
+    newest_weights,
 )
 from lightwell.training.device import resolve_device
 from lightwell.training.listener import Listener
@@ -25,7 +25,7 @@ from lightwell.training.run import Run
 
 
 def load(
-    path: str | Path,
+    run: str | os.PathLike[str],
     *,
     checkpoint: str | int = "best",
     context_length: int = 0,
@@ -41,8 +41,16 @@ def load(
         RunError: no such run or checkpoint, or all of them damaged.
         SettingError: a context_length beyond learned positions.
     """
-    run = Run(path)
-    saved = choose_checkpoint(run, checkpoint, listener)
+    opened = Run(run)
+    return language_model(opened, choose_checkpoint(opened, checkpoint, listener), context_length, device)
+
+
+def language_model(run: Run, saved: Weights, context_length: int = 0, device: str = "auto") -> LanguageModel:
+    """The model that weights of a run make, with the run's tokenizer; the arguments are those of `load`.
+
+    Raises:
+        SettingError: a context_length beyond learned positions.
+    """
     config = run.config.model
     if context_length and config.positions == "learned" and context_length != config.context_length:
         raise SettingError(
@@ -54,29 +62,29 @@ def load(
     return LanguageModel(model.to(resolve_device(device)).eval(), run.tokenizer)
 
 
-def choose_checkpoint(run: Run, wanted: str | int, listener: Listener | None = None) -> Checkpoint:
-    """The checkpoint that "best", "newest" or a step number means.
+def choose_checkpoint(run: Run, wanted: str | int, listener: Listener | None = None) -> Weights:
+    """The weights of the checkpoint that "best", "newest" or a step number means; its optimizer's state is not read.
 
     Raises:
         RunError: the run has no such checkpoint.
     """
     say = (listener or Listener()).say
     if wanted == "newest":
-        return newest_checkpoint(run.checkpoints, say)
+        return newest_weights(run.checkpoints, say)
     if wanted == "best":
         scores = {record["step"]: record["validation_loss"] for record in run.metrics() if "validation_loss" in record}
         saved = [step for step in checkpoint_steps(run.checkpoints) if step in scores]
         for step in sorted(saved, key=lambda step: scores[step]):
             try:
-                return load_checkpoint(checkpoint_folder(run.checkpoints, step))
+                return load_checkpoint_weights(checkpoint_folder(run.checkpoints, step))
             except RunError as error:
                 say(f"{error} The next best is used.")
-        return newest_checkpoint(run.checkpoints, say)
+        return newest_weights(run.checkpoints, say)
     steps = checkpoint_steps(run.checkpoints)
     if not str(wanted).isdigit() or int(wanted) not in steps:
         names = ["best", "newest", *map(str, steps)]
         raise RunError(f"{run.name} has no checkpoint {wanted}; it has {', '.join(names)}.{nearest(wanted, names)}")
-    return load_checkpoint(checkpoint_folder(run.checkpoints, int(wanted)))
+    return load_checkpoint_weights(checkpoint_folder(run.checkpoints, int(wanted)))
 
 
 @torch.no_grad()

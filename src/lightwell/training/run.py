@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import functools
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any, Self
@@ -30,7 +31,7 @@ METRICS, SAMPLES, CHECKPOINTS = "metrics.jsonl", "samples.jsonl", "checkpoints"
 class Run:
     """One run on disk."""
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         """Open a run.
 
         Raises:
@@ -78,6 +79,10 @@ class Run:
             shutil.rmtree(beside, ignore_errors=True)
         shutil.rmtree(aside, ignore_errors=True)
         return cls(path)
+
+    def __fspath__(self) -> str:
+        """Its folder, so that a run can be given wherever a path can."""
+        return str(self.path)
 
     @property
     def name(self) -> str:

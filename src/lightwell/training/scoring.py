@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from lightwell.batches.batch import Batch
 from lightwell.batches.evaluation import evaluation_batches
 from lightwell.errors import LightwellError, RunError
 from lightwell.text.documents import read_documents
+from lightwell.text.paths import TextPaths, text_paths
 from lightwell.text.prepare import Corpus, prepare
 from lightwell.text.tokenfile import TokenFile
-from lightwell.training.checkpoint import Checkpoint
+from lightwell.training.checkpoint import Weights
 from lightwell.training.device import resolve_precision
 from lightwell.training.evaluation import Evaluation, evaluate, true_byte_lengths
 from lightwell.training.listener import Listener
-from lightwell.training.load import choose_checkpoint, load
+from lightwell.training.load import choose_checkpoint, language_model
 from lightwell.training.references import References, measure_references
 from lightwell.training.run import Run
 
@@ -53,9 +54,8 @@ class Score:
 
 
 def evaluate_run(
-    path: str | Path,
-    paths: Sequence[str] = (),
-    *,
+    run: str | os.PathLike[str],
+    *paths: TextPaths,
     stride: int = 0,
     checkpoint: str | int = "best",
     context_length: int = 0,
@@ -65,8 +65,9 @@ def evaluate_run(
 ) -> Score:
     """Score every token of the run's held-out text, or of the texts in `paths`, each once.
 
-    paths: files, folders or globs, read as the run's own text was and not split. stride: tokens from one window to the
-    next, 0 for the context length; with less, windows overlap, which gives each token more context and takes longer.
+    paths: files, folders or globs, or lists of them, read as the run's own text was and not split. stride: tokens from
+    one window to the next, 0 for the context length; with less, windows overlap, which gives each token more context
+    and takes longer.
     context_length: 0 for the one that it was trained with. scored: is told how many tokens are scored, of how many.
 
     Raises:
@@ -75,28 +76,31 @@ def evaluate_run(
         SettingError: a stride beyond the context length, or a context_length that the model cannot have.
     """
     listener = listener or Listener()
-    run = Run(path)
-    saved = choose_checkpoint(run, checkpoint, listener)
-    model = load(run.path, checkpoint=saved.step, context_length=context_length, device=device)
-    if paths:
-        tokens = _whole(run, paths, listener)
-        corpus = _training_text(run, saved)
+    opened = Run(run)
+    texts = text_paths(*paths)
+    saved = choose_checkpoint(opened, checkpoint, listener)
+    if texts:
+        tokens = _whole(opened, texts, listener)
+        corpus = _training_text(opened, saved)
     else:
-        corpus = _own_text(run, saved, listener)
+        corpus = _own_text(opened, saved, listener)
         tokens = corpus.validation
+    # A context beyond the text would cost memory by its square, and see nothing more.
+    useful = max(len(tokens), opened.config.model.context_length)
+    model = language_model(opened, saved, min(context_length, useful), device)
     batches = evaluation_batches(
         tokens,
         model.context_length,
         max(1, TOKENS_AT_ONCE // model.context_length),
         stride=stride,
-        boundaries=run.config.batches.document_boundaries,
+        boundaries=opened.config.batches.document_boundaries,
     )
-    precision = resolve_precision(run.config.training.precision, model.device)
-    byte_lengths = true_byte_lengths(tokens, run.tokenizer.byte_lengths)
+    precision = resolve_precision(opened.config.training.precision, model.device)
+    byte_lengths = true_byte_lengths(tokens, opened.tokenizer.byte_lengths)
     return Score(
-        run=str(run.path),
+        run=str(opened.path),
         checkpoint=saved.step,
-        text=list(paths),
+        text=list(texts),
         context_length=model.context_length,
         stride=stride or model.context_length,
         evaluation=evaluate(model.decoder, _counted(batches, len(tokens) - 1, scored), byte_lengths, precision),
@@ -113,15 +117,15 @@ def _counted(batches: Iterable[Batch], of: int, scored: Callable[[int, int], Non
         scored(done, of)
 
 
-def _whole(run: Run, paths: Sequence[str], listener: Listener) -> TokenFile:
+def _whole(run: Run, paths: tuple[str, ...], listener: Listener) -> TokenFile:
     """The tokens of all documents of a text, in the run's vocabulary."""
-    documents, report = read_documents(dataclasses.replace(run.config.text, paths=tuple(paths)))
+    documents, report = read_documents(dataclasses.replace(run.config.text, paths=paths))
     for sentence in report.sentences():
         listener.say(sentence)
     return TokenFile.from_texts([document.text for document in documents], run.tokenizer)
 
 
-def _own_text(run: Run, saved: Checkpoint, listener: Listener) -> Corpus:
+def _own_text(run: Run, saved: Weights, listener: Listener) -> Corpus:
     corpus = prepare(run.config.text, run.config.model.vocab_size, tokenizer=run.tokenizer, say=listener.say)
     if corpus.digest != saved.state["data"]["digest"]:
         raise RunError(
@@ -131,7 +135,7 @@ def _own_text(run: Run, saved: Checkpoint, listener: Listener) -> Corpus:
     return corpus
 
 
-def _training_text(run: Run, saved: Checkpoint) -> Corpus | None:
+def _training_text(run: Run, saved: Weights) -> Corpus | None:
     """The text that the run learned from, where it is still there; only the reference lines need it."""
     try:
         return _own_text(run, saved, Listener())
