@@ -27,7 +27,9 @@ from lightwell.training.checkpoint import (
     checkpoint_folder,
     checkpoint_steps,
     load_checkpoint,
+    load_checkpoint_weights,
     newest_checkpoint,
+    newest_weights,
     prune,
     save_checkpoint,
 )
@@ -115,6 +117,33 @@ def test_damage_is_named_and_the_checkpoint_before_is_used(
     assert len(said) == 1
     assert name in said[0]
     assert "step 10 is used" in said[0]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "state.json"])
+@pytest.mark.parametrize("damage", [flip_a_bit, halve, Path.unlink])
+def test_damaged_weights_are_named_and_those_before_are_used(
+    tmp_path: Path, name: str, damage: Callable[[Path], None]
+) -> None:
+    save(tmp_path, 10)
+    newest = save(tmp_path, 20)
+    damage(newest / name)
+    with pytest.raises(RunError, match=name):
+        load_checkpoint_weights(newest)
+    said: list[str] = []
+    assert newest_weights(tmp_path, said.append).step == 10
+    assert len(said) == 1
+    assert "step 10 is used" in said[0]
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, halve, Path.unlink])
+def test_weights_need_no_optimizer_state(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    save(tmp_path, 10)
+    newest = save(tmp_path, 20)
+    whole = load_checkpoint(newest)
+    damage(newest / "training.safetensors")
+    weights = newest_weights(tmp_path, silent)
+    assert (weights.step, weights.state) == (20, whole.state)
+    assert all(torch.equal(weights.model[name], tensor) for name, tensor in tensors(20).items())
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -41,6 +41,8 @@ def test_a_new_run_holds_its_configuration_and_tokenizer(tmp_path: Path, tokeniz
     assert opened.config == configured(5)
     assert opened.tokenizer.fingerprint == tokenizer.fingerprint
     assert opened.name == "one"
+    assert os.fspath(opened) == str(opened.path)
+    assert Path(opened) == opened.path
     assert opened.checkpoints == run.path / "checkpoints"
     assert opened.metrics() == opened.samples() == []
     assert opened.references() == {}
