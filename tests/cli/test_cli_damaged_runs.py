@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -53,3 +54,15 @@ def test_a_run_that_may_only_be_read_is_shown_without_a_new_curve(
     assert "could not be written" in result.err
     assert "not drawn" in result.out
     assert "held-out loss" in result.out
+
+
+def test_a_run_that_overfitted_says_which_step_generates(house: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = house / "runs" / "notes" / "metrics.jsonl"
+    records = [json.loads(line) for line in metrics.read_text().splitlines()]
+    for record in records:
+        if "validation_loss" in record:
+            record["validation_loss"] = 3.0 + (record["step"] == 6)  # the last evaluation is not the best
+    metrics.write_text("".join(json.dumps(record) + "\n" for record in records))
+    result = call(capsys, "resume", "notes")
+    assert result.code == 0
+    assert "it is that step which generates" in result.out

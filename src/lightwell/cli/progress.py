@@ -20,7 +20,7 @@ from lightwell.training.listener import Listener
 from lightwell.training.run import Run
 
 SECONDS_BETWEEN_LINES = 10.0
-RECENT = 20  # steps over which loss and speed are averaged, so that the figures can be read
+RECENT = 10  # steps over which loss and speed are averaged, so that the figures can be read
 
 
 def progress(run: Path | None = None) -> Listener:

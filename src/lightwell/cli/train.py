@@ -128,6 +128,11 @@ def _print_result(run: Run, json: bool) -> None:
             f"{words.standing(summary.validation_loss, run.references())}:\n"
             f"{summary.bits_per_byte:.3f} bits per byte, perplexity {summary.perplexity:,.1f}."
         )
+        if summary.best_step is not None and summary.best_step < summary.step:
+            print(
+                "The steps after it made it worse, so it is that step which generates; "
+                "fewer --steps, or --patience 3, would have been as good."
+            )
     if samples:
         print(f"\nWhat it writes:\n\n{words.indented(samples[-1]['prompt'] + samples[-1]['text'])}")
     rows = [

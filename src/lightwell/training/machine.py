@@ -60,13 +60,13 @@ class Machine:
             found.append(f"{self.threads} threads on {self.cores} cores are slower than one on each: `{remedy}`.")
         if self.bf16_in_hardware and self.gflops_bf16 < self.gflops_fp32:
             found.append("bf16 is in the hardware, but slower than fp32 here: train with `--precision fp32`.")
-        if self.disk_free_bytes < LITTLE_SPACE:
+        if not os.access(_existing(Path(self.cache_folder)), os.W_OK):
+            found.append(f"{self.cache_folder} cannot be written: `export LIGHTWELL_CACHE=FOLDER` takes another.")
+        elif self.disk_free_bytes < LITTLE_SPACE:
             found.append(
                 f"The disk of {self.cache_folder} is nearly full: "
                 "`export LIGHTWELL_CACHE=FOLDER` keeps tokens on another, `--out FOLDER` runs."
             )
-        if not os.access(_existing(Path(self.cache_folder)), os.W_OK):
-            found.append(f"{self.cache_folder} cannot be written: `export LIGHTWELL_CACHE=FOLDER` takes another.")
         return found
 
     def to_dict(self) -> dict[str, Any]:
