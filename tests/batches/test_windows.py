@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightwell.batches.batch import Spans
+from lightwell.batches.batch import IGNORE, Batch, Spans
 from lightwell.batches.config import BatchConfig
-from lightwell.batches.loader import IGNORE, Batch, BatchLoader
+from lightwell.batches.loader import BatchLoader
 from lightwell.batches.windows import Windows
 from lightwell.errors import TextError
 from lightwell.text.tokenfile import TokenFile

@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 import torch
 
-from lightwell.batches.loader import Batch
+from lightwell.batches.batch import Batch
 from lightwell.model.config import ModelConfig
 from lightwell.model.decoder import Decoder
 from lightwell.training.finite import first_non_finite

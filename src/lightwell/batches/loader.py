@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from lightwell.batches.batch import IGNORE, Batch, read_batch
+from lightwell.batches.batch import Batch, read_batch
 from lightwell.batches.config import BatchConfig
 from lightwell.batches.order import permute
 from lightwell.batches.report import WindowReport
 from lightwell.batches.windows import Windows
 from lightwell.text.tokenfile import TokenFile
-
-__all__ = ["IGNORE", "Batch", "BatchLoader"]
 
 
 class BatchLoader:

@@ -45,6 +45,11 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
+def random_state_kept(device: torch.device) -> AbstractContextManager[None]:
+    """The caller's global generators, that of the GPU in use too, are afterwards as they were before."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
 def memory_bytes(device: torch.device) -> int:
     """Peak memory of this process so far: of the GPU where it computes there, else resident memory."""
     if device.type == "cuda":

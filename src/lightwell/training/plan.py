@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightwell.batches.batch import Batch
 from lightwell.batches.loader import BatchLoader
 from lightwell.model.config import ModelConfig
 from lightwell.model.decoder import Decoder
 from lightwell.text.prepare import Corpus
 from lightwell.training.config import RunConfig
-from lightwell.training.device import autocast, resolve_device
-from lightwell.training.loss import summed_loss
+from lightwell.training.device import random_state_kept, resolve_device
+from lightwell.training.loss import accumulate_gradients
 from lightwell.training.optimizers import Optimizers
 
 
@@ -107,16 +108,20 @@ def measure(config: RunConfig, loader: BatchLoader) -> Measured:
     A step is taken to be the median micro-batch times their number, and the update.
     """
     device = resolve_device(config.training.device)
-    with torch.random.fork_rng(devices=[]):
+    with random_state_kept(device):
         model = Decoder(config.model, seed=0).to(device).train()
         optimizers = Optimizers(model, config.training)
         micro_batch_size = config.batches.micro_batch_size or config.batches.batch_size
-        batch = loader.batch(0).split(micro_batch_size)[0].to(device)
-        saved = _saved_bytes(model, batch, device, config.training.precision)  # also the warm-up
+        batch = loader.batch(0).split(micro_batch_size)[0]
+        backward = functools.partial(
+            accumulate_gradients, model, batch,
+            micro_batch_size=0, device=device, precision=config.training.precision, seed=0, step=0,
+        )  # fmt: skip
+        saved = _saved_bytes(model, backward)  # also the warm-up
         times: list[float] = []
         while len(times) < TRIALS and sum(times) < PATIENCE:
             started = time.perf_counter()
-            _backward(model, batch, device, config.training.precision)
+            backward()
             times.append(time.perf_counter() - started)
         per_micro_batch = statistics.median(times)
         optimizers.step()  # the first step allocates the moments
@@ -128,17 +133,8 @@ def measure(config: RunConfig, loader: BatchLoader) -> Measured:
     return Measured(per_micro_batch * micro_batches + update, saved, state)
 
 
-def _backward(model: Decoder, batch: Batch, device: torch.device, precision: str) -> None:
-    with autocast(device, precision):
-        logits = model(batch.inputs, documents=batch.documents)
-    loss: Tensor = summed_loss(logits, batch.targets) / batch.counted
-    loss.backward()  # type: ignore[no-untyped-call]
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _saved_bytes(model: Decoder, batch: Batch, device: torch.device, precision: str) -> int:
-    """Bytes that one forward pass keeps for its backward pass, weights left out, each storage counted once."""
+def _saved_bytes(model: Decoder, backward: Callable[[], object]) -> int:
+    """Bytes that the forward pass in `backward` keeps for its backward pass, weights left out, each storage once."""
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, int] = {}
 
@@ -149,5 +145,5 @@ def _saved_bytes(model: Decoder, batch: Batch, device: torch.device, precision: 
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        _backward(model, batch, device, precision)
+        backward()
     return sum(kept.values())

@@ -14,7 +14,7 @@ from lightwell.model.decoder import Decoder
 from lightwell.text.prepare import Corpus, prepare
 from lightwell.training.checkpoint import checkpoint_steps, newest_checkpoint
 from lightwell.training.config import RunConfig
-from lightwell.training.device import resolve_device, resolve_precision
+from lightwell.training.device import random_state_kept, resolve_device, resolve_precision
 from lightwell.training.evaluation import true_byte_lengths
 from lightwell.training.interrupt import Interrupt
 from lightwell.training.listener import Listener
@@ -181,9 +181,8 @@ def carry_out(job: Job) -> Run:
     """
     corpus, scored = job.corpus, job.config.training.eval_tokens
     job.run.write_references(measure_references(corpus.train, corpus.validation, job.byte_lengths, max_tokens=scored))
-    gpus = [job.device] if job.device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices=gpus), Interrupt(job.listener.say) as interrupt:
+        with random_state_kept(job.device), Interrupt(job.listener.say) as interrupt:
             finished = train_loop(job, interrupt)
     finally:
         job.listener.end()
