@@ -66,7 +66,7 @@ class Attention(nn.Module):
             q, k = self.q_norm(q), self.k_norm(k)
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
-        q, k = q.to(v.dtype), k.to(v.dtype)  # rotations are done in fp32 under autocast
+        q, k = q.to(v.dtype), k.to(v.dtype)  # rotations are done in fp32
         if cache is not None:
             k, v = cache.append(k, v)  # (B, G, S, K)
         q, k, v = tap("q", q), tap("k", k), tap("v", v)
@@ -89,7 +89,8 @@ def attend(
     A tap on the fused path is served by the explicit formula computed beside it, so that watching changes no bit of
     what flows; to intervene inside attention, choose the explicit implementation.
     """
-    if implementation == "explicit":
+    # On a processor torch has no fused kernel with dropout; what it falls back to is slower than the formula.
+    if implementation == "explicit" or (dropout > 0 and q.device.type == "cpu"):
         return explicit_attention(q, k, v, visibility.mask, dropout, tap)
     if tap is not passthrough:
         # Dropout beside draws the same random numbers as the fused call after it, and uses up none of them.

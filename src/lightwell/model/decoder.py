@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightwell.errors import SettingError
@@ -16,7 +15,7 @@ from lightwell.model.attention import Attention, Visibility
 from lightwell.model.cache import KVCache, LayerCache
 from lightwell.model.config import ModelConfig
 from lightwell.model.feed_forward import FeedForward
-from lightwell.model.layers import Embedding, Linear, make_norm
+from lightwell.model.layers import Embedding, Linear, make_norm, project
 from lightwell.model.positions import Rotation, rotation_table
 from lightwell.model.tap import Tap, passthrough, under
 
@@ -110,19 +109,21 @@ class Decoder(nn.Module):
         documents: Tensor | None = None,
         positions: Tensor | None = None,
         cache: KVCache | None = None,
+        dtype: torch.dtype | None = None,
         tap: Tap = passthrough,
     ) -> Tensor:
         """Logits (B, T, V) for the token after each of tokens (B, T).
 
         documents (B, T): tokens attend only to tokens of the same id. positions (B, T): where each token stands,
         0 ... T-1 (after the cache's tokens) by default. cache: earlier tokens' keys and values; the new ones join it.
+        dtype: of the residual stream and all products, that of the weights by default; norms, rotations and softmax
+        are in fp32 whatever it is.
 
         Raises:
             SettingError: more tokens than the context length.
         """
-        return tap(
-            "logits", self.head(self.hidden(tokens, documents=documents, positions=positions, cache=cache, tap=tap))
-        )
+        x = self.hidden(tokens, documents=documents, positions=positions, cache=cache, dtype=dtype, tap=tap)
+        return tap("logits", self.head(x))
 
     def hidden(
         self,
@@ -131,6 +132,7 @@ class Decoder(nn.Module):
         documents: Tensor | None = None,
         positions: Tensor | None = None,
         cache: KVCache | None = None,
+        dtype: torch.dtype | None = None,
         tap: Tap = passthrough,
     ) -> Tensor:
         """The normed end of the residual stream, (B, T, D), which `head` makes logits of. Arguments as in `forward`."""
@@ -145,6 +147,7 @@ class Decoder(nn.Module):
         visibility = self._visibility(T, documents, cache)
         rotation = self._rotation(T, past, positions)
         x = self._embed(tap("tokens", tokens), past, positions, tap)
+        x = tap("embeddings", self.embedding_dropout(x if dtype is None else x.to(dtype)))
         for index, block in enumerate(self.layers):
             layer_cache = cache.layer(index) if cache else None
             x = block(x, visibility, rotation, layer_cache, under(tap, f"layers.{index}"))
@@ -154,7 +157,7 @@ class Decoder(nn.Module):
 
     def head(self, x: Tensor) -> Tensor:
         """(..., D) -> logits (..., V)."""
-        return F.linear(x, self.token_embedding.weight if self.unembedding is None else self.unembedding.weight)
+        return project(x, self.token_embedding.weight if self.unembedding is None else self.unembedding.weight)
 
     def _embed(self, tokens: Tensor, past: int, positions: Tensor | None, tap: Tap) -> Tensor:
         """(B, T) -> (B, T, D)."""
@@ -163,7 +166,7 @@ class Decoder(nn.Module):
             if positions is None:
                 positions = torch.arange(past, past + tokens.size(1), device=tokens.device).unsqueeze(0)
             x = x + tap("position_embeddings", self.position_embedding(positions))
-        return tap("embeddings", self.embedding_dropout(x))
+        return x
 
     def _rotation(self, T: int, past: int, positions: Tensor | None) -> Rotation | None:
         """The angles of the new tokens, (T, K) or, for positions of their own in each row, (B, 1, T, K)."""

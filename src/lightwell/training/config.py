@@ -56,9 +56,9 @@ class TrainConfig(Settings):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes a GPU where there is one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """fp32, or matrix products in bf16 (autocast); auto takes bf16 where the machine has it in hardware."""
-    compile: bool = False
-    """Whether torch.compile translates the model first: a minute's wait, then faster steps."""
+    """fp32, or products and residual stream in bf16; auto takes bf16 where the machine has it in hardware."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Whether torch.compile translates the model first: half a minute's wait, then faster steps; auto for long runs."""
     eval_every: Annotated[int, Meta(ge=0)] = 100
     """Steps between evaluations on the held-out tokens. 0 evaluates only at the start and the end."""
     eval_tokens: Annotated[int, Meta(ge=1)] = 32768

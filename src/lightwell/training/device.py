@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import resource
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
@@ -40,9 +42,12 @@ def resolve_precision(name: str, device: torch.device) -> str:
     return ("bf16" if has_bf16(device) else "fp32") if name == "auto" else name
 
 
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    """Matrix products in bf16 (softmax, norms and loss stay in fp32), or, in fp32, nothing at all."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+def compute_dtype(precision: str) -> torch.dtype:
+    """What products and the residual stream are computed in; weights, norms, softmax and loss are in fp32 regardless.
+
+    `auto` counts as fp32 here: a run resolves it first.
+    """
+    return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
 def random_state_kept(device: torch.device) -> AbstractContextManager[None]:
@@ -56,3 +61,27 @@ def memory_bytes(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
+
+
+@contextmanager
+def freed_memory_kept(device: torch.device) -> Iterator[None]:
+    """Within it, memory that tensors free stays with the process for the next ones (Linux with glibc, on a processor).
+
+    glibc gives large blocks back to the system at once, and getting them again, page by page, took a fifth of an eager
+    training step (docs/performance.md). Afterwards its own defaults hold again, and what is free goes back.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None or device.type != "cpu":
+        yield
+        return
+    mmap_max, trim_threshold, top_pad = -4, -1, -2  # malloc.h
+    mallopt(mmap_max, 0)
+    mallopt(trim_threshold, 2**31 - 1)
+    mallopt(top_pad, 64 * 2**20)
+    try:
+        yield
+    finally:
+        mallopt(mmap_max, 65536)
+        mallopt(trim_threshold, 128 * 2**10)
+        mallopt(top_pad, 0)
+        ctypes.CDLL(None).malloc_trim(0)

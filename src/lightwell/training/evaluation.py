@@ -15,7 +15,7 @@ from lightwell.batches.batch import IGNORE, Batch
 from lightwell.model.decoder import Decoder
 from lightwell.text.prepare import spelt_bytes
 from lightwell.text.tokenfile import TokenFile
-from lightwell.training.device import autocast
+from lightwell.training.device import compute_dtype
 from lightwell.training.loss import summed_loss
 
 
@@ -53,9 +53,8 @@ def evaluate(
             moved = batch.to(device)
             counted = moved.targets != IGNORE  # (B, T); overlapping windows count few, and only those need logits
             targets = moved.targets[counted]  # (N,)
-            with autocast(device, precision):
-                logits = model.head(model.hidden(moved.inputs, documents=moved.documents)[counted])  # (N, V)
-            nats += summed_loss(logits, targets).item()
+            x = model.hidden(moved.inputs, documents=moved.documents, dtype=compute_dtype(precision))
+            nats += summed_loss(model.head(x[counted]), targets).item()
             tokens += len(targets)
             size += float(lengths[targets].double().sum())
     finally:

@@ -12,12 +12,12 @@ from lightwell.model.decoder import Decoder
 
 
 @torch.no_grad()
-def first_non_finite(model: Decoder, micro_batches: Iterable[Batch]) -> str:
+def first_non_finite(model: Decoder, micro_batches: Iterable[Batch], dtype: torch.dtype | None = None) -> str:
     """Name the first NaN or infinity: a weight, else an intermediate of the forward pass, else a gradient.
 
     e.g. "the weight layers.0.attention.qkv.weight", "layers.2.attention.scores" or "the gradient of
     layers.1.feed_forward.down.weight"; "the loss" when all of these are finite. The forward pass is done again on
-    each micro-batch, in the caller's autocast and the model's mode. Gradients are looked at in the order of the
+    each micro-batch, in `dtype` (see Decoder.forward) and the model's mode. Gradients are looked at in the order of the
     backward pass, from the head down, and must be as backward left them: clipping by a NaN norm makes all of them NaN.
     """
     parameters = list(model.named_parameters())
@@ -26,7 +26,7 @@ def first_non_finite(model: Decoder, micro_batches: Iterable[Batch]) -> str:
             return f"the weight {name}"
     with torch.random.fork_rng(devices=[]):  # looking must not shift the dropout of whatever follows
         for batch in micro_batches:
-            place = _in_forward(model, batch)
+            place = _in_forward(model, batch, dtype)
             if place:
                 return place
     for name, parameter in reversed(parameters):
@@ -35,7 +35,7 @@ def first_non_finite(model: Decoder, micro_batches: Iterable[Batch]) -> str:
     return "the loss"
 
 
-def _in_forward(model: Decoder, batch: Batch) -> str:
+def _in_forward(model: Decoder, batch: Batch, dtype: torch.dtype | None) -> str:
     """The first intermediate that is not finite, or nothing."""
     found: list[str] = []
 
@@ -46,5 +46,5 @@ def _in_forward(model: Decoder, batch: Batch) -> str:
             found.append(name)
         return value
 
-    model(batch.inputs, documents=batch.documents, tap=look)
+    model(batch.inputs, documents=batch.documents, dtype=dtype, tap=look)
     return found[0] if found else ""

@@ -18,13 +18,14 @@ from lightwell.errors import TrainingError
 from lightwell.model.decoder import Decoder
 from lightwell.text.prepare import Corpus
 from lightwell.training.checkpoint import Checkpoint, checkpoint_steps, prune, save_checkpoint
+from lightwell.training.compilation import as_written
 from lightwell.training.config import RunConfig
-from lightwell.training.device import autocast, memory_bytes
+from lightwell.training.device import compute_dtype, memory_bytes
 from lightwell.training.finite import first_non_finite
 from lightwell.training.interrupt import Interrupt
 from lightwell.training.listener import Listener
 from lightwell.training.load import load_weights
-from lightwell.training.loss import Forward, accumulate_gradients
+from lightwell.training.loss import HeadLoss, accumulate_gradients
 from lightwell.training.milestones import evaluate_held_out, write_sample
 from lightwell.training.optimizers import Optimizers
 from lightwell.training.run import Run
@@ -56,8 +57,8 @@ class Job:
     config: RunConfig
     corpus: Corpus
     model: Decoder
-    forward: Forward
-    """The model, or its compiled form: what the loss is computed with."""
+    head_loss: HeadLoss
+    """The loss from the end of the residual stream, or its compiled form."""
     loader: BatchLoader
     optimizers: Optimizers
     run: Run
@@ -120,13 +121,14 @@ def train_step(job: Job) -> dict[str, Any]:
     step = progress.step
     batch = job.loader.batch(step)
     loss = accumulate_gradients(
-        job.forward,
+        model,
         batch,
         micro_batch_size=job.config.batches.micro_batch_size,
         device=job.device,
         precision=config.precision,
         seed=config.seed,
         step=step,
+        head_loss=job.head_loss,
     )
     grad_norm = gradient_norm(model)
     if not math.isfinite(loss) or not torch.isfinite(grad_norm):
@@ -171,9 +173,9 @@ def gradient_norm(model: nn.Module) -> Tensor:
 
 def origin(job: Job, batch: Batch) -> str:
     """Where in the model the first number that is not finite comes from."""
-    with autocast(job.device, job.config.training.precision):
-        micro_batches = batch.split(job.config.batches.micro_batch_size)
-        return first_non_finite(job.model, (micro.to(job.device) for micro in micro_batches))
+    micro_batches = (micro.to(job.device) for micro in batch.split(job.config.batches.micro_batch_size))
+    with as_written():
+        return first_non_finite(job.model, micro_batches, compute_dtype(job.config.training.precision))
 
 
 def require_finite_weights(job: Job) -> None:

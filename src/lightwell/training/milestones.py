@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from lightwell.batches.evaluation import evaluation_batches
 from lightwell.generation.language_model import LanguageModel
+from lightwell.training.compilation import as_written
 from lightwell.training.evaluation import evaluate
 from lightwell.training.streams import stream_seed
 
@@ -23,7 +24,8 @@ def evaluate_held_out(job: Job) -> None:
         max_tokens=config.training.eval_tokens,
         boundaries=config.batches.document_boundaries,
     )
-    score = evaluate(job.model, batches, job.byte_lengths, config.training.precision)
+    with as_written():
+        score = evaluate(job.model, batches, job.byte_lengths, config.training.precision)
     if progress.best_loss is None or score.nats_per_token < progress.best_loss:
         progress.best_loss, progress.best_step, progress.since_best = score.nats_per_token, progress.step, 0
     else:
@@ -45,7 +47,8 @@ def write_sample(job: Job) -> None:
     writer = LanguageModel(job.model, job.corpus.tokenizer)
     prompt = config.training.sample_prompt
     seed = stream_seed(config.training.seed, "samples", step)
-    text = writer.generate(prompt, seed=seed, **config.sampling.to_dict())
+    with as_written():
+        text = writer.generate(prompt, seed=seed, **config.sampling.to_dict())
     record = {"step": step, "prompt": prompt, "text": text}
     job.run.append_sample(record)
     job.listener.sampled(record)

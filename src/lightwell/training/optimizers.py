@@ -14,11 +14,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
-from torch.optim import AdamW, Muon, Optimizer
+from torch.optim import AdamW, Optimizer
 
 from lightwell.errors import RunError
 from lightwell.model.decoder import Decoder
 from lightwell.training.config import TrainConfig
+from lightwell.training.device import compute_dtype
+from lightwell.training.muon import Muon
 
 _PEAK = "peak_learning_rate"
 
@@ -28,6 +30,7 @@ class Optimizers:
 
     def __init__(self, model: Decoder, config: TrainConfig) -> None:
         self._parameters: dict[str, nn.Parameter] = dict(model.named_parameters())  # a tied head occurs once
+        self._config = model.config
         muon = [name for name in self._parameters if config.optimizer == "muon" and self._is_block_matrix(name)]
         rest = [name for name in self._parameters if name not in muon]
         self._optimizers: list[Optimizer] = [self._adamw(rest, config)]
@@ -104,15 +107,20 @@ class Optimizers:
         return AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True)
 
     def _muon(self, names: list[str], config: TrainConfig) -> Muon:
-        # "original" scales the update by sqrt(max(1, rows / columns)), the rule for which Jordan (2024,
-        # kellerjordan.github.io/posts/muon) gives 0.02 as the learning rate.
         return Muon(
             [self._parameters[name] for name in names],
+            [self._parts(name) for name in names],
             lr=config.muon_learning_rate,
             weight_decay=config.weight_decay,
             momentum=config.beta1,
-            adjust_lr_fn="original",
+            dtype=compute_dtype(config.precision),
         )
+
+    def _parts(self, name: str) -> tuple[int, ...]:
+        """The rows of each matrix that a weight holds: queries, keys and values share one."""
+        if not name.endswith("attention.qkv.weight"):
+            return (len(self._parameters[name]),)
+        return self._config.n_heads * self._config.head_width, *2 * (self._config.kv_heads * self._config.head_width,)
 
     def _groups(self) -> list[dict[str, Any]]:
         return [group for optimizer in self._optimizers for group in optimizer.param_groups]

@@ -17,7 +17,7 @@ from lightwell.model.config import ModelConfig
 from lightwell.model.decoder import Decoder
 from lightwell.text.prepare import Corpus
 from lightwell.training.config import RunConfig
-from lightwell.training.device import random_state_kept, resolve_device
+from lightwell.training.device import freed_memory_kept, random_state_kept, resolve_device
 from lightwell.training.loss import accumulate_gradients
 from lightwell.training.optimizers import Optimizers
 
@@ -81,10 +81,15 @@ def make_plan(config: RunConfig, corpus: Corpus, loader: BatchLoader, measured: 
         gradient_bytes=4 * parameters,
         optimizer_bytes=measured.optimizer_bytes,
         activation_bytes=measured.activation_bytes,
-        flops=flops_per_token(config.model) * tokens_per_step * config.training.steps,
+        flops=flops_per_step(config) * config.training.steps,
         seconds_per_step=measured.seconds_per_step,
         seconds=measured.seconds_per_step * config.training.steps,
     )
+
+
+def flops_per_step(config: RunConfig) -> float:
+    """Model FLOPs of one optimizer step: every position of its batch counts, padding too."""
+    return flops_per_token(config.model) * config.batches.batch_size * config.model.context_length
 
 
 def flops_per_token(config: ModelConfig) -> float:
@@ -108,7 +113,7 @@ def measure(config: RunConfig, loader: BatchLoader) -> Measured:
     A step is taken to be the median micro-batch times their number, and the update.
     """
     device = resolve_device(config.training.device)
-    with random_state_kept(device):
+    with random_state_kept(device), freed_memory_kept(device):
         model = Decoder(config.model, seed=0).to(device).train()
         optimizers = Optimizers(model, config.training)
         micro_batch_size = config.batches.micro_batch_size or config.batches.batch_size

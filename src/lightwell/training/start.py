@@ -6,22 +6,22 @@ import math
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lightwell.batches.loader import BatchLoader
 from lightwell.errors import RunError, SettingError, TextError
 from lightwell.model.decoder import Decoder
 from lightwell.text.prepare import Corpus, prepare
 from lightwell.training.checkpoint import checkpoint_steps, newest_checkpoint
+from lightwell.training.compilation import compile_for_training, resolve_compile
 from lightwell.training.config import RunConfig
-from lightwell.training.device import random_state_kept, resolve_device, resolve_precision
+from lightwell.training.device import freed_memory_kept, random_state_kept, resolve_device, resolve_precision
 from lightwell.training.evaluation import true_byte_lengths
 from lightwell.training.interrupt import Interrupt
 from lightwell.training.listener import Listener
 from lightwell.training.lock import lock
 from lightwell.training.loop import Job, restore, train_loop
+from lightwell.training.loss import head_loss
 from lightwell.training.optimizers import Optimizers
-from lightwell.training.plan import Plan, make_plan, measure
+from lightwell.training.plan import Plan, flops_per_step, make_plan, measure
 from lightwell.training.plot import draw_run
 from lightwell.training.references import measure_references
 from lightwell.training.run import Run, new_run_path, refuse_to_overwrite
@@ -139,7 +139,10 @@ def resolve(config: RunConfig, corpus: Corpus, listener: Listener) -> tuple[RunC
         steps = length.steps
     else:
         raise SettingError("steps, epochs and minutes are all 0; one of them must say how long to train.")
-    config = config.with_values({"steps": steps, "epochs": 0, "minutes": 0})  # steps alone repeat the run
+    flops = steps * flops_per_step(config)
+    compiled = resolve_compile(config.training.compile, device, flops)
+    # steps alone repeat the run, compiled or not as this one
+    config = config.with_values({"steps": steps, "epochs": 0, "minutes": 0, "compile": compiled})
     warmup = warmup_length(steps, config.training)
     if warmup < config.training.warmup_steps:
         listener.say(
@@ -167,10 +170,10 @@ def make_job(config: RunConfig, corpus: Corpus, loader: BatchLoader, run: Run, l
     """Build the model and the optimizers at step 0."""
     device = resolve_device(config.training.device)
     model = Decoder(config.model, seed=stream_seed(config.training.seed, "initialisation")).to(device)
-    forward = torch.compile(model) if config.training.compile else model
+    loss = compile_for_training(model) if config.training.compile == "on" else head_loss
     optimizers = Optimizers(model, config.training)
     byte_lengths = true_byte_lengths(corpus.validation, corpus.tokenizer.byte_lengths)
-    return Job(config, corpus, model, forward, loader, optimizers, run, device, listener, byte_lengths)
+    return Job(config, corpus, model, loss, loader, optimizers, run, device, listener, byte_lengths)
 
 
 def carry_out(job: Job) -> Run:
@@ -182,7 +185,7 @@ def carry_out(job: Job) -> Run:
     corpus, scored = job.corpus, job.config.training.eval_tokens
     job.run.write_references(measure_references(corpus.train, corpus.validation, job.byte_lengths, max_tokens=scored))
     try:
-        with random_state_kept(job.device), Interrupt(job.listener.say) as interrupt:
+        with random_state_kept(job.device), freed_memory_kept(job.device), Interrupt(job.listener.say) as interrupt:
             finished = train_loop(job, interrupt)
     finally:
         job.listener.end()
