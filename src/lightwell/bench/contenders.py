@@ -61,7 +61,7 @@ class Peers:
     def check(self) -> None:
         """Raise a SettingError where something given is not there."""
         if self.python and not shutil.which(self.python):
-            raise SettingError(f"--peers is {self.python}, but must be a Python that can be run; `make bench` makes one.")
+            raise SettingError(f"--peers is {self.python}, which is no Python that can be run; `make bench` makes one.")
         if self.nanogpt and not (Path(self.nanogpt) / "model.py").is_file():
             raise SettingError(f"--nanogpt is {self.nanogpt}, which is no checkout of nanoGPT: it has no model.py.")
 
@@ -101,6 +101,4 @@ def command_of(name: str, shape: Shape, peers: Peers) -> Contender:
 
 def products(precision: str) -> Contender:
     """The bare matrix product in a precision."""
-    return Contender(
-        f"product-{precision}", "torch.mm", (sys.executable, "-m", "lightwell.bench.products", precision)
-    )
+    return Contender(f"product-{precision}", "torch.mm", (sys.executable, "-m", "lightwell.bench.products", precision))

@@ -7,6 +7,7 @@ Learning rates are constant, for they cost nothing. What is not said below is th
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -51,14 +52,15 @@ def nanogpt_bf16(shape: dict[str, Any], pacer: Pacer) -> None:
 
 
 def _nanogpt(shape: dict[str, Any], pacer: Pacer, context: AbstractContextManager[Any]) -> None:
-    sys.path.insert(0, sys.argv[3])
     import torch
-    from model import GPT, GPTConfig  # type: ignore[import-not-found]
+
+    sys.path.insert(0, sys.argv[3])
+    nanogpt_model = importlib.import_module("model")
 
     # 50304 is what train.py takes for GPT-2's 50257, "rounded up for efficiency"; bias=False is its default.
     vocab_size = 50304 if shape["vocab_size"] == 50257 else shape["vocab_size"]
-    model = GPT(
-        GPTConfig(
+    model = nanogpt_model.GPT(
+        nanogpt_model.GPTConfig(
             block_size=shape["context_length"], vocab_size=vocab_size, n_layer=shape["n_layers"],
             n_head=shape["n_heads"], n_embd=shape["d_model"], dropout=shape["dropout"], bias=False,
         )
@@ -176,7 +178,7 @@ def llms_from_scratch(shape: dict[str, Any], pacer: Pacer) -> None:
     for inputs, targets in batches(shape):
         optimizer.zero_grad()
         loss = torch.nn.functional.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if not pacer.stepped(loss.item()):
             return
@@ -189,7 +191,8 @@ def litgpt(shape: dict[str, Any], pacer: Pacer) -> None:
     """
     if shape["dropout"]:
         raise SystemExit("litgpt has no dropout.")
-    import lightning as lightning_package
+    import lightning
+    import torch
     from litgpt.model import GPT, Config
     from litgpt.pretrain import initialize_weights
     from litgpt.utils import (
@@ -199,9 +202,7 @@ def litgpt(shape: dict[str, Any], pacer: Pacer) -> None:
         parse_devices,
     )
 
-    import torch
-
-    fabric = lightning_package.Fabric(
+    fabric = lightning.Fabric(
         devices=parse_devices("auto"), strategy="auto", precision=get_default_supported_precision(training=True)
     )
     config = Config(

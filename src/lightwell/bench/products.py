@@ -1,4 +1,4 @@
-"""The yardstick: how fast torch multiplies two matrices here. `python -m lightwell.bench.products bf16` is a process."""
+"""The yardstick: how fast torch multiplies two matrices here; `python -m lightwell.bench.products bf16` by itself."""
 
 from __future__ import annotations
 

@@ -41,7 +41,9 @@ def rows(result: Mapping[str, Any]) -> list[list[str]]:
 
 def failures(result: Mapping[str, Any]) -> list[str]:
     """A sentence for each contender that broke down."""
-    return [f"{contender['name']} failed: {contender['error']}" for contender in result["contenders"] if contender["error"]]
+    return [
+        f"{contender['name']} failed: {contender['error']}" for contender in result["contenders"] if contender["error"]
+    ]
 
 
 def remarks(result: Mapping[str, Any]) -> list[str]:
