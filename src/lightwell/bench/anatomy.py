@@ -101,7 +101,7 @@ def draw(anatomy: Anatomy, path: Path) -> None:
     """Draw it as one horizontal bar for each kind, the longest on top and the rest below, labelled in ms and percent.
 
     Raises:
-        ProfileError: the file cannot be written, or its ending names no kind of picture.
+        ProfileError: the file cannot be written.
     """
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -134,5 +134,5 @@ def draw(anatomy: Anatomy, path: Path) -> None:
         figure.text(0.03, 1.0 - 0.58 / figure.get_figheight(), title, size=9.5, color=GREY, va="center")
         try:
             figure.savefig(path, dpi=170)
-        except (OSError, ValueError) as error:
-            raise ProfileError(f"The picture {path} could not be written ({error}).") from None
+        except OSError as error:
+            raise ProfileError(f"The picture {path} could not be written ({error.strerror or error}).") from None

@@ -19,8 +19,7 @@ OURS: dict[str, str] = {
     "lightwell-fp32": "as lightwell, fp32 and not compiled",
     "lightwell-fp32-compiled": "as lightwell, fp32",
 }
-"""Lightwell's variants; the first is what ratios are taken against."""
-BASELINE = next(iter(OURS))
+"""Lightwell's variants."""
 
 NANOGPT: dict[str, str] = {
     "nanogpt": "train.py as its README runs it on a CPU: fp32, not compiled",
@@ -67,7 +66,8 @@ class Peers:
 
 
 def choose(names: Sequence[str], peers: Peers) -> list[str]:
-    """The names as given, or, without any, all that can be run; Lightwell's baseline always first.
+    """The names as given, or, without any, Lightwell and all peers that can be run; the others are compared with the
+    first.
 
     Raises:
         SettingError: a name that there is not, or a peer whose place was not given.
@@ -87,7 +87,7 @@ def choose(names: Sequence[str], peers: Peers) -> list[str]:
             *(NANOGPT if peers.nanogpt else ()),
             *(PACKAGES if peers.python else ()),
         ]
-    return list(dict.fromkeys([BASELINE, *names]))
+    return list(dict.fromkeys(names))
 
 
 def command_of(name: str, shape: Shape, peers: Peers) -> Contender:

@@ -36,6 +36,8 @@ class Pacer:
     def __init__(self, *packages: str) -> None:
         self.about: dict[str, Any] = {}
         """More to report when ready."""
+        self.versions: dict[str, str] = {}
+        """Versions of what is no package."""
         self.findings: dict[str, Any] = {}
         """More to report at the end."""
         self._packages = ("torch", *packages)
@@ -71,7 +73,7 @@ class Pacer:
                 "warm_up_seconds": now - self._started,
                 "peak_bytes": peak_bytes(),
                 "python": platform.python_version(),
-                "versions": {name: _version(name) for name in self._packages},
+                "versions": {name: _version(name) for name in self._packages} | self.versions,
                 **self.about,
             }
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -54,6 +55,7 @@ def nanogpt_bf16(shape: dict[str, Any], pacer: Pacer) -> None:
 def _nanogpt(shape: dict[str, Any], pacer: Pacer, context: AbstractContextManager[Any]) -> None:
     import torch
 
+    pacer.versions["nanoGPT"] = commit(sys.argv[3])
     sys.path.insert(0, sys.argv[3])
     nanogpt_model = importlib.import_module("model")
 
@@ -76,6 +78,15 @@ def _nanogpt(shape: dict[str, Any], pacer: Pacer, context: AbstractContextManage
         optimizer.zero_grad(set_to_none=True)
         if not pacer.stepped(loss.item()):
             return
+
+
+def commit(checkout: str) -> str:
+    """The commit of a checkout; "unknown" where it is a mere copy."""
+    command = ["git", "-C", checkout, "rev-parse", "--short", "HEAD"]
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def transformers_plain(shape: dict[str, Any], pacer: Pacer) -> None:

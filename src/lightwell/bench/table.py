@@ -27,7 +27,8 @@ class TableError(LightwellError):
 def headings(result: Mapping[str, Any]) -> list[str]:
     """The names of the columns."""
     peak = ["of peak"] if result["peak_gflops"] else []
-    return ["contender", "tokens/s", "lightwell is", "of the product", *peak, "peak memory", "warm after"]
+    first = result["contenders"][0]["name"]
+    return ["contender", "tokens/s", f"{first} is", "of the product", *peak, "peak memory", "warm after"]
 
 
 def rows(result: Mapping[str, Any]) -> list[list[str]]:

@@ -6,7 +6,7 @@ import json as json_text
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 from cyclopts import Parameter
 
@@ -20,35 +20,49 @@ from lightwell.cli.flags import Json
 from lightwell.cli.progress import counting, progress
 from lightwell.errors import RunError, SettingError
 
+PICTURES = (".png", ".svg", ".pdf")
+
+Shapes: TypeAlias = Annotated[
+    str, Parameter(name="SHAPE", help=f"What to train: {', '.join(SHAPES)}; none: S.", show_default=False)
+]
+Python: TypeAlias = Annotated[
+    str,
+    Parameter(help="A Python that has the peers' packages; they take part then.", metavar="PYTHON", show_default=False),
+]
+Checkout: TypeAlias = Annotated[
+    str, Parameter(help="A checkout of nanoGPT, which takes part then.", metavar="PATH", show_default=False)
+]
+Names: TypeAlias = Annotated[
+    str,
+    Parameter(
+        help="Who takes part, separated by commas, the first compared with all others; none: all that can.",
+        metavar="NAMES",
+        show_default=False,
+    ),
+]
+Turns: TypeAlias = Annotated[int, Parameter(help="How often everyone takes a turn.", metavar="N")]
+Steps: TypeAlias = Annotated[int, Parameter(help="Training steps in a turn.", metavar="N")]
+Peak: TypeAlias = Annotated[
+    float,
+    Parameter(help="GFLOP/s that the processor could do at best; 0: not known.", metavar="X", show_default=False),
+]
+Profile: TypeAlias = Annotated[
+    Path | None,
+    Parameter(help="Measure nothing else; draw where the time of Lightwell's step goes.", metavar="FILE.png"),
+]
+Out: TypeAlias = Annotated[Path | None, Parameter(help="Write the results as JSON into this file.", metavar="FILE")]
+
 
 def bench(
-    *shapes: Annotated[
-        str, Parameter(name="SHAPE", help=f"What to train: {', '.join(SHAPES)}; none: S.", show_default=False)
-    ],
-    peers: Annotated[
-        str,
-        Parameter(
-            help="A Python that has the peers' packages; they take part then.", metavar="PYTHON", show_default=False
-        ),
-    ] = "",
-    nanogpt: Annotated[
-        str, Parameter(help="A checkout of nanoGPT, which takes part then.", metavar="PATH", show_default=False)
-    ] = "",
-    contenders: Annotated[
-        str,
-        Parameter(help="Who takes part, separated by commas; none: all that can.", metavar="NAMES", show_default=False),
-    ] = "",
-    rounds: Annotated[int, Parameter(help="How often everyone takes a turn.", metavar="N")] = 5,
-    steps_per_round: Annotated[int, Parameter(help="Training steps in a turn.", metavar="N")] = 2,
-    peak: Annotated[
-        float,
-        Parameter(help="GFLOP/s that the processor could do at best; 0: not known.", metavar="X", show_default=False),
-    ] = 0.0,
-    profile: Annotated[
-        Path | None,
-        Parameter(help="Measure nothing else; draw where the time of Lightwell's step goes.", metavar="FILE.png"),
-    ] = None,
-    out: Annotated[Path | None, Parameter(help="Write the results as JSON into this file too.", metavar="FILE")] = None,
+    *shapes: Shapes,
+    peers: Python = "",
+    nanogpt: Checkout = "",
+    contenders: Names = "",
+    rounds: Turns = 5,
+    steps_per_round: Steps = 2,
+    peak: Peak = 0.0,
+    profile: Profile = None,
+    out: Out = None,
     json: Json = False,
 ) -> None:
     """Measure how fast Lightwell trains on this machine, alone or against peers."""
@@ -94,6 +108,8 @@ def draw_profile(suite: Suite, path: Path, json: bool) -> None:
     if len(suite.shapes) > 1 or len(chosen) > 1 or chosen[0] not in OURS:
         raise SettingError(f"--profile draws one shape and one of {', '.join(OURS)}; give no more than these two.")
     _check_folder(path)
+    if path.suffix not in PICTURES:
+        raise SettingError(f"{path} must end in {', '.join(PICTURES[:-1])} or {PICTURES[-1]}.")
     from lightwell.bench.anatomy import dissect, draw
 
     anatomy = dissect(shape(suite.shapes[0]), chosen[0])
