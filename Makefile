@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: run test check lint types layers clean
+.PHONY: run test check lint types layers bench bench-check clean
 
 # The main job: learn from the default corpus, save a run with its curve, and show what the model writes.
 run: .venv/run
@@ -25,6 +25,18 @@ types: .venv/dev
 layers: .venv/dev
 	$(BIN)/lint-imports
 
+# Against the peers, on all shapes, into docs/performance.md: about an hour. NANOGPT=PATH adds a checkout of nanoGPT.
+BENCH_SHAPES ?= S S-dropout M M1024
+BENCH_FLAGS ?= --rounds 7
+bench: .venv/run .venv-peers/installed
+	$(BIN)/lightwell bench $(BENCH_SHAPES) --peers .venv-peers/bin/python $(if $(NANOGPT),--nanogpt $(NANOGPT)) \
+		$(BENCH_FLAGS) --out docs/performance.json
+	$(BIN)/python -m lightwell.bench.table docs/performance.json docs/performance.md
+
+# A training step against bare matrix products of the same FLOPs: fails where it has become about twice as slow.
+bench-check: .venv/run
+	$(BIN)/python -m lightwell.bench.check
+
 .venv/bin/pip:
 	$(PYTHON) -m venv .venv
 
@@ -40,5 +52,17 @@ layers: .venv/dev
 	$(PIP) --no-deps llms-from-scratch
 	touch $@ .venv/run
 
+# The peers, in an environment of their own. litgpt and llms-from-scratch come without what they ask for (an older
+# huggingface-hub than transformers works with; TensorFlow and Jupyter) but with what their models import. A
+# torchvision, should one come along, does not load beside this torch.
+PEERS_PIP := .venv-peers/bin/pip install --disable-pip-version-check --quiet --constraint constraints.txt
+.venv-peers/installed: constraints.txt
+	@echo "Installing the peers; this takes a few minutes."
+	$(PYTHON) -m venv .venv-peers
+	$(PEERS_PIP) transformers accelerate lightning torchmetrics 'jsonargparse[signatures]' psutil
+	$(PEERS_PIP) --no-deps litgpt llms-from-scratch
+	.venv-peers/bin/pip uninstall --quiet --yes torchvision
+	touch $@
+
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

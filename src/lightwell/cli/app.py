@@ -67,6 +67,14 @@ COMMANDS = {
         "",
         "Look at this machine, and say what to type to change what is wrong.",
     ),
+    "bench": (
+        "lightwell.cli.bench:bench",
+        "[SHAPE...] [FLAGS]",
+        """Measure how fast Lightwell trains on this machine, alone or against peers.
+
+        All take turns in processes of their own, beside the bare matrix product; medians and ratios are shown. Ctrl-C
+        shows what there is until then.""",
+    ),
 }
 
 

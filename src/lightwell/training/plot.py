@@ -27,7 +27,7 @@ TRAINING, VALIDATION, RATE, NORM = "#0072B2", "#D55E00", "#009E73", "#A6578A"  #
 INK, GREY, FAINT = "#222222", "#6E6E6E", "#E4E4E4"
 REFERENCES = {"uniform": "uniform, ln V", "unigram_loss": "unigram", "bigram_loss": "bigram"}
 
-_STYLE: Any = {  # matplotlib types each of its settings by name
+STYLE: Any = {  # matplotlib types each of its settings by name
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that the picture is the same on every machine
     "font.size": 9.0,
     "text.color": INK,
@@ -71,7 +71,7 @@ def plot_run(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.0, 6.4))
         FigureCanvasAgg(figure)
         loss, rate, norm = figure.subplots(3, 1, sharex=True, height_ratios=(6.0, 1.0, 1.0))

@@ -1,0 +1,96 @@
+"""A whole benchmark: shape after shape, and what is known about the machine, as plain values for JSON."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lightwell.bench.contenders import Peers, choose, command_of, products
+from lightwell.bench.host import describe_host
+from lightwell.bench.results import FORMAT, shape_results
+from lightwell.bench.rounds import Rounds, Watcher
+from lightwell.bench.shapes import shape
+from lightwell.errors import LightwellError, SettingError
+
+PRECISIONS = ("bf16", "fp32")
+
+
+class BenchError(LightwellError):
+    """A benchmark in which nothing could be measured."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What to measure."""
+
+    shapes: tuple[str, ...] = ("S",)
+    contenders: tuple[str, ...] = ()
+    """Names; none: all that can be run."""
+    peers: Peers = field(default_factory=Peers)
+    rounds: int = 5
+    steps: int = 2
+    """Steps of each contender in a round."""
+    peak_gflops: float = 0.0
+    """What the silicon could do at best; 0: not known."""
+
+    def check(self) -> None:
+        """Raise a SettingError where something cannot be measured so; nothing is started yet."""
+        for name in self.shapes:
+            shape(name)
+        choose(self.contenders, self.peers)
+        for name, value in (("rounds", self.rounds), ("steps_per_round", self.steps)):
+            if value < 1:
+                raise SettingError(f"{name} is {value}, but must be at least 1.")
+        if self.peak_gflops < 0:
+            raise SettingError(f"peak is {self.peak_gflops:g}, but must be at least 0.")
+
+
+def measure(suite: Suite, watcher: Watcher, command: str) -> tuple[dict[str, Any], bool]:
+    """Measure everything; the results, and whether it came to its end rather than to Ctrl-C.
+
+    Args:
+        suite: what to measure.
+        watcher: is told what goes on.
+        command: what was typed, to be repeated.
+
+    Raises:
+        SettingError: as `Suite.check`.
+        BenchError: nothing at all could be measured.
+    """
+    suite.check()
+    done: list[dict[str, Any]] = []
+    results = {
+        "format": FORMAT,
+        "date": datetime.date.today().isoformat(),
+        "command": command,
+        "host": describe_host(),
+        "shapes": done,
+    }
+    names = choose(suite.contenders, suite.peers)
+    finished = True
+    for shape_name in suite.shapes:
+        watcher.say(f"Shape {shape_name}: {shape(shape_name).sentence()}.")
+        rounds = Rounds(
+            [command_of(name, shape(shape_name), suite.peers) for name in names],
+            {precision: products(precision) for precision in PRECISIONS},
+            watcher,
+        )
+        try:
+            rounds.measure(suite.rounds, suite.steps)
+        except KeyboardInterrupt:
+            finished = False
+        done.append(shape_results(shape(shape_name), rounds.measurement, suite.steps, suite.peak_gflops))
+        if not finished:
+            break
+    if finished:
+        refuse_nothing(done)
+    return results, finished
+
+
+def refuse_nothing(shapes: Sequence[dict[str, Any]]) -> None:
+    """Raise a BenchError where no contender was measured on any shape."""
+    contenders = [contender for result in shapes for contender in result["contenders"]]
+    if not any("tokens_per_second" in contender for contender in contenders):
+        raise BenchError(f"Nothing could be measured; {contenders[0]['name']} failed: {contenders[0]['error']}")
