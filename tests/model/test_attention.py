@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from decoders import IMPLEMENTATIONS, KINDS, L, decoder, like, packed, putting, text, watch
-from lightwell.model.attention import explicit_attention, repeat_heads
+from lightwell.model.attention import (
+    SHORT,
+    Visibility,
+    explicit_attention,
+    formula_is_faster,
+    fused_attention,
+    repeat_heads,
+)
 from lightwell.model.decoder import causal_mask
 
 
@@ -196,7 +203,7 @@ def test_each_head_of_keys_serves_neighbouring_heads_of_queries() -> None:
 
 
 @pytest.mark.parametrize("implementation", ["explicit", "fused"])
-def test_law_02_rows_sum_to_1_also_under_bf16_autocast(implementation: str) -> None:
+def test_law_02_rows_sum_to_1_also_in_bf16(implementation: str) -> None:
     """A softmax in bf16 would miss by 0.002: it is computed in fp32 at least, and in fp64 stays there."""
     model = decoder(attention=implementation)
     seen: dict[str, torch.Tensor] = {}
@@ -206,8 +213,8 @@ def test_law_02_rows_sum_to_1_also_under_bf16_autocast(implementation: str) -> N
             seen[name] = value
         return value
 
-    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-        model(text(), tap=watch_weights)
+    with torch.no_grad():
+        model(text(), dtype=torch.bfloat16, tap=watch_weights)
     for weights in seen.values():
         assert weights.dtype == torch.float32
         torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights.sum(-1)), atol=1e-6, rtol=0)
@@ -215,3 +222,49 @@ def test_law_02_rows_sum_to_1_also_under_bf16_autocast(implementation: str) -> N
     with torch.no_grad():
         model.double()(text(), tap=watch_weights)
     assert {weights.dtype for weights in seen.values()} == {torch.float64}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("T", [5, SHORT, SHORT + 40])
+def test_law_04_in_bf16_both_ways_are_the_fp32_values_within_rounding(T: int) -> None:
+    generator = torch.Generator().manual_seed(T)
+    q, k, v = torch.randn(3, 2, 3, T, 16, generator=generator)
+    mask = causal_mask(T)
+    exact = explicit_attention(q, k, v, mask, 0.0)
+    short = [x.bfloat16() for x in (q, k, v)]
+    visibility = Visibility(mask, causal_only=True, everything=False)
+    for found in (explicit_attention(*short, mask, 0.0), fused_attention(*short, visibility, 0.0)):
+        assert found.dtype == torch.bfloat16
+        assert (found.float() - exact).norm() < 0.01 * exact.norm()  # bf16 has 8 bits: 0.4 % for each number
+
+
+def test_the_formula_is_taken_where_it_is_faster() -> None:
+    def q(T: int, dtype: torch.dtype) -> Tensor:
+        return torch.zeros(1, 1, T, 4, dtype=dtype)
+
+    assert formula_is_faster(q(SHORT, torch.bfloat16), 0.0)
+    assert not formula_is_faster(q(SHORT + 1, torch.bfloat16), 0.0)
+    assert not formula_is_faster(q(SHORT, torch.float32), 0.0)
+    assert formula_is_faster(q(SHORT + 1, torch.float32), 0.1)
+
+
+def test_in_bf16_the_stream_is_bf16_and_weights_and_gradients_stay_fp32() -> None:
+    model = decoder()
+    seen: dict[str, torch.dtype] = {}
+
+    def look(name: str, value: Tensor) -> Tensor:
+        seen[name] = value.dtype
+        return value
+
+    logits = model(text(), dtype=torch.bfloat16, tap=look)
+    logits.float().square().mean().backward()
+    assert {name for name, dtype in seen.items() if dtype == torch.float32} <= {
+        name for name in seen if name.endswith(("token_embeddings", "weights"))
+    }
+    assert seen["layers.1.residual"] == logits.dtype == torch.bfloat16
+    for parameter in model.parameters():
+        assert parameter.dtype == torch.float32
+        assert parameter.grad is not None
+        assert parameter.grad.dtype == torch.float32
+    exact = model(text())
+    assert (logits.float() - exact).norm() < 0.05 * exact.norm()

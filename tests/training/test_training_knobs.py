@@ -57,7 +57,7 @@ KNOBS = {
     "keep_checkpoints": Knob({"keep_checkpoints": 1}, "checkpoints", {"keep_checkpoints": 50}),
     "log_every": Knob({"log_every": 3}, "metrics", {"log_every": 1}),
 }
-ELSEWHERE = {"epochs", "minutes", "compile"}  # have tests of their own below
+ELSEWHERE = {"epochs", "minutes", "compile", "size"}  # have tests of their own: below, test_deadline, test_budget
 
 
 @pytest.fixture(scope="module")

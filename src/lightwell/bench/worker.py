@@ -18,11 +18,11 @@ _GPT2: dict[str, Any] = {  # the arithmetic of the peers; the defaults of ModelC
 }  # fmt: skip
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    "lightwell": {**_GPT2, "compile": True},
-    "lightwell-own": {"compile": True},
-    "lightwell-eager": {**_GPT2, "compile": False},
-    "lightwell-fp32": {**_GPT2, "compile": False, "precision": "fp32"},
-    "lightwell-fp32-compiled": {**_GPT2, "compile": True, "precision": "fp32"},
+    "lightwell": {**_GPT2, "compile": "on"},
+    "lightwell-own": {"compile": "on"},
+    "lightwell-eager": {**_GPT2, "compile": "off"},
+    "lightwell-fp32": {**_GPT2, "compile": "off", "precision": "fp32"},
+    "lightwell-fp32-compiled": {**_GPT2, "compile": "on", "precision": "fp32"},
 }
 """The settings of each variant, over those of the shape; where nothing is said, the precision is the machine's best."""
 
@@ -41,6 +41,7 @@ def settings(shape: Shape, variant: str) -> dict[str, Any]:
         "vocab_size": shape.vocab_size,
         **dropouts,
         "device": "cpu",  # where the peers are
+        "optimizer": "adamw",  # as theirs
         "steps": 1_000_000,
         **VARIANTS[variant],
     }
@@ -90,10 +91,11 @@ def make_bench_job(shape: Shape, variant: str, folder: Path) -> tuple[Any, list[
 def run(shape: Shape, variant: str) -> None:
     """Take training steps until the parent has had enough."""
     pacer = Pacer("numpy")
+    from lightwell.training.device import freed_memory_kept
     from lightwell.training.loop import train_step
     from lightwell.training.plan import flops_per_token
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, freed_memory_kept():
         job, loader_seconds = make_bench_job(shape, variant, Path(folder))
         pacer.about = {
             "flops_per_token": flops_per_token(job.config.model),

@@ -11,6 +11,7 @@ import inspect
 import io
 import os
 import sys
+import time
 from collections.abc import Sequence
 
 from cyclopts import App, Group
@@ -18,6 +19,9 @@ from cyclopts.exceptions import CycloptsError
 
 from lightwell.cli.help import PlainHelp
 from lightwell.errors import LightwellError, SettingError
+
+STARTED = time.monotonic()
+"""When this command began; `--minutes` counts from here."""
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 

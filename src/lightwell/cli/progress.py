@@ -45,6 +45,11 @@ class LineProgress(Listener):
         """Print the sentence."""
         self.console.print(sentence)
 
+    def chose(self, rows: list[dict[str, float]], best: int) -> None:
+        """Print the models that were considered for the time there is, and which one it will be."""
+        self.console.print("\nFor the time there is, on this machine and this text:")
+        self.console.print(words.candidates(rows, best) + "\n")
+
     def begin(self, steps: int, start: int) -> None:
         """Explain the reference lines; the clock for the time left starts here."""
         if self.run is not None:
@@ -52,6 +57,10 @@ class LineProgress(Listener):
             self.console.print("\n" + "\n".join(words.reference_lines(self.references)) + "\n")
         self.steps, self.start, self.step = steps, start, start
         self.began = self.last_line = time.monotonic()
+
+    def lengthened(self, steps: int) -> None:
+        """Count on the new number of steps."""
+        self.steps = steps
 
     def stepped(self, record: dict[str, Any]) -> None:
         """Keep the figures, and print them now and then."""
@@ -115,6 +124,11 @@ class BarProgress(LineProgress):
         super().begin(steps, start)
         self.bar.update(self.task, total=steps, completed=start)
         self.bar.start()
+
+    def lengthened(self, steps: int) -> None:
+        """Give the bar its new end."""
+        super().lengthened(steps)
+        self.bar.update(self.task, total=steps)
 
     def stepped(self, record: dict[str, Any]) -> None:
         """Move the bar."""

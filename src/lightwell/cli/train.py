@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 from cyclopts import Parameter
 
 from lightwell.cli import words
+from lightwell.cli.app import STARTED
 from lightwell.cli.flags import FLATTEN, Json, RunPath, TrainFlags, given
 from lightwell.cli.progress import progress
 from lightwell.training.compose import compose
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
 
 Preset: TypeAlias = Annotated[
-    str, Parameter(help=f"Where the settings start from: {', '.join(PRESETS)}.", metavar="NAME")
+    str,
+    Parameter(
+        help=f"Where the settings start from: {', '.join(PRESETS)}; {DEFAULT_PRESET} by default.", metavar="NAME"
+    ),
 ]
 ConfigFile: TypeAlias = Annotated[
     Path | None, Parameter(help="A TOML file of settings, over the preset; flags go over both.", metavar="FILE")
@@ -39,7 +43,7 @@ DryRun: TypeAlias = Annotated[
 
 def train(
     *text: Annotated[str, Parameter(help="Files, folders or globs to learn from; none: the default corpus.")],
-    preset: Preset = DEFAULT_PRESET,
+    preset: Preset = "",
     config: ConfigFile = None,
     out: Out = None,
     force: Force = False,
@@ -53,12 +57,12 @@ def train(
 
     if dry_run:
         refuse_to_overwrite(out or new_run_path(configuration.text), force)
-        plan = start.plan(configuration, listener=progress())
+        plan = start.plan(configuration, listener=progress(), started=STARTED)
         print(json_text.dumps(plan.to_dict()) if json else plan_table(plan))
         return
     out = out or new_run_path(configuration.text)
     try:
-        run = start.train(configuration, out=out, force=force, listener=progress(out))
+        run = start.train(configuration, out=out, force=force, listener=progress(out), started=STARTED)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_stopped(out)) from None
     _print_result(run, json)

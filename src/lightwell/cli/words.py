@@ -107,3 +107,27 @@ def standing(loss: float, references: Mapping[str, float]) -> str:
 def bits_per_byte(nats_per_token: float, references: Mapping[str, float]) -> float:
     """The same loss in bits per byte of the held-out text."""
     return nats_per_token / math.log(2) / references["bytes_per_token"]
+
+
+def candidates(rows: Sequence[Mapping[str, float]], best: int) -> str:
+    """The models that were considered for a time, and what speaks for each; the chosen one has an arrow."""
+    head = ("", "layers", "d_model", "parameters", "context", "batch", "tokens/s", "memory", "steps", "passes", "loss")
+    body = [
+        (
+            "→" if index == best else "",
+            f"{row['n_layers']}",
+            f"{row['d_model']}",
+            short(row["parameters"]),
+            f"{row['context_length']}",
+            f"{row['batch_size']}",
+            f"{row['tokens_per_second']:,.0f}",
+            in_bytes(row["memory_bytes"]),
+            f"{row['steps']:,}",
+            f"{row['epochs']:.2g}",
+            f"{row['predicted_loss']:.3f}",
+        )
+        for index, row in enumerate(rows)
+    ]
+    return table([head, *body], right=range(1, len(head))) + (
+        "\npasses: over the text; loss: predicted, by a law fitted to another text, so only differences mean something"
+    )

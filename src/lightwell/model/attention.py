@@ -86,11 +86,12 @@ def attend(
 ) -> Tensor:
     """The one place that chooses how attention is computed; both ways give the same values to 1e-5 in fp32.
 
+    `fused` stands for the faster one, which on a processor is sometimes the formula itself.
+
     A tap on the fused path is served by the explicit formula computed beside it, so that watching changes no bit of
     what flows; to intervene inside attention, choose the explicit implementation.
     """
-    # On a processor torch has no fused kernel with dropout; what it falls back to is slower than the formula.
-    if implementation == "explicit" or (dropout > 0 and q.device.type == "cpu"):
+    if implementation == "explicit" or formula_is_faster(q, dropout):
         return explicit_attention(q, k, v, visibility.mask, dropout, tap)
     if tap is not passthrough:
         # Dropout beside draws the same random numbers as the fused call after it, and uses up none of them.
@@ -98,6 +99,18 @@ def attend(
         with torch.random.fork_rng(devices, enabled=dropout > 0):
             explicit_attention(q, k, v, visibility.mask, dropout, tap)
     return fused_attention(q, k, v, visibility, dropout)
+
+
+SHORT = 128
+"""Up to so many queries, the formula in bf16 takes a third of the time of torch's kernel on a processor."""
+
+
+def formula_is_faster(q: Tensor, dropout: float) -> bool:
+    """Whether the formula is faster than torch's own kernel for q (B, H, T, K), as measured in docs/performance.md.
+
+    On a processor the kernel multiplies short bf16 sequences slowly, and there is none with dropout.
+    """
+    return q.device.type == "cpu" and (dropout > 0 or (q.dtype == torch.bfloat16 and q.size(-2) <= SHORT))
 
 
 def explicit_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropout: float, tap: Tap = passthrough) -> Tensor:

@@ -12,6 +12,8 @@ from lightwell.training.config import RunConfig
 from lightwell.training.presets import DEFAULT_PRESET, preset
 
 LENGTHS = ("steps", "epochs", "minutes")
+SIZE = ("n_layers", "n_heads", "n_kv_heads", "d_model", "head_dim", "d_ff", "context_length", "batch_size")
+"""Whoever sets one of these, or names a preset or a file, has chosen a size."""
 
 
 def compose(
@@ -22,6 +24,8 @@ def compose(
     settings: Mapping[str, Any] | None = None,
 ) -> RunConfig:
     """One configuration from a preset, then a TOML file, then single settings, each over the one before.
+
+    minutes alone leave the size of the model to the time and the machine.
 
     Raises:
         SettingError: an unknown preset, file or name, a value that is not allowed, or two lengths at once.
@@ -41,7 +45,12 @@ def compose(
     tokenizer = changes.get("tokenizer")
     if tokenizer and tokenizer not in ("character", "byte", "bpe") and Path(tokenizer).exists():
         changes["tokenizer"] = os.path.abspath(tokenizer)  # noqa: PTH100
-    return config.with_values(changes)
+    if changes.get("minutes") and not preset_name and config_file is None and not any(name in changes for name in SIZE):
+        changes.setdefault("size", "auto")
+    config = config.with_values(changes)
+    if config.training.size == "auto" and not config.training.minutes:
+        raise SettingError("size is auto, which chooses a model for a time; say how long with --minutes.")
+    return config
 
 
 def one_length(settings: Mapping[str, Any]) -> dict[str, Any]:

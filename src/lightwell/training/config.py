@@ -28,7 +28,9 @@ class TrainConfig(Settings):
     epochs: Annotated[float, Meta(ge=0.0)] = 0.0
     """Passes over the windows; 0 takes the length from steps or minutes."""
     minutes: Annotated[float, Meta(ge=0.0)] = 0.0
-    """Time to train, turned into steps by timing a few on this machine; 0 takes the length from steps or epochs."""
+    """Time from start to end, all included; the pace says how many steps. 0 takes the length from the others."""
+    size: Literal["given", "auto"] = "given"
+    """auto, with minutes, chooses n_layers, n_heads, d_model, context_length and batch_size for the time there is."""
     seed: Annotated[int, Meta(ge=0)] = 1
     """Seeds the initialisation, the data order, the dropout and the samples, each a stream of its own."""
     optimizer: Literal["adamw", "muon"] = "adamw"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import resource
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 import torch
 
@@ -64,14 +66,14 @@ def memory_bytes(device: torch.device) -> int:
 
 
 @contextmanager
-def freed_memory_kept(device: torch.device) -> Iterator[None]:
-    """Within it, memory that tensors free stays with the process for the next ones (Linux with glibc, on a processor).
+def freed_memory_kept() -> Iterator[None]:
+    """Within it, memory that tensors free stays with the process for the next ones (Linux with glibc only).
 
     glibc gives large blocks back to the system at once, and getting them again, page by page, took a fifth of an eager
     training step (docs/performance.md). Afterwards its own defaults hold again, and what is free goes back.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is None or device.type != "cpu":
+    if mallopt is None:
         yield
         return
     mmap_max, trim_threshold, top_pad = -4, -1, -2  # malloc.h
@@ -85,3 +87,16 @@ def freed_memory_kept(device: torch.device) -> Iterator[None]:
         mallopt(trim_threshold, 128 * 2**10)
         mallopt(top_pad, 0)
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that a run may still take: free memory of the GPU, or of the machine, swap left out."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"  # macOS has the latter only
+    free = os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
+    try:  # Linux counts as free what nothing uses; what only caches files can be had too
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return free

@@ -12,8 +12,14 @@ class Listener:
     def say(self, sentence: str) -> None:
         """Something the user should know, e.g. what was read or that a checkpoint was damaged."""
 
+    def chose(self, rows: list[dict[str, float]], best: int) -> None:
+        """For the time there is, the model in row `best` was chosen; rows as `budget.Candidate.row` gives them."""
+
     def begin(self, steps: int, start: int) -> None:
         """Training begins at step `start` of `steps`."""
+
+    def lengthened(self, steps: int) -> None:
+        """It will be so many steps in all: a run that was asked for minutes follows its pace."""
 
     def stepped(self, record: dict[str, Any]) -> None:
         """A step is done; `record` as in metrics.jsonl."""

@@ -20,6 +20,7 @@ from lightwell.text.prepare import Corpus
 from lightwell.training.checkpoint import Checkpoint, checkpoint_steps, prune, save_checkpoint
 from lightwell.training.compilation import as_written
 from lightwell.training.config import RunConfig
+from lightwell.training.deadline import Deadline, is_open
 from lightwell.training.device import compute_dtype, memory_bytes
 from lightwell.training.finite import first_non_finite
 from lightwell.training.interrupt import Interrupt
@@ -67,6 +68,8 @@ class Job:
     byte_lengths: NDArray[np.float64]
     """(V,) bytes of the held-out text that each token stands for."""
     progress: Progress = field(default_factory=Progress)
+    deadline: Deadline | None = None
+    """Where the run was asked for minutes: until its number of steps stands fast."""
 
 
 def train_loop(job: Job, interrupt: Interrupt) -> bool:
@@ -77,14 +80,16 @@ def train_loop(job: Job, interrupt: Interrupt) -> bool:
     Raises:
         TrainingError: the loss or a gradient is not finite; it names the step and the layer.
     """
-    config, progress = job.config.training, job.progress
-    job.listener.begin(config.steps, progress.step)
+    progress = job.progress
+    job.listener.begin(job.config.training.steps, progress.step)
     if progress.step == 0:
         evaluate_held_out(job)
     job.model.train()
-    while progress.step < config.steps and not tired(job):
+    while progress.step < job.config.training.steps and not tired(job):
         record = train_step(job)
         step = progress.step
+        settle_length(job)
+        config = job.config.training
         if due(step, config.log_every, config.steps):
             job.run.append_metric(record)
         job.listener.stepped(record)
@@ -104,10 +109,22 @@ def train_loop(job: Job, interrupt: Interrupt) -> bool:
             break
     if tired(job):
         job.listener.say(
-            f"Stopped early at step {progress.step}: {config.patience} evaluations without a new best; "
+            f"Stopped early at step {progress.step}: {job.config.training.patience} evaluations without a new best; "
             f"the best was step {progress.best_step}."
         )
-    return progress.step == config.steps or tired(job)
+    return progress.step == job.config.training.steps or tired(job)
+
+
+def settle_length(job: Job) -> None:
+    """Fit the number of steps to the deadline while it is open; once it is not, write it down for good."""
+    if job.deadline is None:
+        return
+    if is_open(job.config, job.progress.step):
+        job.config = job.deadline.settle(job.config, job.progress.step)
+    else:
+        job.deadline = None
+        job.run.write_config(job.config)
+    job.listener.lengthened(job.config.training.steps)
 
 
 def train_step(job: Job) -> dict[str, Any]:
@@ -214,6 +231,7 @@ def save(job: Job) -> None:
     state: dict[str, Any] = {
         "progress": vars(job.progress),
         "config": job.config.to_dict(),
+        "length_is_open": job.deadline is not None,
         "data": {"digest": job.corpus.digest, "sequences": job.progress.step * job.config.batches.batch_size},
         # Each stream's state follows from the seed and the step (streams.py), so these two are all of it.
         "random": {"seed": job.config.training.seed, "step": job.progress.step},

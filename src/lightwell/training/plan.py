@@ -107,13 +107,13 @@ TRIALS, PATIENCE = 7, 4.0
 """Micro-batches that are timed, fewer where they take longer than so many seconds together."""
 
 
-def measure(config: RunConfig, loader: BatchLoader) -> Measured:
-    """Train a throwaway model for a moment: a warm-up micro-batch, then timed ones, and an optimizer step.
+def measure(config: RunConfig, loader: BatchLoader, trials: int = TRIALS) -> Measured:
+    """Train a throwaway model for a moment: a warm-up micro-batch, then up to `trials` timed ones, and two updates.
 
     A step is taken to be the median micro-batch times their number, and the update.
     """
     device = resolve_device(config.training.device)
-    with random_state_kept(device), freed_memory_kept(device):
+    with random_state_kept(device), freed_memory_kept():
         model = Decoder(config.model, seed=0).to(device).train()
         optimizers = Optimizers(model, config.training)
         micro_batch_size = config.batches.micro_batch_size or config.batches.batch_size
@@ -124,7 +124,7 @@ def measure(config: RunConfig, loader: BatchLoader) -> Measured:
         )  # fmt: skip
         saved = _saved_bytes(model, backward)  # also the warm-up
         times: list[float] = []
-        while len(times) < TRIALS and sum(times) < PATIENCE:
+        while len(times) < trials and sum(times) < PATIENCE:
             started = time.perf_counter()
             backward()
             times.append(time.perf_counter() - started)

@@ -18,14 +18,19 @@ _LLAMA: dict[str, Any] = {  # Touvron 2023: rope, rmsnorm, swiglu, no biases, a 
 }  # fmt: skip
 _LONG: dict[str, Any] = {"learning_rate": 6e-4, "warmup_steps": 500, "batch_size": 64, "micro_batch_size": 4}
 
+_RECIPE: dict[str, Any] = {  # what reached the same loss soonest: docs/performance.md has what each part brings
+    "optimizer": "muon", "muon_learning_rate": 0.02, "learning_rate": 0.01, "beta1": 0.85, "warmup_steps": 10,
+    "schedule": "wsd", "decay_fraction": 0.5, "final_learning_rate": 0.0, "batch_size": 16,
+}  # fmt: skip
+
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {
-        "context_length": 64, "n_layers": 2, "n_heads": 4, "d_model": 128, "batch_size": 16, "steps": 400,
-        "learning_rate": 5e-3, "warmup_steps": 20, "eval_tokens": 8192,
+        **_RECIPE, "context_length": 64, "n_layers": 2, "n_heads": 4, "d_model": 96, "steps": 300,
+        "eval_tokens": 8192,
     },
     "small": {
-        "context_length": 128, "n_layers": 4, "n_heads": 4, "d_model": 256, "batch_size": 32, "steps": 400,
-        "learning_rate": 4e-3, "eval_every": 75, "sample_every": 150, "checkpoint_every": 75,
+        **_RECIPE, "context_length": 128, "n_layers": 4, "n_heads": 4, "d_model": 256, "steps": 800,
+        "eval_every": 150, "sample_every": 300, "checkpoint_every": 150,
     },
     "gpt2-124m": {**_GPT2, **_LONG, "steps": 20000},
     "llama-15m": {

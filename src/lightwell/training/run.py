@@ -155,6 +155,20 @@ class Run:
         except OSError as error:
             raise RunError(f"{path} could not be written ({error.strerror or error}).") from None
 
+    def write_config(self, config: RunConfig) -> None:
+        """Put another configuration in the place of the run's own, whole or not at all.
+
+        Raises:
+            RunError: the disk is full, or another failure of the file system.
+        """
+        path, beside = self.path / CONFIG, self.path / f".{CONFIG}.new"
+        try:
+            beside.write_text(config.to_toml(), encoding="utf-8")
+            beside.replace(path)
+        except OSError as error:
+            beside.unlink(missing_ok=True)
+            raise RunError(f"{path} could not be written ({error.strerror or error}).") from None
+
     def truncate(self, step: int) -> None:
         """Drop the metrics and samples after `step`: a resumed run writes them again, without gap or duplicate."""
         self._metrics.truncate(step)

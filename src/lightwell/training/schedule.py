@@ -34,6 +34,15 @@ def warmup_length(steps: int, config: TrainConfig) -> int:
     return min(config.warmup_steps, steps // 2)
 
 
+def stable_steps(steps: int, config: TrainConfig) -> int:
+    """The updates at the beginning, warm-up included, whose learning rates do not depend on how many follow them."""
+    if config.schedule == "cosine" or warmup_length(steps, config) < config.warmup_steps:
+        return 0
+    if config.schedule == "constant":
+        return steps
+    return steps - min(round(config.decay_fraction * steps), steps - warmup_length(steps, config))
+
+
 def _decay_progress(step: int, steps: int, warmup: int, config: TrainConfig) -> float:
     """How much of the way from the peak to the final learning rate is done at `step`: 0 none, 1 all."""
     if config.schedule == "constant":

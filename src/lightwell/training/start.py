@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ from lightwell.batches.loader import BatchLoader
 from lightwell.errors import RunError, SettingError, TextError
 from lightwell.model.decoder import Decoder
 from lightwell.text.prepare import Corpus, prepare
+from lightwell.training.budget import choose
 from lightwell.training.checkpoint import checkpoint_steps, newest_checkpoint
 from lightwell.training.compilation import compile_for_training, resolve_compile
 from lightwell.training.config import RunConfig
+from lightwell.training.deadline import AT_THE_END, Deadline
 from lightwell.training.device import freed_memory_kept, random_state_kept, resolve_device, resolve_precision
 from lightwell.training.evaluation import true_byte_lengths
 from lightwell.training.interrupt import Interrupt
@@ -47,21 +50,34 @@ ONLY_WATCHING = frozenset(
 """Settings that may be edited before a run is resumed: they do not change what it computes (law 10)."""
 
 
-def train(config: RunConfig, *, out: Path | None = None, force: bool = False, listener: Listener | None = None) -> Run:
+def train(
+    config: RunConfig,
+    *,
+    out: Path | None = None,
+    force: bool = False,
+    listener: Listener | None = None,
+    started: float | None = None,
+) -> Run:
     """Train a model and save it as a run.
+
+    started: since when a length in minutes counts, in time.monotonic(); now by default.
 
     Raises:
         LightwellError: anything foreseeable: the text, a setting, the run folder, the disk, numbers that overflow.
     """
     listener = listener or Listener()
+    ends = (time.monotonic() if started is None else started) + 60 * config.training.minutes
     out = out or new_run_path(config.text)
     refuse_to_overwrite(out, force)
     resolve_device(config.training.device)  # refused before the text is read
     corpus = prepare(config.text, config.model.vocab_size, say=listener.say)
-    config, loader = resolve(config, corpus, listener)
+    timed = config.training.minutes > 0
+    config, loader = resolve(config, corpus, listener, ends - time.monotonic())
     run = Run.create(out, config, corpus.tokenizer, force=force)
     with lock(run.path):
-        return carry_out(make_job(config, corpus, loader, run, listener))
+        job = make_job(config, corpus, loader, run, listener)
+        job.deadline = Deadline(ends) if timed else None
+        return carry_out(job)
 
 
 def resume(path: Path, *, listener: Listener | None = None) -> Run:
@@ -88,7 +104,7 @@ def job_to_resume(run: Run, listener: Listener) -> Job:
     if checkpoint is None:
         listener.say("The run had not saved a checkpoint yet; it starts again from step 0.")
     else:
-        refuse_other_settings(run, checkpoint.state["config"])
+        refuse_other_settings(run, checkpoint.state)
         if checkpoint.state["data"]["digest"] != corpus.digest:
             raise RunError(f"The text that {run.name} was trained on has changed; train a new run on the new text.")
         restore(job, checkpoint)
@@ -98,41 +114,54 @@ def job_to_resume(run: Run, listener: Listener) -> Job:
     return job
 
 
-def refuse_other_settings(run: Run, saved: dict[str, dict[str, Any]]) -> None:
+def refuse_other_settings(run: Run, state: dict[str, Any]) -> None:
     """Make sure that config.toml still says what the run was trained with, apart from what never changes weights.
+
+    A checkpoint from the time when the number of steps was open (deadline.py) goes on to any number.
 
     Raises:
         RunError: a setting was edited; it is named.
     """
+    saved = state["config"]
+    free = ONLY_WATCHING | ({"steps"} if state["length_is_open"] else set())
     for section, values in run.config.to_dict().items():
         for name, value in values.items():
-            if section not in ("text", "sampling") and name not in ONLY_WATCHING and saved[section].get(name) != value:
+            if section not in ("text", "sampling") and name not in free and saved[section].get(name) != value:
                 raise RunError(
                     f"config.toml of {run.name} says {name} is {value}, but it was trained with "
                     f"{saved[section].get(name)}; put that back, or train a new run."
                 )
 
 
-def plan(config: RunConfig, *, listener: Listener | None = None) -> Plan:
-    """What training this configuration would take, measured for a moment on this machine; nothing is trained."""
+def plan(config: RunConfig, *, listener: Listener | None = None, started: float | None = None) -> Plan:
+    """What training this configuration would take, measured for a moment on this machine; nothing is trained.
+
+    started: as in `train`.
+    """
     listener = listener or Listener()
+    ends = (time.monotonic() if started is None else started) + 60 * config.training.minutes
     resolve_device(config.training.device)
     corpus = prepare(config.text, config.model.vocab_size, say=listener.say)
-    config, loader = resolve(config, corpus, listener)
+    config, loader = resolve(config, corpus, listener, ends - time.monotonic())
     return make_plan(config, corpus, loader, measure(config, loader))
 
 
-def resolve(config: RunConfig, corpus: Corpus, listener: Listener) -> tuple[RunConfig, BatchLoader]:
-    """Put the numbers in place of `auto` and 0: vocabulary, precision and steps, so that the run can be repeated."""
+def resolve(
+    config: RunConfig, corpus: Corpus, listener: Listener, seconds: float | None = None
+) -> tuple[RunConfig, BatchLoader]:
+    """Put the numbers in place of `auto` and 0: vocabulary, precision and steps, so that the run can be repeated.
+
+    seconds: what is left of the minutes, where they are the length.
+    """
     device = resolve_device(config.training.device)
     precision = resolve_precision(config.training.precision, device)
     config = config.with_values({"vocab_size": corpus.tokenizer.vocab_size, "precision": precision})
-    loader = make_loader(config, corpus)
     length = config.training
     if length.minutes:
-        seconds = measure(config, loader).seconds_per_step
-        steps = max(1, int(length.minutes * 60 / seconds))
-        listener.say(f"A step takes {seconds:.3g} s here: {steps:,} steps in {length.minutes:g} minutes.")
+        config = fit_to_time(config, corpus, 60 * length.minutes if seconds is None else seconds, listener)
+    loader = make_loader(config, corpus)
+    if length.minutes:
+        steps = config.training.steps
     elif length.epochs:
         steps = max(1, math.ceil(length.epochs * loader.steps_per_epoch))
     elif length.steps:
@@ -142,7 +171,7 @@ def resolve(config: RunConfig, corpus: Corpus, listener: Listener) -> tuple[RunC
     flops = steps * flops_per_step(config)
     compiled = resolve_compile(config.training.compile, device, flops)
     # steps alone repeat the run, compiled or not as this one
-    config = config.with_values({"steps": steps, "epochs": 0, "minutes": 0, "compile": compiled})
+    config = config.with_values({"steps": steps, "epochs": 0, "minutes": 0, "size": "given", "compile": compiled})
     warmup = warmup_length(steps, config.training)
     if warmup < config.training.warmup_steps:
         listener.say(
@@ -158,6 +187,19 @@ def resolve(config: RunConfig, corpus: Corpus, listener: Listener) -> tuple[RunC
             "Train for fewer --steps, add --patience 3 to stop in time, or give more text."
         )
     return config, loader
+
+
+def fit_to_time(config: RunConfig, corpus: Corpus, seconds: float, listener: Listener) -> RunConfig:
+    """The configuration with the steps, and where size is auto the model and batch, that suit the seconds left."""
+    began = time.monotonic()
+    if config.training.size == "auto":
+        best, looked_at = choose(config, corpus, seconds, make_loader)
+        listener.chose([candidate.row() for candidate in looked_at], looked_at.index(best))
+        return best.config
+    per_step = measure(config, make_loader(config, corpus)).seconds_per_step
+    steps = max(1, int((seconds - (time.monotonic() - began) - AT_THE_END) / per_step))
+    listener.say(f"A step takes {per_step:.3g} s here: about {steps:,} steps in {config.training.minutes:g} minutes.")
+    return config.with_values({"steps": steps})
 
 
 def make_loader(config: RunConfig, corpus: Corpus) -> BatchLoader:
@@ -185,7 +227,7 @@ def carry_out(job: Job) -> Run:
     corpus, scored = job.corpus, job.config.training.eval_tokens
     job.run.write_references(measure_references(corpus.train, corpus.validation, job.byte_lengths, max_tokens=scored))
     try:
-        with random_state_kept(job.device), freed_memory_kept(job.device), Interrupt(job.listener.say) as interrupt:
+        with random_state_kept(job.device), freed_memory_kept(), Interrupt(job.listener.say) as interrupt:
             finished = train_loop(job, interrupt)
     finally:
         job.listener.end()

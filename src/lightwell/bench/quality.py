@@ -1,0 +1,195 @@
+"""Time to quality: the seconds that a whole process takes to learn a text, character by character, and how well.
+
+    python -m lightwell.bench.quality TEXT --seeds 5 --nanogpt ../nanoGPT --peers .venv-peers/bin/python
+
+Lightwell runs `lightwell train TEXT --preset tiny --tokenizer character`, with an empty cache each time; nanoGPT the
+line that its README gives for a CPU. Both learn from the first 90 % of the characters, and both are scored on all of
+the last 10 %, in windows of their own context length side by side. The seconds are those of the training process from
+its start to its exit: imports, tokenization, evaluations, checkpoint and, for Lightwell, the curve. They take turns.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from lightwell.errors import LightwellError
+
+LIGHTWELL = (
+    "--preset", "tiny", "--tokenizer", "character", "--eval-every", "0", "--sample-every", "0",
+    "--checkpoint-every", "0", "--eval-tokens", "1000000",
+)  # fmt: skip
+NANOGPT = (
+    "config/train_shakespeare_char.py", "--device=cpu", "--compile=False", "--eval_iters=20", "--log_interval=1",
+    "--block_size=64", "--batch_size=12", "--n_layer=4", "--n_head=4", "--n_embd=128", "--max_iters=2000",
+    "--lr_decay_iters=2000", "--dropout=0.0",
+)  # fmt: skip
+
+
+PARTS: dict[str, tuple[str, ...]] = {
+    "the recipe": (),
+    "AdamW for all weights, at its best of 0.003, 0.005, 0.01": ("--optimizer", "adamw", "--learning-rate", "0.005"),
+    "AdamW's learning rate 0.003 instead of 0.01": ("--learning-rate", "0.003"),
+    "momentum 0.95 instead of 0.85": ("--beta1", "0.95"),
+    "twice the batch, half the steps": ("--batch-size", "32", "--steps", "150"),
+    "cosine to 0.05": ("--schedule", "cosine", "--final-learning-rate", "0.05"),
+    "gelu instead of relu2": ("--activation", "gelu"),
+    "learned positions instead of rope": ("--positions", "learned"),
+    "layernorm instead of rmsnorm": ("--norm", "layernorm"),
+    "no qk_norm": ("--no-qk-norm",),
+    "a head of its own": ("--no-tied-head",),
+    "weights twice as large at the start": ("--init-std", "0.04"),
+    "fp32": ("--precision", "fp32"),
+    "compiled": ("--compile", "on"),
+}
+"""What the table of parts turns, one at a time."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training process."""
+
+    who: str
+    seed: int
+    seconds: float
+    loss: float
+    """Nats per character over the whole last tenth."""
+    parameters: int
+
+
+def halves(text: str) -> tuple[str, str]:
+    """The first nine tenths of the characters, and the rest, as nanoGPT cuts them."""
+    cut = int(0.9 * len(text))
+    return text[:cut], text[cut:]
+
+
+def train_lightwell(text: Path, seed: int, more: Sequence[str] = ()) -> Trial:
+    """Train in a process of its own, with nothing prepared; `more` are flags."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        command = [sys.executable, "-m", "lightwell", "train", str(text), "--out", str(out), "--seed", str(seed)]
+        seconds = _timed([*command, *LIGHTWELL, *more], folder, {"LIGHTWELL_CACHE": f"{folder}/cache"})
+        loss, parameters = score_lightwell(out, halves(text.read_text(encoding="utf-8"))[1])
+    return Trial("lightwell", seed, seconds, loss, parameters)
+
+
+def score_lightwell(run: Path, held_out: str) -> tuple[float, int]:
+    """Nats per character of the run's model over a text, and its parameters."""
+    import lightwell as lw
+    from lightwell.batches.evaluation import evaluation_batches
+    from lightwell.text.tokenfile import TokenFile
+    from lightwell.training.evaluation import evaluate
+
+    model = lw.load(run)
+    tokens = TokenFile.from_ids(model.tokenizer.encode(held_out), vocab_size=model.tokenizer.vocab_size)
+    batches = evaluation_batches(tokens, model.context_length, 64)
+    score = evaluate(model.decoder, batches, model.tokenizer.byte_lengths)
+    return score.nats_per_token, model.decoder.config.parameter_count()
+
+
+def train_nanogpt(text: Path, seed: int, checkout: Path, python: str) -> Trial:
+    """Train nanoGPT in a copy of its checkout, on data as its own preparation makes it."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "nanoGPT"
+        shutil.copytree(checkout, place, ignore=shutil.ignore_patterns(".git", "assets", "*.ipynb"))
+        scorer = Path(__file__).with_name("nanogpt_data.py")
+        _run([python, str(scorer), "prepare", str(text.resolve())], place)
+        seconds = _timed([python, "train.py", *NANOGPT, f"--seed={seed}"], str(place), {})
+        said = json.loads(_run([python, str(scorer), "score"], place))
+    return Trial("nanogpt", seed, seconds, said["loss"], said["parameters"])
+
+
+def summary(trials: Sequence[Trial]) -> dict[str, Any]:
+    """Means and their range by contender, and how many times faster Lightwell is."""
+    by_who: dict[str, Any] = {}
+    for who in dict.fromkeys(trial.who for trial in trials):
+        own = [trial for trial in trials if trial.who == who]
+        by_who[who] = {
+            "trials": len(own),
+            "parameters": own[0].parameters,
+            "seconds": _range([trial.seconds for trial in own]),
+            "loss": _range([trial.loss for trial in own]),
+        }
+    found: dict[str, Any] = {"contenders": by_who, "trials": [asdict(trial) for trial in trials]}
+    if len(by_who) == 2:
+        found["times_faster"] = by_who["nanogpt"]["seconds"]["mean"] / by_who["lightwell"]["seconds"]["mean"]
+    return found
+
+
+def ablation(text: Path, seeds: int) -> dict[str, Any]:
+    """The recipe with each of PARTS turned: seconds and loss of so many seeds, the parts taking turns."""
+    trials: dict[str, list[Trial]] = {part: [] for part in PARTS}
+    for seed in range(1, seeds + 1):
+        for part, flags in PARTS.items():
+            trials[part].append(train_lightwell(text, seed, flags))
+            print(f"seed {seed}  {part}: {trials[part][-1].loss:.4f}", file=sys.stderr)
+    return {
+        part: {"seconds": _range([one.seconds for one in own]), "loss": _range([one.loss for one in own])}
+        for part, own in trials.items()
+    }
+
+
+def _range(values: Sequence[float]) -> dict[str, float]:
+    return {"mean": statistics.mean(values), "lowest": min(values), "highest": max(values)}
+
+
+def _timed(command: Sequence[str], folder: str, environment: Mapping[str, str]) -> float:
+    started = time.perf_counter()
+    _run(command, Path(folder), environment)
+    return time.perf_counter() - started
+
+
+def _run(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> str:
+    done = subprocess.run(
+        command, cwd=folder, env={**os.environ, **(environment or {})}, capture_output=True, encoding="utf-8"
+    )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise LightwellError(f"{command[0]} {command[1]} failed: {last}")
+    return done.stdout
+
+
+def main(
+    text: Path,
+    *,
+    seeds: Annotated[int, Parameter(help="Processes of Lightwell, each with another seed.")] = 5,
+    nanogpt: Annotated[Path | None, Parameter(help="A checkout of nanoGPT.")] = None,
+    nanogpt_seeds: Annotated[int, Parameter(help="Processes of nanoGPT, which take longer.")] = 2,
+    parts: Annotated[bool, Parameter(help="Turn each part of the recipe instead, one at a time.", negative=())] = False,
+    peers: Annotated[str, Parameter(help="A Python that has torch and numpy, for nanoGPT.")] = sys.executable,
+    out: Annotated[Path | None, Parameter(help="A file for all results, as JSON.")] = None,
+) -> None:
+    """Measure the time to quality of Lightwell, and of nanoGPT where there is a checkout."""
+    if parts:
+        found = ablation(text.resolve(), seeds)
+        if out is not None:
+            out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        print(json.dumps(found, indent=1))
+        return
+    trials: list[Trial] = []
+    for seed in range(1, seeds + 1):
+        trials.append(train_lightwell(text.resolve(), seed))
+        if nanogpt is not None and seed <= nanogpt_seeds:
+            trials.append(train_nanogpt(text, seed, nanogpt, shutil.which(peers) or peers))
+        for trial in trials[-2:] if nanogpt is not None and seed <= nanogpt_seeds else trials[-1:]:
+            print(f"{trial.who:10} seed {trial.seed}  {trial.seconds:6.1f} s  loss {trial.loss:.4f}", file=sys.stderr)
+    found = summary(trials)
+    if out is not None:
+        out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps({key: value for key, value in found.items() if key != "trials"}, indent=1))
+
+
+if __name__ == "__main__":
+    App(name="python -m lightwell.bench.quality", help_format="plaintext", default_command=main)()

@@ -1,0 +1,78 @@
+"""Muon: directions made orthogonal, stacks that change nothing, and queries, keys and values apart."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from lightwell.model.config import ModelConfig
+from lightwell.model.decoder import Decoder
+from lightwell.training.config import TrainConfig
+from lightwell.training.muon import Muon, orthogonal
+from lightwell.training.optimizers import Optimizers
+
+
+@given(st.integers(2, 40), st.integers(2, 40), st.integers(0, 10**6))
+def test_directions_are_nearly_orthogonal_and_point_where_the_momentum_does(rows: int, columns: int, seed: int) -> None:
+    matrix = torch.randn(1, rows, columns, generator=torch.Generator().manual_seed(seed))
+    found = orthogonal(matrix)[0]
+    u, lengths, v = torch.linalg.svd(matrix[0], full_matrices=False)
+    clear = lengths > 0.05 * lengths.norm()  # five rounds do not lift what is close to nothing
+    aligned = torch.diagonal(u.T @ found @ v.T)[clear]
+    assert ((aligned > 0.5) & (aligned < 1.5)).all()
+
+
+def moved(weights: list[Tensor], parts: list[tuple[int, ...]], steps: int = 3) -> list[Tensor]:
+    """The weights after some steps whose gradients follow from the weight's own shape and the step."""
+    parameters = [nn.Parameter(weight.clone()) for weight in weights]
+    optimizer = Muon(parameters, parts, lr=0.1, momentum=0.9, weight_decay=0.1, dtype=torch.float32)
+    for step in range(steps):
+        for parameter in parameters:
+            generator = torch.Generator().manual_seed(step + parameter.shape[0])
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        optimizer.step()
+    return [parameter.detach() for parameter in parameters]
+
+
+def test_a_stack_of_equal_shapes_moves_as_each_matrix_alone() -> None:
+    weights = [torch.randn(8, 4), torch.randn(8, 4), torch.randn(4, 8)]
+    together = moved(weights, [(8,), (8,), (4,)])
+    alone = [moved([weight], [(len(weight),)])[0] for weight in weights]
+    for one, other in zip(together, alone, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+def test_parts_of_a_weight_move_as_matrices_of_their_own() -> None:
+    weight = torch.randn(12, 4)
+    gradient = torch.randn(12, 4)
+
+    def step(weights: list[Tensor], parts: list[tuple[int, ...]], gradients: list[Tensor]) -> Tensor:
+        parameters = [nn.Parameter(one.clone()) for one in weights]
+        for parameter, one in zip(parameters, gradients, strict=True):
+            parameter.grad = one.clone()
+        Muon(parameters, parts, lr=0.1, momentum=0.9, weight_decay=0.0, dtype=torch.float32).step()
+        return torch.cat([parameter.detach() for parameter in parameters])
+
+    in_one = step([weight], [(4, 4, 4)], [gradient])
+    apart = step(list(torch.split(weight, 4)), [(4,)] * 3, list(torch.split(gradient, 4)))
+    torch.testing.assert_close(in_one, apart, atol=1e-6, rtol=1e-6)
+    assert not torch.allclose(in_one, step([weight], [(12,)], [gradient]))
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2])
+def test_queries_keys_and_values_are_taken_apart_in_a_model(kv_heads: int) -> None:
+    """Scaling the gradient of the keys alone changes nothing for queries and values: directions have no length."""
+
+    def weights(scale: float) -> Tensor:
+        model = Decoder(ModelConfig(vocab_size=11, n_layers=1, n_heads=4, n_kv_heads=kv_heads, d_model=16))
+        optimizers = Optimizers(model, TrainConfig(optimizer="muon"))
+        weight = model.get_parameter("layers.0.attention.qkv.weight")
+        weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
+        weight.grad[16 : 16 + 4 * kv_heads] *= scale
+        optimizers.step()
+        return weight.detach()
+
+    torch.testing.assert_close(weights(1.0), weights(1000.0), atol=1e-4, rtol=1e-3)
