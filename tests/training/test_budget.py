@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightwell.errors import SettingError
+from lightwell.model.config import ModelConfig
 from lightwell.text.prepare import Corpus, prepare
 from lightwell.training import budget
 from lightwell.training.budget import choose, predicted_loss
@@ -52,10 +56,15 @@ def test_minutes_alone_leave_the_size_open_and_any_size_closes_it() -> None:
     assert compose(settings={"steps": 5}).training.size == "given"
     with pytest.raises(SettingError, match="size is auto"):
         compose(settings={"steps": 5, "size": "auto"})
+    with pytest.raises(SettingError, match="chooses d_model"):
+        compose(settings={"minutes": 5, "size": "auto", "d_model": 64})
 
 
 def test_more_time_means_no_smaller_model(corpus: Corpus, pretended: list[RunConfig]) -> None:
-    sizes = [choose(automatic(minutes), corpus, 60 * minutes, make_loader)[0].parameters for minutes in (0.5, 5, 500)]
+    sizes = [
+        choose(automatic(minutes), corpus, time.monotonic() + 60 * minutes, make_loader)[0].parameters
+        for minutes in (0.5, 5, 500)
+    ]
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[-1]
 
@@ -63,7 +72,7 @@ def test_more_time_means_no_smaller_model(corpus: Corpus, pretended: list[RunCon
 def test_the_lowest_prediction_is_chosen_and_larger_ones_are_not_measured_for_long(
     corpus: Corpus, pretended: list[RunConfig]
 ) -> None:
-    best, looked_at = choose(automatic(1), corpus, 60, make_loader)
+    best, looked_at = choose(automatic(1), corpus, time.monotonic() + 60, make_loader)
     assert best.loss == min(candidate.loss for candidate in looked_at)
     assert len(pretended) == len(looked_at) <= looked_at.index(best) + 3
     assert best.steps * flops_per_step(best.config) / SPEED < 60
@@ -74,20 +83,38 @@ def test_no_memory_and_no_time_are_told(
     corpus: Corpus, pretended: list[RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(SettingError, match="too short"):
-        choose(automatic(0.05), corpus, 3.1, make_loader)
+        choose(automatic(0.05), corpus, time.monotonic() + 3.1, make_loader)
     monkeypatch.setattr(budget, "available_memory", lambda device: 10**6)
     with pytest.raises(SettingError, match="memory"):
-        choose(automatic(1), corpus, 60, make_loader)
+        choose(automatic(1), corpus, time.monotonic() + 60, make_loader)
 
 
-@given(st.floats(1e5, 1e9), st.floats(1e4, 1e10), st.floats(1e4, 1e10))
+@given(st.integers(1, 40), st.integers(1, 40), st.floats(1e4, 1e10), st.floats(1e4, 1e10))
 def test_the_law_falls_with_parameters_and_tokens_and_repetition_is_worth_less(
-    parameters: float, tokens: float, unique: float
+    n_layers: int, heads: int, tokens: float, unique: float
 ) -> None:
-    loss = predicted_loss(parameters, tokens, unique)
-    assert predicted_loss(2 * parameters, tokens, unique) < loss
-    assert predicted_loss(parameters, 2 * tokens, unique) <= loss
-    assert predicted_loss(parameters, tokens, 2 * unique) <= loss
+    model = ModelConfig(n_layers=n_layers, n_heads=heads, d_model=64 * heads)
+    loss = predicted_loss(model, tokens, unique)
+    assert predicted_loss(dataclasses.replace(model, n_layers=2 * n_layers), tokens, unique) < loss
+    assert predicted_loss(model, 2 * tokens, unique) <= loss
+    assert predicted_loss(model, tokens, 2 * unique) <= loss
+
+
+def test_what_the_user_sets_is_left_alone(corpus: Corpus, pretended: list[RunConfig]) -> None:
+    ends = time.monotonic() + 60
+    usual, _ = choose(automatic(1), corpus, ends, make_loader)
+    assert (usual.config.training.sample_every, usual.config.batches.micro_batch_size) == (0, 0)
+    own, _ = choose(automatic(1, eval_every=7, sample_every=9, checkpoint_every=11), corpus, ends, make_loader)
+    training = own.config.training
+    assert (training.eval_every, training.sample_every, training.checkpoint_every) == (7, 9, 11)
+    assert automatic(1, micro_batch_size=4).training.size == "given"
+
+
+def test_a_text_shorter_than_the_usual_context_gets_a_shorter_one(tmp_path: Path, pretended: list[RunConfig]) -> None:
+    (tmp_path / "short.txt").write_text("A short text. " * 8)
+    short = prepare(compose((str(tmp_path / "short.txt"),), settings={"tokenizer": "byte"}).text, 0)
+    best, _ = choose(automatic(1), short, time.monotonic() + 60, make_loader)
+    assert best.config.model.context_length == len(short.train.tokens) - 1
 
 
 def test_the_choice_is_told_and_resolved(corpus: Corpus, pretended: list[RunConfig]) -> None:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import time
 from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightwell.errors import RunError
+from lightwell.errors import RunError, SettingError
 from lightwell.training.config import RunConfig, TrainConfig
 from lightwell.training.deadline import AT_THE_END, FIRST_STEPS, Deadline, is_open
 from lightwell.training.listener import Listener
+from lightwell.training.load import load
+from lightwell.training.loop import train_step
+from lightwell.training.plan import Measured
 from lightwell.training.run import Run
 from lightwell.training.schedule import learning_rate_factor, stable_steps
 from lightwell.training.start import resume, train
@@ -50,8 +56,8 @@ def test_what_was_stable_stays_so_when_the_number_is_settled(planned: int, fitti
         if not is_open(config, step):
             break
         now = time.monotonic()
-        deadline = Deadline(now + AT_THE_END + fitting, deque([(step - 1, now - 1.0)]))  # a step takes a second
-        settled = deadline.settle(config, step)
+        deadline = Deadline(now + AT_THE_END + fitting, recent=deque([(step - 1, step - 1.0)]))
+        settled = deadline.settle(config, step, float(step))  # a step takes a second
         assert stable_steps(settled.training.steps, settled.training) >= step
         assert settled.training.steps >= step
 
@@ -63,37 +69,114 @@ def test_the_pace_is_that_of_recent_steps_after_the_first_ones(monkeypatch: pyte
     deadline = Deadline(1000.0 + AT_THE_END)
     for step in range(1, 101):
         clock += 60.0 if step < FIRST_STEPS else 0.1 if step < 50 else 2.0  # compiles, is fast, and then is slow
-        settled = deadline.settle(config, step)
-        if step <= FIRST_STEPS:
-            assert settled is config
+        settled = deadline.settle(config, step, clock)
+        assert (settled is config) == (step <= FIRST_STEPS)
     assert settled.training.steps == pytest.approx(100 + (1000 - clock) / 2.0, abs=2)
 
 
-def test_a_run_in_minutes_is_the_run_of_as_many_steps(text: Path, tmp_path: Path) -> None:
-    """Whether it ends in time is measured, not tested: docs/performance.md."""
-    timed = train(small_config(text, minutes=0.1, **TIMED), out=tmp_path / "timed")
-    steps = timed.config.training.steps
+def test_evaluations_to_come_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightwell.training.deadline.time.monotonic", lambda: 0.0)
+
+    def steps(**settings: Any) -> int:
+        config = RunConfig().with_values({**TIMED, "steps": 100, **settings})
+        deadline = Deadline(100.0 + AT_THE_END, evaluation=5.0, recent=deque([(9, 9.0)]))
+        return deadline.settle(config, 10, 10.0).training.steps
+
+    assert steps(eval_every=0) == 10 + 100 - 5  # one at the end
+    assert steps(eval_every=25) == 10 + 100 - 20  # after 25, 50 and 75 steps as well
+
+
+@pytest.fixture
+def ten_steps_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock on which each step takes a tenth of a second and nothing else takes any time."""
+    clock = {"now": 0.0}
+
+    def tick(job: Any) -> dict[str, Any]:
+        record = train_step(job)
+        clock["now"] += 0.1
+        job.progress.seconds = clock["now"]
+        return record
+
+    monkeypatch.setattr("lightwell.training.deadline.time", SimpleNamespace(monotonic=lambda: clock["now"]))
+    monkeypatch.setattr("lightwell.training.start.time", SimpleNamespace(monotonic=lambda: clock["now"]))
+    monkeypatch.setattr("lightwell.training.start.measure", lambda *_: Measured(0.2, 0, 0))  # and was taken for slower
+    monkeypatch.setattr("lightwell.training.loop.train_step", tick)
+
+
+ENDINGS: dict[str, dict[str, Any]] = {
+    "wsd": {},
+    "no decay": {"decay_fraction": 0.0},
+    "constant": {"schedule": "constant"},
+}
+
+
+@pytest.mark.usefixtures("ten_steps_a_second")
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_run_in_minutes_is_the_run_of_as_many_steps(text: Path, tmp_path: Path, ending: str) -> None:
+    """Whether it ends in time on a real clock is measured, not tested: docs/performance.md."""
+    settings = {**TIMED, **ENDINGS[ending]}
+    timed = train(small_config(text, minutes=0.1, **settings), out=tmp_path / "timed")
     assert timed.config.training.minutes == 0
-    assert steps > FIRST_STEPS
-    given_steps = train(small_config(text, steps=steps, **TIMED), out=tmp_path / "given")
+    steps = Run(timed.path).config.training.steps
+    assert 10 * (6 - AT_THE_END - 1) < steps <= 10 * (6 - AT_THE_END)
+    given_steps = train(small_config(text, steps=steps, **settings), out=tmp_path / "given")
     assert same_bits(final_state(timed), final_state(given_steps))
     assert untimed(timed.metrics()) == untimed(given_steps.metrics())
+    assert resume(timed.path).metrics() == timed.metrics()  # finished, also for whoever looks later
 
 
-def test_a_run_in_minutes_that_was_stopped_resumes_to_a_number_that_stands_fast(text: Path, tmp_path: Path) -> None:
-    class StopEarly(Listener):
-        def stepped(self, record: dict[str, Any]) -> None:
-            if record["step"] == 8:
-                raise KeyboardInterrupt
+class StopAt(Listener):
+    def __init__(self, step: int) -> None:
+        self.step = step
 
-    config = small_config(text, minutes=0.2, checkpoint_every=3, **TIMED)
+    def stepped(self, record: dict[str, Any]) -> None:
+        if record["step"] == self.step:
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.usefixtures("ten_steps_a_second")
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("stop", [9, 20])
+def test_a_run_in_minutes_that_was_stopped_goes_on_to_a_number_that_stands_fast(
+    text: Path, tmp_path: Path, ending: str, stop: int
+) -> None:
+    settings = {**TIMED, **ENDINGS[ending]}
     with pytest.raises(KeyboardInterrupt):
-        train(config, out=tmp_path / "run", listener=StopEarly())
+        train(small_config(text, minutes=0.1, **settings), out=tmp_path / "run", listener=StopAt(stop))
+    resumed = resume(tmp_path / "run")
+    steps = resumed.config.training.steps
+    assert resumed.metrics()[-1]["step"] == steps > stop
+    given_steps = train(small_config(text, steps=steps, **settings), out=tmp_path / "given")
+    assert same_bits(final_state(resumed), final_state(given_steps))
+
+
+@pytest.mark.usefixtures("ten_steps_a_second")
+def test_a_number_whose_decay_would_have_begun_is_refused(text: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(small_config(text, minutes=0.1, **TIMED), out=tmp_path / "run", listener=StopAt(9))
     run = Run(tmp_path / "run")
-    run.write_config(run.config.with_values({"steps": 30}))  # as it stands once the number is settled
-    assert resume(run.path).config.training.steps == 30
-    given_steps = train(small_config(text, steps=30, checkpoint_every=3, **TIMED), out=tmp_path / "given")
-    assert same_bits(final_state(Run(run.path)), final_state(given_steps))
+    run.write_config(run.config.with_values({"steps": 10}))
+    with pytest.raises(RunError, match="steps is 10"):
+        resume(run.path)
+
+
+def test_too_little_time_is_told(text: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="too short"):
+        train(small_config(text, minutes=0.001), out=tmp_path / "run")
+
+
+def test_a_run_of_an_older_version_is_not_resumed_but_read(text: Path, tmp_path: Path) -> None:
+    run = train(small_config(text), out=tmp_path / "run")
+    file = run.checkpoints / "00000006" / "state.json"
+    state = json.loads(file.read_text())
+    del state["length_is_open"]
+    file.write_text(json.dumps(state))
+    settings = run.path / "config.toml"
+    settings.write_text(settings.read_text().replace('compile = "off"', "compile = false"))
+    with pytest.raises(RunError, match="older version"):
+        resume(run.path)
+    assert Run(run.path).config.training.compile == "off"
+    assert load(run.path).generate("the", seed=1, max_new_tokens=3)
 
 
 def test_a_number_of_steps_that_was_settled_cannot_be_edited(text: Path, tmp_path: Path) -> None:

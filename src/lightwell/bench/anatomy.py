@@ -77,11 +77,12 @@ def dissect(shape: Shape, variant: str) -> Anatomy:
     from torch.profiler import ProfilerActivity, profile
 
     from lightwell.bench.worker import make_bench_job
-    from lightwell.training.device import random_state_kept
+    from lightwell.training.device import freed_memory_kept, random_state_kept
     from lightwell.training.loop import train_step
 
     with (
         tempfile.TemporaryDirectory() as folder,
+        freed_memory_kept(),
         torch._inductor.config.patch({"cpp.enable_kernel_profile": True}),  # compiled kernels by name
     ):
         job, _ = make_bench_job(shape, variant, Path(folder))

@@ -29,11 +29,11 @@ def compare(bound: float = BOUND) -> tuple[float, str]:
     import torch
 
     from lightwell.bench.worker import make_bench_job
-    from lightwell.training.device import random_state_kept
+    from lightwell.training.device import freed_memory_kept, random_state_kept
     from lightwell.training.loop import train_step
     from lightwell.training.plan import flops_per_token
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, freed_memory_kept():
         job, _ = make_bench_job(SHAPE, VARIANT, Path(folder))
         precision = job.config.training.precision
         matrix = torch.ones(SIZE, SIZE, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)

@@ -79,8 +79,9 @@ def train_lightwell(text: Path, seed: int, more: Sequence[str] = ()) -> Trial:
     """Train in a process of its own, with nothing prepared; `more` are flags."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
+        fresh = {"LIGHTWELL_CACHE": f"{folder}/cache", "TORCHINDUCTOR_CACHE_DIR": f"{folder}/compiled"}
         command = [sys.executable, "-m", "lightwell", "train", str(text), "--out", str(out), "--seed", str(seed)]
-        seconds = _timed([*command, *LIGHTWELL, *more], folder, {"LIGHTWELL_CACHE": f"{folder}/cache"})
+        seconds = _timed([*command, *LIGHTWELL, *more], folder, fresh)
         loss, parameters = score_lightwell(out, halves(text.read_text(encoding="utf-8"))[1])
     return Trial("lightwell", seed, seconds, loss, parameters)
 
@@ -134,7 +135,8 @@ def ablation(text: Path, seeds: int) -> dict[str, Any]:
     for seed in range(1, seeds + 1):
         for part, flags in PARTS.items():
             trials[part].append(train_lightwell(text, seed, flags))
-            print(f"seed {seed}  {part}: {trials[part][-1].loss:.4f}", file=sys.stderr)
+            one = trials[part][-1]
+            print(f"seed {seed}  {part}: {one.seconds:.1f} s  loss {one.loss:.4f}", file=sys.stderr, flush=True)
     return {
         part: {"seconds": _range([one.seconds for one in own]), "loss": _range([one.loss for one in own])}
         for part, own in trials.items()
@@ -184,7 +186,8 @@ def main(
         if nanogpt is not None and seed <= nanogpt_seeds:
             trials.append(train_nanogpt(text, seed, nanogpt, shutil.which(peers) or peers))
         for trial in trials[-2:] if nanogpt is not None and seed <= nanogpt_seeds else trials[-1:]:
-            print(f"{trial.who:10} seed {trial.seed}  {trial.seconds:6.1f} s  loss {trial.loss:.4f}", file=sys.stderr)
+            said = f"{trial.who:10} seed {trial.seed}  {trial.seconds:6.1f} s  loss {trial.loss:.4f}"
+            print(said, file=sys.stderr, flush=True)
     found = summary(trials)
     if out is not None:
         out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -192,4 +195,8 @@ def main(
 
 
 if __name__ == "__main__":
-    App(name="python -m lightwell.bench.quality", help_format="plaintext", default_command=main)()
+    app = App(name="python -m lightwell.bench.quality", help_format="plaintext", default_command=main)
+    try:
+        app()
+    except LightwellError as error:
+        sys.exit(f"lightwell: {error}")

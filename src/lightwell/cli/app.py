@@ -20,7 +20,7 @@ from cyclopts.exceptions import CycloptsError
 from lightwell.cli.help import PlainHelp
 from lightwell.errors import LightwellError, SettingError
 
-STARTED = time.monotonic()
+started = time.monotonic()
 """When this command began; `--minutes` counts from here."""
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -104,6 +104,8 @@ def build_app() -> App:
 
 def run(tokens: Sequence[str]) -> int:
     """Carry out one command line; what the user should know is printed, and the exit code returned."""
+    global started
+    started = time.monotonic()
     try:
         build_app()(list(tokens), exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from cyclopts import Parameter
 
-from lightwell.cli import words
-from lightwell.cli.app import STARTED
+from lightwell.cli import app, words
 from lightwell.cli.flags import FLATTEN, Json, RunPath, TrainFlags, given
 from lightwell.cli.progress import progress
 from lightwell.training.compose import compose
@@ -57,12 +56,12 @@ def train(
 
     if dry_run:
         refuse_to_overwrite(out or new_run_path(configuration.text), force)
-        plan = start.plan(configuration, listener=progress(), started=STARTED)
+        plan = start.plan(configuration, listener=progress(), started=app.started)
         print(json_text.dumps(plan.to_dict()) if json else plan_table(plan))
         return
     out = out or new_run_path(configuration.text)
     try:
-        run = start.train(configuration, out=out, force=force, listener=progress(out), started=STARTED)
+        run = start.train(configuration, out=out, force=force, listener=progress(out), started=app.started)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_stopped(out)) from None
     _print_result(run, json)

@@ -43,7 +43,7 @@ class ModelConfig(Settings):
     rope_base: Annotated[float, Meta(gt=1.0)] = 10000.0
     """The base of the rotation's wavelengths (rope only)."""
     attention: Literal["explicit", "fused"] = "fused"
-    """The readable formula, line by line, or torch's scaled_dot_product_attention; equal to 1e-5."""
+    """The readable formula, line by line, or what is fastest, torch's scaled_dot_product_attention mostly."""
     attention_window: Annotated[int, Meta(ge=0)] = 0
     """How many tokens, itself included, each token attends to. 0 means all before it."""
     qk_norm: bool = True

@@ -116,8 +116,8 @@ class Decoder(nn.Module):
 
         documents (B, T): tokens attend only to tokens of the same id. positions (B, T): where each token stands,
         0 ... T-1 (after the cache's tokens) by default. cache: earlier tokens' keys and values; the new ones join it.
-        dtype: of the residual stream and all products, that of the weights by default; norms, rotations and softmax
-        are in fp32 whatever it is.
+        dtype: of the residual stream and all products, that of the weights by default; a cache must be of the same one.
+        Norms and rotations are in the dtype of the weights (fp32 in training), softmax in fp32 at least.
 
         Raises:
             SettingError: more tokens than the context length.

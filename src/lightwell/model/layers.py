@@ -9,7 +9,7 @@ from lightwell.model.config import ModelConfig
 
 
 class Linear(nn.Linear):
-    """A projection in the precision of what it is given; its weights stay in theirs, fp32, and so do the gradients.
+    """A projection in the precision of what it is given; its weights stay in theirs, and so do the gradients.
 
     It is without torch's own initialisation, which would draw from the global random stream for nothing.
     """
@@ -35,7 +35,7 @@ class Embedding(nn.Embedding):
 
 
 class RMSNorm(nn.RMSNorm):
-    """x / sqrt(mean(x^2) + eps) * gain (Zhang 2019), computed in fp32 also where x is bf16."""
+    """x / sqrt(mean(x^2) + eps) * gain (Zhang 2019), computed in the dtype of its gain: fp32 also where x is bf16."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) -> (..., width), in the dtype of x."""
@@ -43,7 +43,7 @@ class RMSNorm(nn.RMSNorm):
 
 
 class LayerNorm(nn.LayerNorm):
-    """(x - mean(x)) / sqrt(var(x) + eps) * gain + shift (Ba 2016), computed in fp32 also where x is bf16."""
+    """(x - mean(x)) / sqrt(var(x) + eps) * gain + shift (Ba 2016), in the dtype of its gain, also for bf16."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) -> (..., width), in the dtype of x."""

@@ -12,17 +12,22 @@ fitted to runs of the default corpus by this recipe (docs/performance.md); E, th
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+
 from lightwell.batches.loader import BatchLoader
 from lightwell.errors import SettingError
+from lightwell.model.config import ModelConfig
 from lightwell.text.prepare import Corpus
-from lightwell.training.compilation import resolve_compile
+from lightwell.training.compilation import COMPILATION, COMPILED, resolve_compile
 from lightwell.training.config import RunConfig
-from lightwell.training.deadline import AT_THE_END
+from lightwell.training.deadline import AT_THE_END, FIRST_STEPS
 from lightwell.training.device import available_memory, resolve_device
 from lightwell.training.plan import Measured, flops_per_step, measure
+from lightwell.training.presets import DEFAULT_PRESET, preset
 
 A, ALPHA = 29.0, 0.30
 B, BETA = 700.0, 0.47
@@ -30,16 +35,50 @@ E = 1.0
 """Nats per token."""
 WORTH = 15.4
 """R*: repeating a text without end is worth this many times reading it anew (Muennighoff 2023, section 5)."""
-COMPILED = 1.35
-"""How much faster a compiled step is than the eager one that is measured (docs/performance.md)."""
-COMPILATION = 15.0
-"""Seconds that it takes."""
 TRIED = 2
 """Timed micro-batches for each candidate."""
 
-SHAPES = ((2, 128), (3, 192), (4, 256), (6, 256), (5, 384), (6, 512), (8, 512), (8, 768), (12, 768), (16, 1024))
-"""Layers and d_model, each step about twice the work; heads are 64 wide, or two in the smallest."""
+SHAPES = ((1, 128), (2, 128), (2, 192), (3, 192), (3, 256), (4, 256), (5, 384), (6, 512), (8, 512), (8, 768), (12, 768))
+"""Layers and d_model, the smallest first; heads are 64 wide."""
+CONTEXT = 128
+BATCH = 16
 EVALUATIONS = 5
+"""Along the way of a run whose size was chosen, and as many checkpoints."""
+BYTES_PER_PARAMETER = 16
+"""Weight, gradient and two moments, in fp32."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a configuration would be trained here."""
+
+    device: torch.device
+    seconds_per_step: float
+    """Eager."""
+
+    def fit(self, config: RunConfig, seconds: float) -> RunConfig:
+        """The configuration with as many steps as fit, compiled where that pays.
+
+        Raises:
+            SettingError: not one of a few steps fits.
+        """
+        left = max(0.0, seconds - AT_THE_END)
+        flops = flops_per_step(config)
+        compiled = resolve_compile(config.training.compile, self.device, left / self.seconds_per_step * flops)
+        steps = int(left / self.seconds_per_step)
+        if compiled == "on":
+            steps = int(max(0.0, left - COMPILATION) / (self.seconds_per_step / COMPILED))
+        if steps < FIRST_STEPS:
+            raise SettingError(
+                f"{config.training.minutes:g} minutes are too short to train this: {max(0.0, seconds):.0f} s are left "
+                f"of them, and a step takes {self.seconds_per_step:.2g} s; give more, or choose a smaller model."
+            )
+        return config.with_values({"steps": steps, "compile": compiled})
+
+
+def pace_of(config: RunConfig, measured: Measured) -> Pace:
+    """The pace as it was measured."""
+    return Pace(resolve_device(config.training.device), measured.seconds_per_step)
 
 
 @dataclass(frozen=True)
@@ -77,71 +116,79 @@ class Candidate:
 
 
 def choose(
-    config: RunConfig, corpus: Corpus, seconds: float, make_loader: Callable[[RunConfig, Corpus], BatchLoader]
+    config: RunConfig, corpus: Corpus, ends: float, make_loader: Callable[[RunConfig, Corpus], BatchLoader]
 ) -> tuple[Candidate, list[Candidate]]:
-    """The candidate that is predicted to end lowest after so many seconds, and all that were looked at.
+    """The candidate that is predicted to stand lowest at `ends` (time.monotonic()), and all that were looked at.
 
-    From small to large; where two in a row are predicted to be worse than the best, larger ones are not measured.
+    From small to large. Those for which there is no memory are not tried, and none after two in a row that are
+    predicted to be worse than the best.
 
     Raises:
         SettingError: there is not enough time, or memory, for any.
     """
-    looked_at: list[Candidate] = []
     room = 0.7 * available_memory(resolve_device(config.training.device))
+    measured: list[tuple[RunConfig, Measured]] = []
+    losses: list[float] = []
     for n_layers, d_model in SHAPES:
-        tried = _shaped(config, n_layers, d_model, seconds)
-        candidate = _candidate(tried, corpus, seconds, measure(tried, make_loader(tried, corpus), TRIED))
-        if candidate.memory_bytes > room:
+        tried = _shaped(config, corpus, n_layers, d_model)
+        activations = measured[-1][1].activation_bytes if measured else 0
+        if BYTES_PER_PARAMETER * tried.model.parameter_count() + 2 * activations > room:
             break
-        looked_at.append(candidate)
-        losses = [one.loss for one in looked_at]
-        if candidate.steps < 2 * EVALUATIONS or len(losses) - losses.index(min(losses)) > 2:
+        measured.append((tried, measure(tried, make_loader(tried, corpus), TRIED)))
+        try:
+            losses.append(_candidate(*measured[-1], corpus, ends).loss)
+        except SettingError:  # too slow for the time
+            if len(measured) == 1:
+                raise
+            measured.pop()
             break
-    if not looked_at:
+        if len(losses) - losses.index(min(losses)) > 2:
+            break
+    if not measured:
         raise SettingError("There is not enough free memory for even the smallest model; end other programs.")
-    best = min(looked_at, key=lambda one: one.loss)
-    if best.steps < EVALUATIONS:
-        raise SettingError(f"{config.training.minutes:g} minutes are too short to train on this text; give more.")
-    return best, looked_at
+    looked_at = [_candidate(*one, corpus, ends) for one in measured]  # all for the time that is left now
+    return min(looked_at, key=lambda one: one.loss), looked_at
 
 
-def predicted_loss(parameters: float, tokens: float, unique_tokens: float) -> float:
-    """Nats per token after `tokens`, of which no more than unique_tokens differ."""
+def predicted_loss(model: ModelConfig, tokens: float, unique_tokens: float) -> float:
+    """Nats per token after `tokens`, of which no more than unique_tokens differ.
+
+    Parameters are those of the blocks, about 12 n_layers d_model^2, as is usual for such laws: a table of embeddings is
+    only looked up.
+    """
+    parameters = 12 * model.n_layers * model.d_model**2
     repeats = max(0.0, tokens / unique_tokens - 1.0)
     worth = min(tokens, unique_tokens) + unique_tokens * WORTH * (1.0 - math.exp(-repeats / WORTH))
     return float(E + A / parameters**ALPHA + B / worth**BETA)
 
 
-def _shaped(config: RunConfig, n_layers: int, d_model: int, seconds: float) -> RunConfig:
-    """The configuration with that model, and a batch and a context that suit the time."""
-    long = seconds > 150
+def _shaped(config: RunConfig, corpus: Corpus, n_layers: int, d_model: int) -> RunConfig:
+    """The configuration with that model, and a context no longer than the text."""
     return config.with_values(
         {
-            "n_layers": n_layers, "d_model": d_model, "n_heads": max(2, d_model // 64), "n_kv_heads": 0,
-            "head_dim": 0, "d_ff": 0, "context_length": 256 if long else 128, "batch_size": 16,
-            "micro_batch_size": 0,
+            "n_layers": n_layers,
+            "d_model": d_model,
+            "n_heads": d_model // 64,
+            "context_length": min(CONTEXT, len(corpus.train.tokens) - 1),
+            "batch_size": BATCH,
         }
-    )  # fmt: skip
+    )
 
 
-def _candidate(config: RunConfig, corpus: Corpus, seconds: float, measured: Measured) -> Candidate:
-    device = resolve_device(config.training.device)
-    per_step = measured.seconds_per_step
-    left = max(0.0, seconds - AT_THE_END)
-    compiled = resolve_compile(config.training.compile, device, left / per_step * flops_per_step(config))
-    if compiled == "on":
-        per_step, left = per_step / COMPILED, left - COMPILATION
-    steps = max(1, int(left / per_step))
+def _candidate(config: RunConfig, measured: Measured, corpus: Corpus, ends: float) -> Candidate:
+    config = pace_of(config, measured).fit(config, ends - time.monotonic())
+    steps, compiled = config.training.steps, config.training.compile == "on"
+    every = max(1, steps // EVALUATIONS)
+    usual = preset(DEFAULT_PRESET).training
+    watching = {"eval_every": every, "checkpoint_every": every, "sample_every": 0}  # what the user sets is left alone
+    watching = {name: new for name, new in watching.items() if getattr(config.training, name) == getattr(usual, name)}
     tokens_per_step = config.batches.batch_size * config.model.context_length
     unique, parameters = len(corpus.train.tokens), config.model.parameter_count()
     return Candidate(
-        config=config.with_values(
-            {"steps": steps, "compile": compiled, "eval_every": max(1, steps // EVALUATIONS), "sample_every": steps,
-             "checkpoint_every": max(1, steps // EVALUATIONS)}
-        ),
+        config=config.with_values(watching),
         parameters=parameters,
-        tokens_per_second=tokens_per_step / per_step,
+        tokens_per_second=tokens_per_step / measured.seconds_per_step * (COMPILED if compiled else 1.0),
         memory_bytes=8 * parameters + measured.optimizer_bytes + measured.activation_bytes,
         epochs=steps * tokens_per_step / unique,
-        loss=predicted_loss(parameters, steps * tokens_per_step, unique),
-    )  # fmt: skip
+        loss=predicted_loss(config.model, steps * tokens_per_step, unique),
+    )

@@ -6,12 +6,17 @@ The whole model in one piece would run at the same speed and take several times 
 
 from __future__ import annotations
 
+import os
+import shutil
+import sysconfig
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from lightwell.errors import SettingError
 from lightwell.model.decoder import Decoder
 from lightwell.training.loss import HeadLoss, head_loss
 
@@ -22,9 +27,39 @@ Measured on a processor (docs/performance.md); estimated for GPUs, on which noth
 """
 
 
+COMPILED = 1.35
+"""How much faster a compiled step is than an eager one, on a processor (docs/performance.md)."""
+COMPILATION = 15.0
+"""Seconds until the first step is compiled."""
+
+
 def resolve_compile(choice: str, device: torch.device, flops: float) -> str:
-    """on or off; auto compiles a run of that many model FLOPs if it is long enough to pay."""
-    return ("on" if flops >= WORTH_IT[device.type] else "off") if choice == "auto" else choice
+    """on or off; auto compiles a run of that many model FLOPs if it is long enough to pay, and a compiler is there."""
+    if choice == "auto":
+        return "on" if flops >= WORTH_IT[device.type] and has_compiler(device) else "off"
+    return choice
+
+
+def refuse_compile(choice: str, device: torch.device) -> None:
+    """Make sure that what is asked for can be done.
+
+    Raises:
+        SettingError: compile is on, and there is nothing to compile with.
+    """
+    if choice == "on" and not has_compiler(device):
+        raise SettingError(
+            "compile is on, but there is no C++ compiler with Python's headers, which torch.compile needs; "
+            "install them (on Debian: g++ and python3-dev), or use --compile off."
+        )
+
+
+def has_compiler(device: torch.device) -> bool:
+    """Whether torch.compile finds what it needs: for a processor a C++ compiler and Python's headers."""
+    if device.type != "cpu":
+        return True  # Triton and Metal bring their own
+    compilers = (os.environ.get("CXX", ""), "g++", "clang++")
+    headers = Path(sysconfig.get_path("include")) / "Python.h"
+    return headers.is_file() and any(shutil.which(name) for name in compilers if name)
 
 
 OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {"fallback_random": True}
@@ -36,6 +71,7 @@ def compile_for_training(model: Decoder) -> HeadLoss:
 
     Each shape is translated when it first occurs, which takes seconds; none is left dynamic, which would be slower.
     """
+    torch.compiler.reset()  # models of other shapes in this process would count against torch's limit of translations
     for block in model.layers:
         block.compile(dynamic=False, options=OPTIONS)
     compiled: HeadLoss = torch.compile(head_loss, dynamic=False, options=OPTIONS)

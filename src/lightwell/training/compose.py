@@ -12,7 +12,17 @@ from lightwell.training.config import RunConfig
 from lightwell.training.presets import DEFAULT_PRESET, preset
 
 LENGTHS = ("steps", "epochs", "minutes")
-SIZE = ("n_layers", "n_heads", "n_kv_heads", "d_model", "head_dim", "d_ff", "context_length", "batch_size")
+SIZE = (
+    "n_layers",
+    "n_heads",
+    "n_kv_heads",
+    "d_model",
+    "head_dim",
+    "d_ff",
+    "context_length",
+    "batch_size",
+    "micro_batch_size",
+)
 """Whoever sets one of these, or names a preset or a file, has chosen a size."""
 
 
@@ -48,6 +58,9 @@ def compose(
     if changes.get("minutes") and not preset_name and config_file is None and not any(name in changes for name in SIZE):
         changes.setdefault("size", "auto")
     config = config.with_values(changes)
+    named = next((name for name in SIZE if name in changes), None)
+    if config.training.size == "auto" and named:
+        raise SettingError(f"size is auto, which chooses {named}, but {named} is given, too; leave one of them out.")
     if config.training.size == "auto" and not config.training.minutes:
         raise SettingError("size is auto, which chooses a model for a time; say how long with --minutes.")
     return config

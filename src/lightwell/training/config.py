@@ -60,7 +60,7 @@ class TrainConfig(Settings):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """fp32, or products and residual stream in bf16; auto takes bf16 where the machine has it in hardware."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """Whether torch.compile translates the model first: half a minute's wait, then faster steps; auto for long runs."""
+    """Whether torch.compile translates the model first: up to half a minute's wait, then faster; auto for long runs."""
     eval_every: Annotated[int, Meta(ge=0)] = 100
     """Steps between evaluations on the held-out tokens. 0 evaluates only at the start and the end."""
     eval_tokens: Annotated[int, Meta(ge=1)] = 32768
@@ -142,7 +142,7 @@ class RunConfig:
                 raise SettingError(f"There is no section [{name}]; there are {', '.join(sections)}.{hint}")
             if not isinstance(section, Mapping):
                 raise SettingError(f"{name} must be a section of settings, [{name}].")
-        made: dict[str, Any] = {name: sections[name].from_dict(section) for name, section in values.items()}
+        made: dict[str, Any] = {name: sections[name].from_dict(_renewed(section)) for name, section in values.items()}
         return cls(**made)
 
     @classmethod
@@ -165,3 +165,9 @@ class RunConfig:
             raise SettingError(f"{path} is not valid TOML: {error}.") from None
         cls.from_dict(sections)
         return sections
+
+
+def _renewed(section: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A section as an older version wrote it, in today's values: compile was true or false."""
+    compiled = section.get("compile")
+    return {**section, "compile": "on" if compiled else "off"} if isinstance(compiled, bool) else section

@@ -1,8 +1,9 @@
 """A run that was asked for minutes: its number of steps follows the pace until the learning rate begins to fall.
 
 As long as the learning rate is stable, no weight depends on how many steps there will be. So the number may be set
-anew from the pace so far, evaluations included, and a run of so many steps given from the start would have the very
-same weights. From the first step of the decay on it stands fast.
+anew from the pace so far, evaluations and samples included, and a run of so many steps given from the start would have
+the very same weights. From the first step of the decay on it stands fast. A schedule that is never stable (cosine)
+keeps the number that was planned.
 """
 
 from __future__ import annotations
@@ -16,33 +17,52 @@ from lightwell.training.config import RunConfig
 from lightwell.training.schedule import stable_steps
 
 AT_THE_END = 3.0
-"""Seconds kept for what follows the last step: an evaluation, a sample, a checkpoint, the curve."""
+"""Seconds kept for what follows the last evaluation: a sample, a checkpoint, the curve."""
 FIRST_STEPS = 5
 """Steps after which the pace is believed; the first ones also wait for compilation and for memory."""
 RECENT = 15.0
-"""Seconds over which the pace is taken: processors slow down as they warm up."""
+"""Seconds of training over which the pace is taken: processors slow down as they warm up."""
 
 
 @dataclass
 class Deadline:
-    """When to be finished, and when the last steps were done; times are those of time.monotonic()."""
+    """When to be finished, and how fast it goes."""
 
     ends: float
+    """In time.monotonic()."""
+    evaluation: float = 0.0
+    """Seconds that scoring the held-out tokens takes."""
+    evaluated: float = 0.0
+    """Seconds that it took in all so far."""
+    began: tuple[int, float] | None = None
+    """The step from which what happens beside steps and evaluations counts, and the seconds spent beside until then."""
     recent: deque[tuple[int, float]] = field(default_factory=deque)
-    """Step and time, oldest first."""
+    """Step, and seconds spent in steps until then, oldest first."""
 
-    def settle(self, config: RunConfig, step: int) -> RunConfig:
-        """The configuration with as many steps as fit, asked after each finished step of the stable phase."""
+    def settle(self, config: RunConfig, step: int, seconds: float) -> RunConfig:
+        """The configuration with as many steps as fit, asked after each finished step of the stable phase.
+
+        seconds: spent in training steps so far, without evaluations.
+        """
         now = time.monotonic()
+        beside = now - seconds - self.evaluated  # of an arbitrary origin, as `now` is
         if step >= FIRST_STEPS:
-            self.recent.append((step, now))
-        if len(self.recent) < 2:
+            self.recent.append((step, seconds))
+            self.began = self.began or (step, beside)
+        if len(self.recent) < 2 or self.began is None:
             return config
-        while now - self.recent[1][1] > RECENT:
+        while seconds - self.recent[1][1] > RECENT:
             self.recent.popleft()
         first, since = self.recent[0]
-        left = max(0.0, self.ends - AT_THE_END - now) * (step - first) / (now - since)
-        return _with_steps(config, step, round(step + left))
+        for_each = (seconds - since) / (step - first) + max(0.0, beside - self.began[1]) / (step - self.began[0])
+        left = self.ends - now - AT_THE_END - self.evaluation * _evaluations_left(config, step)
+        return _with_steps(config, step, round(step + max(0.0, left) / for_each))
+
+
+def _evaluations_left(config: RunConfig, step: int) -> int:
+    every, steps = config.training.eval_every, config.training.steps
+    # The evaluation of this very step, where there is one, comes after the number is settled.
+    return 1 + (max(0, steps - 1) // every - (step - 1) // every if every else 0)
 
 
 def is_open(config: RunConfig, step: int) -> bool:

@@ -70,7 +70,8 @@ def freed_memory_kept() -> Iterator[None]:
     """Within it, memory that tensors free stays with the process for the next ones (Linux with glibc only).
 
     glibc gives large blocks back to the system at once, and getting them again, page by page, took a fifth of an eager
-    training step (docs/performance.md). Afterwards its own defaults hold again, and what is free goes back.
+    training step (docs/performance.md). Afterwards what is free goes back, and glibc's documented defaults hold again,
+    but for its habit of raising the size from which blocks count as large, which any setting ends for good.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:
@@ -85,18 +86,19 @@ def freed_memory_kept() -> Iterator[None]:
     finally:
         mallopt(mmap_max, 65536)
         mallopt(trim_threshold, 128 * 2**10)
-        mallopt(top_pad, 0)
+        mallopt(top_pad, 128 * 2**10)
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that a run may still take: free memory of the GPU, or of the machine, swap left out."""
+    """Bytes that a run may still take: free memory of the GPU, or of the machine (macOS: all of it).
+
+    Swap is left out, and so are the limits of a container.
+    """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"  # macOS has the latter only
-    free = os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
-    try:  # Linux counts as free what nothing uses; what only caches files can be had too
+    try:  # what only caches files can be had too
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
-        return free
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

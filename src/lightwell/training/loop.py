@@ -83,7 +83,7 @@ def train_loop(job: Job, interrupt: Interrupt) -> bool:
     progress = job.progress
     job.listener.begin(job.config.training.steps, progress.step)
     if progress.step == 0:
-        evaluate_held_out(job)
+        evaluate_in_time(job)
     job.model.train()
     while progress.step < job.config.training.steps and not tired(job):
         record = train_step(job)
@@ -96,7 +96,7 @@ def train_loop(job: Job, interrupt: Interrupt) -> bool:
 
         if due(step, config.eval_every, config.steps):
             require_finite_weights(job)
-            evaluate_held_out(job)
+            evaluate_in_time(job)
         if due(step, config.sample_every, config.steps) or tired(job):
             require_finite_weights(job)
             write_sample(job)
@@ -112,7 +112,16 @@ def train_loop(job: Job, interrupt: Interrupt) -> bool:
             f"Stopped early at step {progress.step}: {job.config.training.patience} evaluations without a new best; "
             f"the best was step {progress.best_step}."
         )
-    return progress.step == job.config.training.steps or tired(job)
+    return progress.step >= job.config.training.steps or tired(job)
+
+
+def evaluate_in_time(job: Job) -> None:
+    """Score the held-out tokens; a deadline hears how long that takes."""
+    started = time.perf_counter()
+    evaluate_held_out(job)
+    if job.deadline is not None:
+        job.deadline.evaluation = time.perf_counter() - started
+        job.deadline.evaluated += job.deadline.evaluation
 
 
 def settle_length(job: Job) -> None:
@@ -120,8 +129,8 @@ def settle_length(job: Job) -> None:
     if job.deadline is None:
         return
     if is_open(job.config, job.progress.step):
-        job.config = job.deadline.settle(job.config, job.progress.step)
-    else:
+        job.config = job.deadline.settle(job.config, job.progress.step, job.progress.seconds)
+    if not is_open(job.config, job.progress.step):
         job.deadline = None
         job.run.write_config(job.config)
     job.listener.lengthened(job.config.training.steps)
@@ -228,6 +237,8 @@ def save(job: Job) -> None:
     """
     weights = {name: parameter.detach() for name, parameter in job.model.named_parameters()}
     job.run.sync()
+    if job.deadline is not None:  # resumed from here, the run has the number of steps that it has now
+        job.run.write_config(job.config)
     state: dict[str, Any] = {
         "progress": vars(job.progress),
         "config": job.config.to_dict(),

@@ -16,6 +16,7 @@ from lightwell.batches.loader import BatchLoader
 from lightwell.model.config import ModelConfig
 from lightwell.model.decoder import Decoder
 from lightwell.text.prepare import Corpus
+from lightwell.training.compilation import COMPILATION, COMPILED
 from lightwell.training.config import RunConfig
 from lightwell.training.device import freed_memory_kept, random_state_kept, resolve_device
 from lightwell.training.loss import accumulate_gradients
@@ -33,6 +34,10 @@ class Plan:
     effective_epochs: float
     tokens_skipped: int
     steps: int
+    n_layers: int
+    d_model: int
+    context_length: int
+    batch_size: int
     tokens_per_step: int
     parameters: int
     weight_bytes: int
@@ -41,7 +46,9 @@ class Plan:
     activation_bytes: int
     flops: float
     seconds_per_step: float
+    """Foretold from an eager step where the run is compiled."""
     seconds: float
+    """In steps, and in compiling them."""
 
     @property
     def memory_bytes(self) -> int:
@@ -66,6 +73,8 @@ def make_plan(config: RunConfig, corpus: Corpus, loader: BatchLoader, measured: 
     """Put the figures of a resolved configuration together."""
     report = loader.report(config.training.steps)
     parameters = config.model.parameter_count()
+    compiled = config.training.compile == "on"
+    seconds_per_step = measured.seconds_per_step / (COMPILED if compiled else 1.0)
     tokens_per_step = config.batches.batch_size * config.model.context_length
     return Plan(
         documents=corpus.documents,
@@ -75,6 +84,10 @@ def make_plan(config: RunConfig, corpus: Corpus, loader: BatchLoader, measured: 
         effective_epochs=report.effective_epochs,
         tokens_skipped=report.tokens_skipped,
         steps=config.training.steps,
+        n_layers=config.model.n_layers,
+        d_model=config.model.d_model,
+        context_length=config.model.context_length,
+        batch_size=config.batches.batch_size,
         tokens_per_step=tokens_per_step,
         parameters=parameters,
         weight_bytes=4 * parameters,
@@ -82,8 +95,8 @@ def make_plan(config: RunConfig, corpus: Corpus, loader: BatchLoader, measured: 
         optimizer_bytes=measured.optimizer_bytes,
         activation_bytes=measured.activation_bytes,
         flops=flops_per_step(config) * config.training.steps,
-        seconds_per_step=measured.seconds_per_step,
-        seconds=measured.seconds_per_step * config.training.steps,
+        seconds_per_step=seconds_per_step,
+        seconds=seconds_per_step * config.training.steps + (COMPILATION if compiled else 0.0),
     )
 
 

@@ -20,6 +20,7 @@ from typing import Any, Self
 from lightwell.errors import RunError, SettingError
 from lightwell.text.config import TextConfig
 from lightwell.text.tokenizer import Tokenizer
+from lightwell.training.checkpoint import sync
 from lightwell.training.config import RunConfig
 from lightwell.training.records import Records
 from lightwell.training.references import References
@@ -162,9 +163,12 @@ class Run:
             RunError: the disk is full, or another failure of the file system.
         """
         path, beside = self.path / CONFIG, self.path / f".{CONFIG}.new"
+        self.__dict__.pop("config", None)  # what was read before
         try:
             beside.write_text(config.to_toml(), encoding="utf-8")
+            sync(beside)
             beside.replace(path)
+            sync(self.path)
         except OSError as error:
             beside.unlink(missing_ok=True)
             raise RunError(f"{path} could not be written ({error.strerror or error}).") from None

@@ -11,11 +11,11 @@ from lightwell.batches.loader import BatchLoader
 from lightwell.errors import RunError, SettingError, TextError
 from lightwell.model.decoder import Decoder
 from lightwell.text.prepare import Corpus, prepare
-from lightwell.training.budget import choose
+from lightwell.training.budget import choose, pace_of
 from lightwell.training.checkpoint import checkpoint_steps, newest_checkpoint
-from lightwell.training.compilation import compile_for_training, resolve_compile
+from lightwell.training.compilation import compile_for_training, refuse_compile, resolve_compile
 from lightwell.training.config import RunConfig
-from lightwell.training.deadline import AT_THE_END, Deadline
+from lightwell.training.deadline import Deadline
 from lightwell.training.device import freed_memory_kept, random_state_kept, resolve_device, resolve_precision
 from lightwell.training.evaluation import true_byte_lengths
 from lightwell.training.interrupt import Interrupt
@@ -28,7 +28,7 @@ from lightwell.training.plan import Plan, flops_per_step, make_plan, measure
 from lightwell.training.plot import draw_run
 from lightwell.training.references import measure_references
 from lightwell.training.run import Run, new_run_path, refuse_to_overwrite
-from lightwell.training.schedule import warmup_length
+from lightwell.training.schedule import stable_steps, warmup_length
 from lightwell.training.streams import stream_seed
 
 MANY_EPOCHS = 40
@@ -69,7 +69,7 @@ def train(
     ends = (time.monotonic() if started is None else started) + 60 * config.training.minutes
     out = out or new_run_path(config.text)
     refuse_to_overwrite(out, force)
-    resolve_device(config.training.device)  # refused before the text is read
+    refuse_compile(config.training.compile, resolve_device(config.training.device))  # before the text is read
     corpus = prepare(config.text, config.model.vocab_size, say=listener.say)
     timed = config.training.minutes > 0
     config, loader = resolve(config, corpus, listener, ends - time.monotonic())
@@ -109,7 +109,7 @@ def job_to_resume(run: Run, listener: Listener) -> Job:
             raise RunError(f"The text that {run.name} was trained on has changed; train a new run on the new text.")
         restore(job, checkpoint)
     run.truncate(-1 if checkpoint is None else job.progress.step)
-    if job.progress.step == config.training.steps:
+    if job.progress.step >= config.training.steps:
         listener.say(f"{run.name} is finished: all {config.training.steps} steps are done.")
     return job
 
@@ -117,12 +117,22 @@ def job_to_resume(run: Run, listener: Listener) -> Job:
 def refuse_other_settings(run: Run, state: dict[str, Any]) -> None:
     """Make sure that config.toml still says what the run was trained with, apart from what never changes weights.
 
-    A checkpoint from the time when the number of steps was open (deadline.py) goes on to any number.
+    A checkpoint from the time when the number of steps was open (deadline.py) goes on to any number whose decay comes
+    later.
 
     Raises:
-        RunError: a setting was edited; it is named.
+        RunError: a setting was edited; it is named. Or the run was trained by an older version.
     """
-    saved = state["config"]
+    if "length_is_open" not in state:
+        raise RunError(
+            f"{run.name} was trained by an older version, which computed otherwise; it can be used, but not resumed."
+        )
+    saved, step = state["config"], state["progress"]["step"]
+    if state["length_is_open"] and step > stable_steps(run.config.training.steps, run.config.training):
+        raise RunError(
+            f"config.toml of {run.name} says steps is {run.config.training.steps}, with which step {step} "
+            f"would have been trained otherwise; put back {saved['training']['steps']}."
+        )
     free = ONLY_WATCHING | ({"steps"} if state["length_is_open"] else set())
     for section, values in run.config.to_dict().items():
         for name, value in values.items():
@@ -140,7 +150,7 @@ def plan(config: RunConfig, *, listener: Listener | None = None, started: float 
     """
     listener = listener or Listener()
     ends = (time.monotonic() if started is None else started) + 60 * config.training.minutes
-    resolve_device(config.training.device)
+    refuse_compile(config.training.compile, resolve_device(config.training.device))
     corpus = prepare(config.text, config.model.vocab_size, say=listener.say)
     config, loader = resolve(config, corpus, listener, ends - time.monotonic())
     return make_plan(config, corpus, loader, measure(config, loader))
@@ -158,7 +168,8 @@ def resolve(
     config = config.with_values({"vocab_size": corpus.tokenizer.vocab_size, "precision": precision})
     length = config.training
     if length.minutes:
-        config = fit_to_time(config, corpus, 60 * length.minutes if seconds is None else seconds, listener)
+        seconds = 60 * length.minutes if seconds is None else seconds
+        config = fit_to_time(config, corpus, time.monotonic() + seconds, listener)
     loader = make_loader(config, corpus)
     if length.minutes:
         steps = config.training.steps
@@ -189,17 +200,19 @@ def resolve(
     return config, loader
 
 
-def fit_to_time(config: RunConfig, corpus: Corpus, seconds: float, listener: Listener) -> RunConfig:
-    """The configuration with the steps, and where size is auto the model and batch, that suit the seconds left."""
-    began = time.monotonic()
+def fit_to_time(config: RunConfig, corpus: Corpus, ends: float, listener: Listener) -> RunConfig:
+    """The configuration with the steps, and where size is auto the model and batch, that suit the time until `ends`."""
     if config.training.size == "auto":
-        best, looked_at = choose(config, corpus, seconds, make_loader)
+        best, looked_at = choose(config, corpus, ends, make_loader)
         listener.chose([candidate.row() for candidate in looked_at], looked_at.index(best))
         return best.config
-    per_step = measure(config, make_loader(config, corpus)).seconds_per_step
-    steps = max(1, int((seconds - (time.monotonic() - began) - AT_THE_END) / per_step))
-    listener.say(f"A step takes {per_step:.3g} s here: about {steps:,} steps in {config.training.minutes:g} minutes.")
-    return config.with_values({"steps": steps})
+    pace = pace_of(config, measure(config, make_loader(config, corpus)))
+    config = pace.fit(config, ends - time.monotonic())
+    listener.say(
+        f"A step takes {pace.seconds_per_step:.3g} s here: about {config.training.steps:,} steps "
+        f"in {config.training.minutes:g} minutes."
+    )
+    return config
 
 
 def make_loader(config: RunConfig, corpus: Corpus) -> BatchLoader:
