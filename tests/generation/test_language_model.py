@@ -58,6 +58,7 @@ class Scripted(Decoder):
         documents: Tensor | None = None,
         positions: Tensor | None = None,
         cache: KVCache | None = None,
+        dtype: torch.dtype | None = None,
         tap: Tap = passthrough,
     ) -> Tensor:
         assert cache is not None

@@ -56,7 +56,8 @@ def test_what_was_stable_stays_so_when_the_number_is_settled(planned: int, fitti
         if not is_open(config, step):
             break
         now = time.monotonic()
-        deadline = Deadline(now + AT_THE_END + fitting, recent=deque([(step - 1, step - 1.0)]))
+        start = step - 1
+        deadline = Deadline(now + AT_THE_END + fitting, began=(start, now - start), recent=deque([(start, start)]))
         settled = deadline.settle(config, step, float(step))  # a step takes a second
         assert stable_steps(settled.training.steps, settled.training) >= step
         assert settled.training.steps >= step
@@ -79,7 +80,7 @@ def test_evaluations_to_come_are_counted(monkeypatch: pytest.MonkeyPatch) -> Non
 
     def steps(**settings: Any) -> int:
         config = RunConfig().with_values({**TIMED, "steps": 100, **settings})
-        deadline = Deadline(100.0 + AT_THE_END, evaluation=5.0, recent=deque([(9, 9.0)]))
+        deadline = Deadline(100.0 + AT_THE_END, evaluation=5.0, began=(9, -9.0), recent=deque([(9, 9.0)]))
         return deadline.settle(config, 10, 10.0).training.steps
 
     assert steps(eval_every=0) == 10 + 100 - 5  # one at the end

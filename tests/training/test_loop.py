@@ -188,7 +188,7 @@ def test_the_golden_losses(text: Path, tmp_path: Path) -> None:
     """A refactor leaves these numbers as they are; a change of arithmetic states that it changes them."""
     golden = {
         "adamw": [5.60428, 5.57756, 5.54391, 5.44354, 5.38976, 5.39179],
-        "muon": [5.60428, 5.57752, 5.54796, 5.45081, 5.40148, 5.39949],
+        "muon": [5.60428, 5.57786, 5.5511, 5.4564, 5.40709, 5.40522],
     }
     for optimizer, losses in golden.items():
         run = small_run(text, tmp_path / optimizer, optimizer=optimizer, activation="gelu", positions="learned")
