@@ -28,9 +28,10 @@ from cyclopts import App, Parameter
 from lightwell.errors import LightwellError
 
 LIGHTWELL = (
-    "--preset", "tiny", "--steps", "250", "--tokenizer", "character", "--eval-every", "0", "--sample-every", "0",
+    "--preset", "tiny", "--tokenizer", "character", "--eval-every", "0", "--sample-every", "0",
     "--checkpoint-every", "0", "--eval-tokens", "1000000",
 )  # fmt: skip
+STEPS = ("--steps", "250")
 NANOGPT = (
     "config/train_shakespeare_char.py", "--device=cpu", "--compile=False", "--eval_iters=20", "--log_interval=1",
     "--block_size=64", "--batch_size=12", "--n_layer=4", "--n_head=4", "--n_embd=128", "--max_iters=2000",
@@ -43,7 +44,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "AdamW for all weights, at 0.005": ("--optimizer", "adamw", "--learning-rate", "0.005"),
     "AdamW's learning rate 0.003 instead of 0.01": ("--learning-rate", "0.003"),
     "momentum 0.95 instead of 0.85": ("--beta1", "0.95"),
-    "twice the batch, half the steps": ("--batch-size", "32", "--steps", "150"),
+    "twice the batch, half the steps": ("--batch-size", "32", "--steps", "125"),
     "cosine to 0.05": ("--schedule", "cosine", "--final-learning-rate", "0.05"),
     "gelu instead of relu2": ("--activation", "gelu"),
     "learned positions instead of rope": ("--positions", "learned"),
@@ -81,7 +82,8 @@ def train_lightwell(text: Path, seed: int, more: Sequence[str] = ()) -> Trial:
         out = Path(folder) / "run"
         fresh = {"LIGHTWELL_CACHE": f"{folder}/cache", "TORCHINDUCTOR_CACHE_DIR": f"{folder}/compiled"}
         command = [sys.executable, "-m", "lightwell", "train", str(text), "--out", str(out), "--seed", str(seed)]
-        seconds = _timed([*command, *LIGHTWELL, *more], folder, fresh)
+        steps = () if "--steps" in more else STEPS
+        seconds = _timed([*command, *LIGHTWELL, *steps, *more], folder, fresh)
         loss, parameters = score_lightwell(out, halves(text.read_text(encoding="utf-8"))[1])
     return Trial("lightwell", seed, seconds, loss, parameters)
 
