@@ -24,7 +24,7 @@ class GPTConfig:
     def __init__(self, **settings): self.__dict__.update(settings)
 class GPT(torch.nn.Module):
     def __init__(self, config):
-        super().__init__(); self.logits = torch.nn.Parameter(torch.zeros(config.vocab_size))
+        print("number of parameters: 4"); super().__init__(); self.logits = torch.nn.Parameter(torch.zeros(config.vocab_size))
     def forward(self, inputs, targets):
         assert inputs.shape == targets.shape and inputs.size(1) <= 4
         flat = self.logits.expand(targets.numel(), -1)
@@ -65,7 +65,7 @@ def test_nanogpts_data_and_score_are_those_of_the_text(tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", saving], cwd=tmp_path, check=True)
     said = subprocess.run([sys.executable, script, "score"], cwd=tmp_path, check=True, capture_output=True)
-    found = json.loads(said.stdout)
+    found = json.loads(said.stdout.splitlines()[-1])
     assert found["loss"] == pytest.approx(math.log(4))
     assert found["parameters"] == 4
 

@@ -103,14 +103,14 @@ def score_lightwell(run: Path, held_out: str) -> tuple[float, int]:
 
 
 def train_nanogpt(text: Path, seed: int, checkout: Path, python: str) -> Trial:
-    """Train nanoGPT in a copy of its checkout, on data as its own preparation makes it."""
+    """Train nanoGPT in a copy of its checkout, on data as its own preparation makes it; its seed is always 1337."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "nanoGPT"
         shutil.copytree(checkout, place, ignore=shutil.ignore_patterns(".git", "assets", "*.ipynb"))
         scorer = Path(__file__).with_name("nanogpt_data.py")
         _run([python, str(scorer), "prepare", str(text.resolve())], place)
-        seconds = _timed([python, "train.py", *NANOGPT, f"--seed={seed}"], str(place), {})
-        said = json.loads(_run([python, str(scorer), "score"], place))
+        seconds = _timed([python, "train.py", *NANOGPT], str(place), {})
+        said = json.loads(_run([python, str(scorer), "score"], place).splitlines()[-1])  # its model speaks before
     return Trial("nanogpt", seed, seconds, said["loss"], said["parameters"])
 
 

@@ -5,8 +5,9 @@ predicted by a law of the form of Hoffmann 2022 ("Chinchilla", equation 10),
 
     loss = E + A / parameters^alpha + B / tokens^beta,
 
-with repeated text worth less the more often it is repeated (Muennighoff 2023, equation 5). A, B, alpha and beta were
-fitted to runs of the default corpus by this recipe (docs/performance.md); E, the same for all, decides nothing.
+with repeated text worth less the more often it is repeated (Muennighoff 2023, equation 5). alpha is Hoffmann's; the
+others were fitted to runs of the default corpus by the recipe of the small presets (docs/performance.md). E, the same
+for all, decides nothing.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ from lightwell.training.device import available_memory, resolve_device
 from lightwell.training.plan import Measured, flops_per_step, measure
 from lightwell.training.presets import DEFAULT_PRESET, preset
 
-A, ALPHA = 29.0, 0.30
-B, BETA = 700.0, 0.47
-E = 1.0
+A, ALPHA = 32.2, 0.34
+B, BETA = 710.0, 0.5
+E = 2.4
 """Nats per token."""
 WORTH = 15.4
 """R*: repeating a text without end is worth this many times reading it anew (Muennighoff 2023, section 5)."""

@@ -1,7 +1,6 @@
 """torch.compile, one region at a time: a block, whose translation serves all layers alike, and the head with the loss.
 
-The whole model in one piece would run at the same speed and take several times as long to translate
-(docs/performance.md).
+The whole model in one piece runs at the same speed and takes several times as long to translate (docs/decisions.md).
 """
 
 from __future__ import annotations
