@@ -24,7 +24,9 @@ class GPTConfig:
     def __init__(self, **settings): self.__dict__.update(settings)
 class GPT(torch.nn.Module):
     def __init__(self, config):
-        print("number of parameters: 4"); super().__init__(); self.logits = torch.nn.Parameter(torch.zeros(config.vocab_size))
+        print("number of parameters: 4")
+        super().__init__()
+        self.logits = torch.nn.Parameter(torch.zeros(config.vocab_size))
     def forward(self, inputs, targets):
         assert inputs.shape == targets.shape and inputs.size(1) <= 4
         flat = self.logits.expand(targets.numel(), -1)
