@@ -14,7 +14,7 @@ def describe_host() -> dict[str, Any]:
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "memory_bytes": _memory("MemTotal"),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",  # not whose build it is
         "python": platform.python_version(),
         "threads": os.environ.get("OMP_NUM_THREADS", ""),
     }
