@@ -90,12 +90,12 @@ def train_lightwell(text: Path, seed: int, more: Sequence[str] = ()) -> Trial:
 
 def score_lightwell(run: Path, held_out: str) -> tuple[float, int]:
     """Nats per character of the run's model over a text, and its parameters."""
-    import lightwell as lw
     from lightwell.batches.evaluation import evaluation_batches
     from lightwell.text.tokenfile import TokenFile
     from lightwell.training.evaluation import evaluate
+    from lightwell.training.load import load
 
-    model = lw.load(run)
+    model = load(run)
     tokens = TokenFile.from_ids(model.tokenizer.encode(held_out), vocab_size=model.tokenizer.vocab_size)
     batches = evaluation_batches(tokens, model.context_length, 64)
     score = evaluate(model.decoder, batches, model.tokenizer.byte_lengths)
