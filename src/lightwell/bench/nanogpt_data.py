@@ -2,6 +2,9 @@
 
 python nanogpt_data.py prepare TEXT      as data/shakespeare_char/prepare.py does, without its download
 python nanogpt_data.py score             over the whole of val.bin, in windows side by side; prints JSON
+
+Pickles are nanoGPT's own file formats: it reads meta.pkl and writes ckpt.pt. This script scores the checkpoint that
+nanoGPT has just written beside it, and lets torch load nothing but tensors and plain values.
 """
 
 from __future__ import annotations

@@ -37,7 +37,8 @@ COMMANDS = {
         """Learn from a text, and save a run with its curve and samples.
 
         The text is files, folders or globs; without any, the default corpus is learned. One of --steps, --epochs and
-        --minutes says for how long. In brackets: what a setting is when it is not given.""",
+        --minutes says for how long; --minutes alone also chooses the size of the model. In brackets: what a setting is
+        when it is not given.""",
     ),
     "resume": (
         "lightwell.cli.train:resume",

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 Preset: TypeAlias = Annotated[
     str,
     Parameter(
-        help=f"Where the settings start from: {', '.join(PRESETS)}; {DEFAULT_PRESET} by default.", metavar="NAME"
+        help=f"Where the settings start from: {', '.join(PRESETS)}; {DEFAULT_PRESET} by default.",
+        metavar="NAME",
+        show_default=False,
     ),
 ]
 ConfigFile: TypeAlias = Annotated[
