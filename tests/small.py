@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,17 @@ SMALL: dict[str, Any] = {
     "precision": "fp32",
     "device": "cpu",
 }
+
+
+class StopAt(Listener):
+    """Presses Ctrl-C during a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def stepped(self, record: dict[str, Any]) -> None:
+        if record["step"] == self.step:
+            signal.raise_signal(signal.SIGINT)
 
 
 def write_text(folder: Path, documents: int = 12, sentences: int = 8) -> Path:

@@ -150,7 +150,7 @@ def test_ctrl_c_ends_the_children_and_keeps_what_there_is(house: House) -> None:
 
 
 def test_little_memory_makes_groups_with_the_first_one_in_each(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rounds, "available_bytes", lambda: 1499)  # less than 1.5 times what the fakes say they take
+    monkeypatch.setattr(rounds, "meminfo", lambda name: 1499)  # less than 1.5 times what the fakes say they take
     measuring = Rounds([house.contender(name, 1.0) for name in "ABC"], {}, Heard().watcher())
     measuring.measure(2, 1)
     assert house.order() == "AB" + "BA" + "AC" + "CA"

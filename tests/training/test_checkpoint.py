@@ -102,14 +102,20 @@ def test_every_file_and_both_folders_are_synced_before_it_counts(
     assert synced == ["model.safetensors", "training.safetensors", "state.json", "00000003.partial", tmp_path.name]
 
 
+def damaged(folder: Path, name: str, damage: Callable[[Path], None]) -> Path:
+    """The newest of two checkpoints, with damage to one of its files."""
+    save(folder, 10)
+    newest = save(folder, 20)
+    damage(newest / name)
+    return newest
+
+
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("damage", [flip_a_bit, halve, Path.unlink])
 def test_damage_is_named_and_the_checkpoint_before_is_used(
     tmp_path: Path, name: str, damage: Callable[[Path], None]
 ) -> None:
-    save(tmp_path, 10)
-    newest = save(tmp_path, 20)
-    damage(newest / name)
+    newest = damaged(tmp_path, name, damage)
     with pytest.raises(RunError, match=name):
         load_checkpoint(newest)
     said: list[str] = []
@@ -124,9 +130,7 @@ def test_damage_is_named_and_the_checkpoint_before_is_used(
 def test_damaged_weights_are_named_and_those_before_are_used(
     tmp_path: Path, name: str, damage: Callable[[Path], None]
 ) -> None:
-    save(tmp_path, 10)
-    newest = save(tmp_path, 20)
-    damage(newest / name)
+    newest = damaged(tmp_path, name, damage)
     with pytest.raises(RunError, match=name):
         load_checkpoint_weights(newest)
     said: list[str] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import time
 from collections import deque
 from pathlib import Path
@@ -18,14 +17,13 @@ from lightwell.errors import RunError, SettingError
 from lightwell.training.checkpoint import _record_hash
 from lightwell.training.config import RunConfig, TrainConfig
 from lightwell.training.deadline import AT_THE_END, FIRST_STEPS, Deadline, is_open
-from lightwell.training.listener import Listener
 from lightwell.training.load import load
 from lightwell.training.loop import train_step
 from lightwell.training.plan import Measured
 from lightwell.training.run import Run
 from lightwell.training.schedule import learning_rate_factor, stable_steps
 from lightwell.training.start import resume, train
-from small import final_state, same_bits, small_config, untimed, write_text
+from small import StopAt, final_state, same_bits, small_config, untimed, write_text
 
 TIMED: dict[str, Any] = {"schedule": "wsd", "decay_fraction": 0.4, "warmup_steps": 2, "eval_every": 0}
 
@@ -125,15 +123,6 @@ def test_a_run_in_minutes_is_the_run_of_as_many_steps(text: Path, tmp_path: Path
     assert same_bits(final_state(timed), final_state(given_steps))
     assert untimed(timed.metrics()) == untimed(given_steps.metrics())
     assert resume(timed.path).metrics() == timed.metrics()  # finished, also for whoever looks later
-
-
-class StopAt(Listener):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def stepped(self, record: dict[str, Any]) -> None:
-        if record["step"] == self.step:
-            signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.usefixtures("ten_steps_a_second")

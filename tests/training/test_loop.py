@@ -17,18 +17,7 @@ from lightwell.training.listener import Listener
 from lightwell.training.load import choose_checkpoint, load
 from lightwell.training.run import Run
 from lightwell.training.start import carry_out, make_job, make_loader, resolve, resume, train
-from small import final_state, same_bits, small_config, small_run, untimed, write_text
-
-
-class StopAt(Listener):
-    """Presses Ctrl-C during a step."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def stepped(self, record: dict[str, Any]) -> None:
-        if record["step"] == self.step:
-            signal.raise_signal(signal.SIGINT)
+from small import StopAt, final_state, same_bits, small_config, small_run, untimed, write_text
 
 
 class Heard(Listener):

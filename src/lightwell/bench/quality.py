@@ -136,13 +136,24 @@ def ablation(text: Path, seeds: int) -> dict[str, Any]:
     trials: dict[str, list[Trial]] = {part: [] for part in PARTS}
     for seed in range(1, seeds + 1):
         for part, flags in PARTS.items():
-            trials[part].append(train_lightwell(text, seed, flags))
-            one = trials[part][-1]
-            print(f"seed {seed}  {part}: {one.seconds:.1f} s  loss {one.loss:.4f}", file=sys.stderr, flush=True)
+            trials[part].append(told(train_lightwell(text, seed, flags), part))
     return {
         part: {"seconds": _range([one.seconds for one in own]), "loss": _range([one.loss for one in own])}
         for part, own in trials.items()
     }
+
+
+def told(trial: Trial, part: str = "") -> Trial:
+    """The trial, after it was shown as it came: what is measured for an hour must not be lost to the last minute."""
+    about = f"{trial.who}  seed {trial.seed}  {trial.seconds:.1f} s  loss {trial.loss:.4f}  {part}"
+    print(about.rstrip(), file=sys.stderr, flush=True)
+    return trial
+
+
+def keep(found: Mapping[str, Any], out: Path | None) -> None:
+    """Write the results as JSON, where they are wanted."""
+    if out is not None:
+        out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def _range(values: Sequence[float]) -> dict[str, float]:
@@ -178,22 +189,17 @@ def main(
     """Measure the time to quality of Lightwell, and of nanoGPT where there is a checkout."""
     if parts:
         found = ablation(text.resolve(), seeds)
-        if out is not None:
-            out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        keep(found, out)
         print(json.dumps(found, indent=1))
         return
     trials: list[Trial] = []
     for seed in range(1, seeds + 1):
-        trials.append(train_lightwell(text.resolve(), seed))
+        trials.append(told(train_lightwell(text.resolve(), seed)))
         if nanogpt is not None and seed <= nanogpt_seeds:
             python = os.path.abspath(shutil.which(peers) or peers)  # noqa: PTH100 - resolve() would leave the venv
-            trials.append(train_nanogpt(text, seed, nanogpt, python))
-        for trial in trials[-2:] if nanogpt is not None and seed <= nanogpt_seeds else trials[-1:]:
-            said = f"{trial.who:10} seed {trial.seed}  {trial.seconds:6.1f} s  loss {trial.loss:.4f}"
-            print(said, file=sys.stderr, flush=True)
+            trials.append(told(train_nanogpt(text, seed, nanogpt, python)))
     found = summary(trials)
-    if out is not None:
-        out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    keep(found, out)
     print(json.dumps({key: value for key, value in found.items() if key != "trials"}, indent=1))
 
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lightwell.bench.contenders import Contender
-from lightwell.bench.host import available_bytes
 from lightwell.bench.process import ContenderError, Process
+from lightwell.training.meminfo import meminfo
 
 ROOM = 1.5
 """A further contender is started where so many times the largest one so far is free."""
@@ -146,7 +146,7 @@ class Rounds:
             process.close()
 
     def _room(self) -> bool:
-        free = available_bytes()
+        free = meminfo("MemAvailable")
         largest = max((turns.about.get("peak_bytes", 0) for turns in self.measurement.turns), default=0)
         return free is None or free > ROOM * largest
 

@@ -17,13 +17,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-
 from lightwell.batches.loader import BatchLoader
 from lightwell.errors import SettingError
 from lightwell.model.config import ModelConfig
 from lightwell.text.prepare import Corpus
-from lightwell.training.compilation import COMPILATION, COMPILED, resolve_compile
+from lightwell.training.compilation import expected_seconds, resolve_compile
 from lightwell.training.config import RunConfig
 from lightwell.training.deadline import AT_THE_END, FIRST_STEPS
 from lightwell.training.device import available_memory, resolve_device
@@ -49,37 +47,23 @@ BYTES_PER_PARAMETER = 16
 """Weight, gradient and two moments, in fp32."""
 
 
-@dataclass(frozen=True)
-class Pace:
-    """How fast a configuration would be trained here."""
+def fit(config: RunConfig, measured: Measured, seconds: float) -> RunConfig:
+    """The configuration with as many steps as fit into so many seconds, compiled where that pays.
 
-    device: torch.device
-    seconds_per_step: float
-    """Eager."""
-
-    def fit(self, config: RunConfig, seconds: float) -> RunConfig:
-        """The configuration with as many steps as fit, compiled where that pays.
-
-        Raises:
-            SettingError: not one of a few steps fits.
-        """
-        left = max(0.0, seconds - AT_THE_END)
-        flops = flops_per_step(config)
-        compiled = resolve_compile(config.training.compile, self.device, left / self.seconds_per_step * flops)
-        steps = int(left / self.seconds_per_step)
-        if compiled == "on":
-            steps = int(max(0.0, left - COMPILATION) / (self.seconds_per_step / COMPILED))
-        if steps < FIRST_STEPS:
-            raise SettingError(
-                f"{config.training.minutes:g} minutes are too short to train this: {max(0.0, seconds):.0f} s are left "
-                f"of them, and a step takes {self.seconds_per_step:.2g} s; give more, or choose a smaller model."
-            )
-        return config.with_values({"steps": steps, "compile": compiled})
-
-
-def pace_of(config: RunConfig, measured: Measured) -> Pace:
-    """The pace as it was measured."""
-    return Pace(resolve_device(config.training.device), measured.seconds_per_step)
+    Raises:
+        SettingError: not even a few steps fit.
+    """
+    eager, left = measured.seconds_per_step, max(0.0, seconds - AT_THE_END)
+    device, choice = resolve_device(config.training.device), config.training.compile
+    compiled = resolve_compile(choice, device, left / eager * flops_per_step(config))
+    per_step, wait = expected_seconds(compiled, eager)
+    steps = int(max(0.0, left - wait) / per_step)
+    if steps < FIRST_STEPS:
+        raise SettingError(
+            f"{config.training.minutes:g} minutes are too short to train this: {max(0.0, seconds):.0f} s are left "
+            f"of them, and a step takes {eager:.2g} s; give more, or choose a smaller model."
+        )
+    return config.with_values({"steps": steps, "compile": compiled})
 
 
 @dataclass(frozen=True)
@@ -177,8 +161,9 @@ def _shaped(config: RunConfig, corpus: Corpus, n_layers: int, d_model: int) -> R
 
 
 def _candidate(config: RunConfig, measured: Measured, corpus: Corpus, ends: float) -> Candidate:
-    config = pace_of(config, measured).fit(config, ends - time.monotonic())
-    steps, compiled = config.training.steps, config.training.compile == "on"
+    config = fit(config, measured, ends - time.monotonic())
+    steps = config.training.steps
+    per_step, _ = expected_seconds(config.training.compile, measured.seconds_per_step)
     every = max(1, steps // EVALUATIONS)
     usual = preset(DEFAULT_PRESET).training
     watching = {"eval_every": every, "checkpoint_every": every, "sample_every": 0}  # what the user sets is left alone
@@ -188,7 +173,7 @@ def _candidate(config: RunConfig, measured: Measured, corpus: Corpus, ends: floa
     return Candidate(
         config=config.with_values(watching),
         parameters=parameters,
-        tokens_per_second=tokens_per_step / measured.seconds_per_step * (COMPILED if compiled else 1.0),
+        tokens_per_second=tokens_per_step / per_step,
         memory_bytes=8 * parameters + measured.optimizer_bytes + measured.activation_bytes,
         epochs=steps * tokens_per_step / unique,
         loss=predicted_loss(config.model, steps * tokens_per_step, unique),

@@ -24,12 +24,15 @@ WORTH_IT = {"cpu": 2e13, "cuda": 5e15, "mps": 1e15}
 
 Measured on a processor (docs/performance.md); estimated for GPUs, on which nothing was measured.
 """
-
-
 COMPILED = 1.35
 """How much faster a compiled step is than an eager one, on a processor (docs/performance.md)."""
 COMPILATION = 15.0
 """Seconds until the first step is compiled."""
+
+
+def expected_seconds(compiled: str, eager: float) -> tuple[float, float]:
+    """What a step of `eager` seconds is expected to take with compile on or off, and the wait before the first one."""
+    return (eager / COMPILED, COMPILATION) if compiled == "on" else (eager, 0.0)
 
 
 def resolve_compile(choice: str, device: torch.device, flops: float) -> str:

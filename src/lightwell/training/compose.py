@@ -55,10 +55,10 @@ def compose(
     tokenizer = changes.get("tokenizer")
     if tokenizer and tokenizer not in ("character", "byte", "bpe") and Path(tokenizer).exists():
         changes["tokenizer"] = os.path.abspath(tokenizer)  # noqa: PTH100
-    if changes.get("minutes") and not preset_name and config_file is None and not any(name in changes for name in SIZE):
+    named = next((name for name in SIZE if name in changes), "")
+    if changes.get("minutes") and not (preset_name or config_file or named):
         changes.setdefault("size", "auto")
     config = config.with_values(changes)
-    named = next((name for name in SIZE if name in changes), None)
     if config.training.size == "auto" and named:
         raise SettingError(f"size is auto, which chooses {named}, but {named} is given, too; leave one of them out.")
     if config.training.size == "auto" and not config.training.minutes:

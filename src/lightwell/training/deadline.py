@@ -8,7 +8,6 @@ keeps the number that was planned.
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -72,7 +71,7 @@ def is_open(config: RunConfig, step: int) -> bool:
 
 def _with_steps(config: RunConfig, step: int, steps: int) -> RunConfig:
     """`steps`, or, where its stable phase would be over already, the fewest whose next step begins to decay."""
-    least = step
-    while stable_steps(max(steps, least), config.training) < step:
-        least = max(steps, least) + 1
-    return dataclasses.replace(config, training=dataclasses.replace(config.training, steps=max(steps, least)))
+    steps = max(steps, step)
+    while stable_steps(steps, config.training) < step:
+        steps += 1
+    return config.with_values({"steps": steps})

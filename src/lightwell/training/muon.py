@@ -7,8 +7,8 @@ for speed, are taken apart: they are three maps, and making their stack orthogon
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, overload
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -52,18 +52,9 @@ class Muon(torch.optim.Optimizer):
                 self._stacks.setdefault((length, weight.size(1)), []).append(piece)
                 start += length
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Update the weights from their gradients; those without one stay as they are."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update the weights from their gradients; those without one stay as they are. There are no closures here."""
         group = self.param_groups[0]
         updates = {id(weight): self._momentum(weight, group) for weight in group["params"] if weight.grad is not None}
         for (rows, columns), pieces in self._stacks.items():
@@ -76,7 +67,6 @@ class Muon(torch.optim.Optimizer):
             for (weight, part), direction in zip(moving, directions, strict=True):
                 weight[part].mul_(1.0 - group["lr"] * group["weight_decay"])
                 weight[part].add_(direction, alpha=-group["lr"] * scale)
-        return loss
 
     def _momentum(self, weight: nn.Parameter, group: dict[str, Any]) -> Tensor:
         """The mean gradient so far, looked ahead by one step (Nesterov)."""

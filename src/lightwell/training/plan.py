@@ -16,7 +16,7 @@ from lightwell.batches.loader import BatchLoader
 from lightwell.model.config import ModelConfig
 from lightwell.model.decoder import Decoder
 from lightwell.text.prepare import Corpus
-from lightwell.training.compilation import COMPILATION, COMPILED
+from lightwell.training.compilation import expected_seconds
 from lightwell.training.config import RunConfig
 from lightwell.training.device import freed_memory_kept, random_state_kept, resolve_device
 from lightwell.training.loss import accumulate_gradients
@@ -73,8 +73,7 @@ def make_plan(config: RunConfig, corpus: Corpus, loader: BatchLoader, measured: 
     """Put the figures of a resolved configuration together."""
     report = loader.report(config.training.steps)
     parameters = config.model.parameter_count()
-    compiled = config.training.compile == "on"
-    seconds_per_step = measured.seconds_per_step / (COMPILED if compiled else 1.0)
+    seconds_per_step, wait = expected_seconds(config.training.compile, measured.seconds_per_step)
     tokens_per_step = config.batches.batch_size * config.model.context_length
     return Plan(
         documents=corpus.documents,
@@ -96,7 +95,7 @@ def make_plan(config: RunConfig, corpus: Corpus, loader: BatchLoader, measured: 
         activation_bytes=measured.activation_bytes,
         flops=flops_per_step(config) * config.training.steps,
         seconds_per_step=seconds_per_step,
-        seconds=seconds_per_step * config.training.steps + (COMPILATION if compiled else 0.0),
+        seconds=seconds_per_step * config.training.steps + wait,
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightwell.errors import RunError
+from lightwell.training.checkpoint import sync
 
 
 class Records:
@@ -56,16 +57,7 @@ class Records:
         kept = b"".join(line for record, line in lines if record["step"] <= step)
         if not self.path.exists() or len(kept) == self.path.stat().st_size:
             return
-        partial = self.path.with_suffix(".partial")
-        try:
-            with partial.open("wb") as file:
-                file.write(kept)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self.path)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise RunError(f"{self.path} could not be written ({error.strerror or error}).") from None
+        write_whole(self.path, kept)
 
     def sync(self) -> None:
         """Wait until the records are on the disk itself."""
@@ -90,3 +82,20 @@ class Records:
                     break
                 raise RunError(f"Line {number} of {self.path} is damaged; remove it to go on.") from None
         return found
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Put a file in its place, or in that of an older one: on the disk itself, whole or not at all.
+
+    Raises:
+        RunError: the disk is full, or another failure of the file system; an older file is as it was.
+    """
+    partial = path.with_suffix(".partial")
+    try:
+        partial.write_bytes(content)
+        sync(partial)
+        partial.replace(path)
+        sync(path.parent)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise RunError(f"{path} could not be written ({error.strerror or error}).") from None

@@ -20,9 +20,8 @@ from typing import Any, Self
 from lightwell.errors import RunError, SettingError
 from lightwell.text.config import TextConfig
 from lightwell.text.tokenizer import Tokenizer
-from lightwell.training.checkpoint import sync
 from lightwell.training.config import RunConfig
-from lightwell.training.records import Records
+from lightwell.training.records import Records, write_whole
 from lightwell.training.references import References
 
 CONFIG, TOKENIZER, REFERENCES = "config.toml", "tokenizer.json", "references.json"
@@ -150,11 +149,7 @@ class Run:
         Raises:
             RunError: the disk is full, or another failure of the file system.
         """
-        path = self.path / REFERENCES
-        try:
-            path.write_text(json.dumps(references.to_dict(), indent=1) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise RunError(f"{path} could not be written ({error.strerror or error}).") from None
+        write_whole(self.path / REFERENCES, f"{json.dumps(references.to_dict(), indent=1)}\n".encode())
 
     def write_config(self, config: RunConfig) -> None:
         """Put another configuration in the place of the run's own, whole or not at all.
@@ -162,16 +157,8 @@ class Run:
         Raises:
             RunError: the disk is full, or another failure of the file system.
         """
-        path, beside = self.path / CONFIG, self.path / f".{CONFIG}.new"
         self.__dict__.pop("config", None)  # what was read before
-        try:
-            beside.write_text(config.to_toml(), encoding="utf-8")
-            sync(beside)
-            beside.replace(path)
-            sync(self.path)
-        except OSError as error:
-            beside.unlink(missing_ok=True)
-            raise RunError(f"{path} could not be written ({error.strerror or error}).") from None
+        write_whole(self.path / CONFIG, config.to_toml().encode())
 
     def truncate(self, step: int) -> None:
         """Drop the metrics and samples after `step`: a resumed run writes them again, without gap or duplicate."""

@@ -11,7 +11,7 @@ from lightwell.batches.loader import BatchLoader
 from lightwell.errors import RunError, SettingError, TextError
 from lightwell.model.decoder import Decoder
 from lightwell.text.prepare import Corpus, prepare
-from lightwell.training.budget import choose, pace_of
+from lightwell.training.budget import choose, fit
 from lightwell.training.checkpoint import checkpoint_steps, newest_checkpoint
 from lightwell.training.compilation import compile_for_training, refuse_compile, resolve_compile
 from lightwell.training.config import RunConfig
@@ -72,7 +72,7 @@ def train(
     refuse_compile(config.training.compile, resolve_device(config.training.device))  # before the text is read
     corpus = prepare(config.text, config.model.vocab_size, say=listener.say)
     timed = config.training.minutes > 0
-    config, loader = resolve(config, corpus, listener, ends - time.monotonic())
+    config, loader = resolve(config, corpus, listener, ends)
     run = Run.create(out, config, corpus.tokenizer, force=force)
     with lock(run.path):
         job = make_job(config, corpus, loader, run, listener)
@@ -152,24 +152,23 @@ def plan(config: RunConfig, *, listener: Listener | None = None, started: float 
     ends = (time.monotonic() if started is None else started) + 60 * config.training.minutes
     refuse_compile(config.training.compile, resolve_device(config.training.device))
     corpus = prepare(config.text, config.model.vocab_size, say=listener.say)
-    config, loader = resolve(config, corpus, listener, ends - time.monotonic())
+    config, loader = resolve(config, corpus, listener, ends)
     return make_plan(config, corpus, loader, measure(config, loader))
 
 
 def resolve(
-    config: RunConfig, corpus: Corpus, listener: Listener, seconds: float | None = None
+    config: RunConfig, corpus: Corpus, listener: Listener, ends: float | None = None
 ) -> tuple[RunConfig, BatchLoader]:
     """Put the numbers in place of `auto` and 0: vocabulary, precision and steps, so that the run can be repeated.
 
-    seconds: what is left of the minutes, where they are the length.
+    ends: when the minutes are over, where they are the length, in time.monotonic(); by default they begin now.
     """
     device = resolve_device(config.training.device)
     precision = resolve_precision(config.training.precision, device)
     config = config.with_values({"vocab_size": corpus.tokenizer.vocab_size, "precision": precision})
     length = config.training
     if length.minutes:
-        seconds = 60 * length.minutes if seconds is None else seconds
-        config = fit_to_time(config, corpus, time.monotonic() + seconds, listener)
+        config = fit_to_time(config, corpus, time.monotonic() + 60 * length.minutes if ends is None else ends, listener)
     loader = make_loader(config, corpus)
     if length.minutes:
         steps = config.training.steps
@@ -206,10 +205,10 @@ def fit_to_time(config: RunConfig, corpus: Corpus, ends: float, listener: Listen
         best, looked_at = choose(config, corpus, ends, make_loader)
         listener.chose([candidate.row() for candidate in looked_at], looked_at.index(best))
         return best.config
-    pace = pace_of(config, measure(config, make_loader(config, corpus)))
-    config = pace.fit(config, ends - time.monotonic())
+    measured = measure(config, make_loader(config, corpus))
+    config = fit(config, measured, ends - time.monotonic())
     listener.say(
-        f"A step takes {pace.seconds_per_step:.3g} s here: about {config.training.steps:,} steps "
+        f"A step takes {measured.seconds_per_step:.3g} s here: about {config.training.steps:,} steps "
         f"in {config.training.minutes:g} minutes."
     )
     return config
