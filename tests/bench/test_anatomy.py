@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lightwell.bench.anatomy import KINDS, REST, by_kind, dissect, draw, kind_of
+from lightwell.bench.anatomy import KINDS, REST, by_kind, dissect, draw, in_ms, kind_of
 from lightwell.bench.shapes import shape
 
 
@@ -53,6 +53,10 @@ def test_kinds_add_up_to_the_step() -> None:
     assert seconds[REST] == 0.25  # the view, and what no operator accounts for
     assert sum(seconds.values()) == 1.0
     assert list(seconds) == [*(kind for kind, _ in KINDS), REST]
+
+
+def test_long_times_are_written_out() -> None:
+    assert [in_ms(1287.3), in_ms(136.2), in_ms(3.08)] == ["1,287 ms", "136 ms", "3.1 ms"]
 
 
 def test_a_real_step_is_dissected_and_drawn(tmp_path: Path) -> None:

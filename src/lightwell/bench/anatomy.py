@@ -98,6 +98,11 @@ def dissect(shape: Shape, variant: str) -> Anatomy:
     return Anatomy(shape.name, variant, step_seconds, by_kind(operators, step_seconds))
 
 
+def in_ms(milliseconds: float) -> str:
+    """1287.3 -> "1,287 ms", 3.0791 -> "3.1 ms": whole ones where there are many."""
+    return f"{milliseconds:,.0f} ms" if milliseconds >= 100 else f"{milliseconds:.1f} ms"
+
+
 def draw(anatomy: Anatomy, path: Path) -> None:
     """Draw it as one horizontal bar for each kind, the longest on top and the rest below, labelled in ms and percent.
 
@@ -128,10 +133,10 @@ def draw(anatomy: Anatomy, path: Path) -> None:
         for row, length in enumerate(lengths):
             share = length / 1e3 / anatomy.step_seconds
             axes.annotate(
-                f"{length:,.3g} ms  {share:.0%}", (length, row), xytext=(5, 0), textcoords="offset points", va="center"
+                f"{in_ms(length)}  {share:.0%}", (length, row), xytext=(5, 0), textcoords="offset points", va="center"
             )
         figure.text(0.03, 1.0 - 0.3 / figure.get_figheight(), "One training step", size=14, weight="bold", va="center")
-        title = f"{anatomy.contender} on shape {anatomy.shape}, {anatomy.step_seconds * 1e3:,.3g} ms under the profiler"
+        title = f"{anatomy.contender} on shape {anatomy.shape}, {in_ms(anatomy.step_seconds * 1e3)} under the profiler"
         figure.text(0.03, 1.0 - 0.58 / figure.get_figheight(), title, size=9.5, color=GREY, va="center")
         try:
             figure.savefig(path, dpi=170)
