@@ -21,6 +21,7 @@ from lightwell.model.attention import (
     repeat_heads,
 )
 from lightwell.model.decoder import causal_mask
+from lightwell.model.dropout import draw_kept
 
 
 def weights_of(seen: dict[str, Tensor]) -> list[Tensor]:
@@ -105,6 +106,18 @@ def test_watching_changes_no_bit(implementation: str, mode: str) -> None:
 
 
 @torch.no_grad()
+def test_law_04_under_the_same_dropout_in_bf16_where_attention_goes_in_blocks() -> None:
+    explicit = decoder(context_length=BLOCK + 40, n_layers=1, attention="explicit", attention_dropout=0.3).train()
+    fused = like(explicit, attention="fused").train()
+    found = []
+    for model in (explicit, fused):
+        torch.manual_seed(5)
+        found.append(model(text(2, BLOCK + 40), dtype=torch.bfloat16).float())
+    torch.testing.assert_close(*found, atol=0.02, rtol=0.02)
+    assert not torch.allclose(found[0], explicit.eval()(text(2, BLOCK + 40)), atol=0.02)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("mode", ["training", "evaluation"])
 def test_what_is_watched_beside_fused_attention_is_what_it_computes(mode: str) -> None:
     model = decoder(attention_dropout=0.3, n_layers=1).train(mode == "training")
@@ -150,7 +163,7 @@ def test_an_intervention_in_the_weights_reaches_the_explicit_values() -> None:
 def captured(q: Tensor, k: Tensor, **others: Any) -> dict[str, Tensor]:
     seen: dict[str, Tensor] = {}
     mask = causal_mask(q.size(2))
-    explicit_attention(q, k, k, mask, 0.0, tap=lambda name, value: seen.setdefault(name, value))
+    explicit_attention(q, k, k, mask, tap=lambda name, value: seen.setdefault(name, value))
     return seen
 
 
@@ -187,7 +200,7 @@ def test_the_formula_by_hand() -> None:
     k = torch.tensor([[[[1.0, 2.0, 0, 0], [0, 4.0, 0, 0]]]])
     v = torch.tensor([[[[1.0, 0, 0, 0], [0, 1.0, 0, 0]]]])
     seen: dict[str, Tensor] = {}
-    explicit_attention(q, k, v, causal_mask(2), 0.0, tap=lambda name, value: seen.setdefault(name, value))
+    explicit_attention(q, k, v, causal_mask(2), tap=lambda name, value: seen.setdefault(name, value))
     assert seen["scores"].tolist() == [[[[2.0, 0.0], [4.0, 8.0]]]]
     assert seen["scaled"].tolist() == [[[[1.0, 0.0], [2.0, 4.0]]]]
     assert seen["masked"].tolist() == [[[[1.0, -math.inf], [2.0, 4.0]]]]
@@ -232,11 +245,11 @@ def test_law_04_in_bf16_both_ways_are_the_fp32_values_within_rounding(T: int) ->
     generator = torch.Generator().manual_seed(T)
     q, k, v = torch.randn(3, 2, 3, T, 16, generator=generator)
     mask = causal_mask(T)
-    exact = explicit_attention(q, k, v, mask, 0.0)
+    exact = explicit_attention(q, k, v, mask)
     visibility = Visibility(mask, causal_only=True, everything=False)
     rounded_q, rounded_k, rounded_v = q.bfloat16(), k.bfloat16(), v.bfloat16()
     for found in (
-        explicit_attention(rounded_q, rounded_k, rounded_v, mask, 0.0),
+        explicit_attention(rounded_q, rounded_k, rounded_v, mask),
         blocked_attention(rounded_q, rounded_k, rounded_v, mask),
         fused_attention(rounded_q, rounded_k, rounded_v, visibility, 0.0),
     ):
@@ -253,8 +266,9 @@ def test_law_04_in_blocks_the_values_are_the_same(T: int, documents: Tensor | No
     if documents is not None:
         ids = torch.arange(T).expand(2, T) // 5
         mask = mask & (ids[:, None, :, None] == ids[:, None, None, :])
-    expected = explicit_attention(q, k, v, mask, 0.0)
-    torch.testing.assert_close(blocked_attention(q, k, v, mask), expected, atol=1e-6, rtol=1e-5)
+    for kept in (None, draw_kept((2, 3, T, T), 0.3, q.device)):
+        expected = explicit_attention(q, k, v, mask, kept)
+        torch.testing.assert_close(blocked_attention(q, k, v, mask, kept), expected, atol=1e-6, rtol=1e-5)
 
 
 def test_blocks_are_taken_for_short_bf16_sequences_and_not_after_a_cache() -> None:

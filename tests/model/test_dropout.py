@@ -11,6 +11,7 @@ from torch import Tensor
 from decoders import IMPLEMENTATIONS, L, decoder, like, text, watch
 from lightwell.model.attention import Visibility, explicit_attention, fused_attention
 from lightwell.model.decoder import causal_mask
+from lightwell.model.dropout import LEVELS, Kept, draw_kept
 
 PLACES = ("embedding_dropout", "attention_dropout", "residual_dropout")
 
@@ -97,7 +98,8 @@ def test_law_05_the_sum_of_a_dropped_row_is_one_on_average_with_the_predicted_sp
     q, k = scores.expand(n, 1, 8, 8) * math.sqrt(8), torch.eye(8).expand(n, 1, 8, 8)
     v, mask = torch.ones(n, 1, 8, 8), causal_mask(8)
     if implementation == "explicit":
-        sums = explicit_attention(q, k, v, mask, p)[:, 0, :, 0]
+        kept = draw_kept((n, 1, 8, 8), p, q.device)
+        sums = explicit_attention(q, k, v, mask, kept)[:, 0, :, 0]
     else:
         sums = fused_attention(q, k, v, Visibility(mask, causal_only=True, everything=False), p)[:, 0, :, 0]
     a = scores.masked_fill(~mask, -math.inf).softmax(-1)
@@ -127,3 +129,35 @@ def test_the_masks_follow_from_torchs_generator_alone() -> None:
         found.append(model(text()))
     assert torch.equal(found[0], found[1])
     assert not torch.allclose(found[0], found[2], atol=0.1)
+
+
+@pytest.mark.parametrize("p", [0.001, 0.1, 0.5, 0.999])
+def test_values_are_kept_with_the_probability_asked_for_and_independently(p: float) -> None:
+    torch.manual_seed(3)
+    n = 400_000
+    kept = draw_kept((2, n // 2), p, torch.device("cpu"))
+    spread = math.sqrt(p * (1 - p) / n)
+    assert kept.mask.float().mean().item() == pytest.approx(1 - p, abs=4 * spread)
+    assert kept.probability == pytest.approx(1 - p, abs=0.5 / LEVELS)
+    centred = kept.mask.flatten().float() - (1 - p)
+    for apart in (1, 2, 3, 4, 8, 64, n // 2):  # four of them share 64 random bits
+        product = (centred * centred.roll(apart)).mean().item()
+        assert abs(product) < 5 * p * (1 - p) / math.sqrt(n) + 1e-6
+
+
+@pytest.mark.parametrize("p", [1e-9, 1 - 1e-9])
+def test_an_extreme_probability_is_neither_nothing_nor_everything(p: float) -> None:
+    kept = draw_kept((3,), p, torch.device("cpu"))
+    assert 0 < kept.probability < 1
+
+
+@pytest.mark.parametrize("shape", [(0,), (1,), (7,), (3, 5, 1), (2, 2)])
+def test_a_mask_has_the_shape_asked_for(shape: tuple[int, ...]) -> None:
+    kept = draw_kept(shape, 0.5, torch.device("cpu"))
+    assert (kept.mask.shape, kept.mask.dtype) == (shape, torch.bool)
+
+
+def test_what_is_kept_is_divided_by_its_probability() -> None:
+    kept = Kept(torch.tensor([True, False]), 0.8)
+    assert torch.allclose(kept(torch.tensor([2.0, 3.0])), torch.tensor([2.5, 0.0]))
+    assert kept(torch.ones(2, dtype=torch.bfloat16)).dtype == torch.bfloat16

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from decoders import TINY, V, decoder, text, watch
 from lightwell.model.config import GATED, ModelConfig
 from lightwell.model.decoder import Decoder
-from lightwell.model.feed_forward import NONLINEARITY, FeedForward
+from lightwell.model.feed_forward import NONLINEARITY, FeedForward, gelu_by_sigmoid
 
 BY_DEFINITION: dict[str, Callable[[float], float]] = {
     "relu": lambda x: max(0.0, x),
@@ -36,6 +36,15 @@ def test_each_nonlinearity_is_its_definition(name: str) -> None:
     x = torch.linspace(-6, 6, 101, dtype=torch.float64)
     expected = torch.tensor([BY_DEFINITION[name](value) for value in x.tolist()], dtype=torch.float64)
     torch.testing.assert_close(NONLINEARITY[name](x), expected, atol=1e-12, rtol=1e-12)
+
+
+def test_gelu_by_sigmoid_is_gelu_tanh_and_has_its_gradient() -> None:
+    x = torch.linspace(-30, 30, 999, requires_grad=True)
+    fast, readable = gelu_by_sigmoid(x), torch.nn.functional.gelu(x, approximate="tanh")
+    torch.testing.assert_close(fast, readable, atol=1e-6, rtol=1e-6)
+    slopes = [torch.autograd.grad(value.sum(), x)[0] for value in (fast, readable)]
+    torch.testing.assert_close(*slopes, atol=1e-5, rtol=1e-5)
+    assert gelu_by_sigmoid(x.bfloat16()).dtype == torch.bfloat16
 
 
 @torch.no_grad()

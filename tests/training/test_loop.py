@@ -175,14 +175,17 @@ def test_law_16_one_batch_can_be_overfitted(text: Path, tmp_path: Path) -> None:
 
 def test_the_golden_losses(text: Path, tmp_path: Path) -> None:
     """A refactor leaves these numbers as they are; a change of arithmetic states that it changes them."""
-    golden = {
-        "adamw": [5.60428, 5.57756, 5.54391, 5.44354, 5.38976, 5.39179],
-        "muon": [5.60428, 5.57786, 5.5511, 5.4564, 5.40709, 5.40522],
-    }
-    for optimizer, losses in golden.items():
-        run = small_run(text, tmp_path / optimizer, optimizer=optimizer, activation="gelu", positions="learned")
+    without = dict.fromkeys(("embedding_dropout", "attention_dropout", "residual_dropout"), 0.0)
+    golden: list[tuple[dict[str, Any], list[float]]] = [
+        ({"optimizer": "adamw"}, [5.59921, 5.57274, 5.54227, 5.45602, 5.40581, 5.40104]),
+        ({"optimizer": "muon"}, [5.59921, 5.57331, 5.5484, 5.46728, 5.42202, 5.41258]),
+        ({"optimizer": "adamw", **without}, [5.59947, 5.57088, 5.53622, 5.43956, 5.38571, 5.38395]),
+        ({"optimizer": "muon", **without}, [5.59947, 5.57085, 5.54414, 5.44806, 5.40047, 5.39213]),
+    ]
+    for number, (settings, losses) in enumerate(golden):
+        run = small_run(text, tmp_path / str(number), activation="gelu", positions="learned", **settings)
         found = [record["loss"] for record in run.metrics() if "loss" in record]
-        assert found == pytest.approx(losses, abs=2e-4), optimizer
+        assert found == pytest.approx(losses, abs=2e-4), settings
 
 
 @pytest.mark.parametrize(("poisoned", "reported"), [(3, 3), (5, 6)], ids=["before scoring", "in the next step"])

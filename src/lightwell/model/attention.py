@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lightwell.model.cache import LayerCache
 from lightwell.model.config import ModelConfig
+from lightwell.model.dropout import Kept, draw_kept
 from lightwell.model.layers import Linear, RMSNorm
 from lightwell.model.positions import Rotation, rotate
 from lightwell.model.tap import Tap, passthrough
@@ -89,18 +90,20 @@ def attend(
     `fused` stands for the fastest, which on a processor is sometimes the formula.
 
     A tap on the fused path is served by the explicit formula computed beside it, so that watching changes no bit of
-    what flows; to intervene inside attention, choose the explicit implementation.
+    what flows; to intervene inside attention, choose the explicit implementation. Beside a GPU's kernel it shows the
+    weights without dropout, since nobody is told which ones the kernel drops.
     """
     on_cpu = q.device.type == "cpu"
-    if implementation == "explicit" or (on_cpu and dropout > 0):  # torch has no kernel with dropout for processors
-        return explicit_attention(q, k, v, visibility.mask, dropout, tap)
+    in_blocks = on_cpu and blocks_are_faster(q, k)
+    # torch has no kernel with dropout for processors; its kernels for GPUs draw their masks themselves.
+    own_mask = dropout > 0 and (implementation == "explicit" or on_cpu)
+    kept = draw_kept((*q.shape[:-1], k.size(-2)), dropout, q.device) if own_mask else None
+    if implementation == "explicit" or (kept is not None and not in_blocks):
+        return explicit_attention(q, k, v, visibility.mask, kept, tap)
     if tap is not passthrough:
-        # Dropout beside draws the same random numbers as the fused call after it, and uses up none of them.
-        devices = [] if q.device.type in ("cpu", "meta") else [q.device]
-        with torch.random.fork_rng(devices, enabled=dropout > 0):
-            explicit_attention(q, k, v, visibility.mask, dropout, tap)
-    if on_cpu and blocks_are_faster(q, k):
-        return blocked_attention(q, k, v, visibility.mask)
+        explicit_attention(q, k, v, visibility.mask, kept, tap)
+    if in_blocks:
+        return blocked_attention(q, k, v, visibility.mask, kept)
     return fused_attention(q, k, v, visibility, dropout)
 
 
@@ -118,29 +121,39 @@ def blocks_are_faster(q: Tensor, k: Tensor) -> bool:
     return q.dtype == torch.bfloat16 and q.size(-2) == k.size(-2) <= LONGEST
 
 
-def blocked_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+def blocked_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, kept: Kept | None = None) -> Tensor:
     """`explicit_attention` for a block of queries after the other, each with no more keys than its last query may see.
 
     q, k, v (B, H, T, K), mask (T, T) or (B, 1, T, T) -> (B, H, T, K). Four blocks leave out three eighths of the work.
     """
-    ends = [min(start + BLOCK, q.size(-2)) for start in range(0, q.size(-2), BLOCK)]
-    blocks = [
-        explicit_attention(queries, k[..., :end, :], v[..., :end, :], rows[..., :end], 0.0)
-        for queries, rows, end in zip(
-            torch.split(q, BLOCK, dim=-2), torch.split(mask, BLOCK, dim=-2), ends, strict=True
+    blocks = []
+    for start in range(0, q.size(-2), BLOCK):
+        rows, end = slice(start, start + BLOCK), min(start + BLOCK, q.size(-2))
+        part = None if kept is None else kept.part(rows, end)
+        blocks.append(
+            explicit_attention(q[..., rows, :], k[..., :end, :], v[..., :end, :], mask[..., rows, :end], part)
         )
-    ]
     return torch.cat(blocks, dim=-2)
 
 
-def explicit_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropout: float, tap: Tap = passthrough) -> Tensor:
-    """Scaled dot-product attention, Vaswani 2017, equation 1. q (B, H, T, K), k and v (B, H, S, K) -> (B, H, T, K)."""
+def explicit_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor, kept: Kept | None = None, tap: Tap = passthrough
+) -> Tensor:
+    """Scaled dot-product attention, Vaswani 2017, equation 1. q (B, H, T, K), k and v (B, H, S, K) -> (B, H, T, K).
+
+    mask (T, S) or (B, 1, T, S), True where a query may see a key; kept (B, H, T, S): dropout's mask on the weights.
+    """
     scores = tap("scores", q @ k.transpose(-2, -1))  # (B, H, T, S)  similarity of each query with each key
     scaled = tap("scaled", scores / math.sqrt(q.size(-1)))  # (B, H, T, S)  variance 1 again, whatever K is
-    masked = tap("masked", scaled.masked_fill(~mask, -math.inf))  # (B, H, T, S)  the future cannot be seen
+    masked = tap("masked", scaled + unseen(mask, q.dtype))  # (B, H, T, S)  the future cannot be seen
     weights = tap("weights", softmax(masked))  # (B, H, T, S)  each row sums to 1
-    dropped = tap("dropped", F.dropout(weights, dropout, training=dropout > 0).to(v.dtype))  # kept ones x 1/(1-p)
+    dropped = tap("dropped", (weights if kept is None else kept(weights)).to(v.dtype))  # kept ones x 1/(1-p)
     return tap("values", dropped @ v)  # (B, H, T, K)  a weighted mean of the values
+
+
+def unseen(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """0 where the mask is True and -inf where it is False: to add is faster than to fill, and gives the same bits."""
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -math.inf)
 
 
 def softmax(scores: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from lightwell.errors import SettingError
 from lightwell.model.attention import Attention, Visibility
 from lightwell.model.cache import KVCache, LayerCache
 from lightwell.model.config import ModelConfig
+from lightwell.model.dropout import Dropout
 from lightwell.model.feed_forward import FeedForward
 from lightwell.model.layers import Embedding, Linear, make_norm, project
 from lightwell.model.positions import Rotation, rotation_table
@@ -29,7 +30,7 @@ class Block(nn.Module):
         self.attention = Attention(config)
         self.feed_forward_norm = make_norm(config)
         self.feed_forward = FeedForward(config)
-        self.dropout = nn.Dropout(config.residual_dropout)
+        self.dropout = Dropout(config.residual_dropout)
 
     def forward(
         self, x: Tensor, visibility: Visibility, rotation: Rotation | None, cache: LayerCache | None, tap: Tap
@@ -63,7 +64,7 @@ class Decoder(nn.Module):
         self.token_embedding = Embedding(config.vocab_size, config.d_model)
         learned = config.positions == "learned"
         self.position_embedding = Embedding(config.context_length, config.d_model) if learned else None
-        self.embedding_dropout = nn.Dropout(config.embedding_dropout)
+        self.embedding_dropout = Dropout(config.embedding_dropout)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = make_norm(config)
         # A tied head is the token embedding itself, so there is no second tensor to keep in step with it.
