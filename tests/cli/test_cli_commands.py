@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 import lightwell as lw
 from cli_house import SMALL_FLAGS, call
-from lightwell.cli.progress import LineProgress
+from lightwell.cli.progress import BarProgress, LineProgress
 from lightwell.training.checkpoint import checkpoint_steps
 from lightwell.training.run import Run
 from small import final_state, same_bits
@@ -59,6 +61,53 @@ def test_a_dry_run_prints_the_plan_and_leaves_nothing(house: Path, capsys: Captu
         plan[f"{part}_bytes"] for part in ("weight", "gradient", "optimizer", "activation")
     )
     assert not (house / "runs" / "planned").exists()
+
+
+def test_a_dry_run_for_a_time_shows_what_was_considered_and_leaves_nothing(house: Path, capsys: Capture) -> None:
+    command = ("train", "notes", "--minutes", "1", "--tokenizer", "character", "--dry-run")
+    result = call(capsys, *command)
+    assert result.code == 0, result.err
+    table = result.err[result.err.index("For the time there is") :]
+    head = next(line for line in table.splitlines() if "tokens/s" in line).split()
+    assert head == [
+        "layers",
+        "d_model",
+        "parameters",
+        "context",
+        "batch",
+        "tokens/s",
+        "memory",
+        "steps",
+        "passes",
+        "loss",
+    ]
+    assert table.count("→") == 1
+    assert "effective epochs" in result.out
+    planned = call(capsys, *command, "--json")
+    plan = json.loads(planned.out)  # nothing but JSON on stdout, the table beside it
+    chosen = next(line for line in planned.err.splitlines() if line.startswith("→")).split()
+    assert [plan["n_layers"], plan["d_model"]] == [int(chosen[1]), int(chosen[2])]
+    assert 0 < plan["seconds"] < 90
+    assert not (house / "runs" / "notes-2").exists()
+
+
+def test_progress_counts_on_the_number_of_steps_that_the_time_allows(capsys: Capture) -> None:
+    record = {"step": 7, "loss": 2.0, "tokens_per_second": 1.0, "learning_rate": 0.1, "grad_norm": 1.0}
+    console = Console(file=io.StringIO(), width=100)
+    lines = LineProgress(console)
+    lines.begin(10, 0)
+    lines.lengthened(25)
+    lines.last_line = -math.inf
+    lines.stepped(record)
+    bar = BarProgress(Console(file=io.StringIO(), force_terminal=True))
+    bar.begin(10, 0)
+    bar.lengthened(25)
+    bar.stepped(record)
+    bar.end()
+    assert isinstance(console.file, io.StringIO)
+    assert "7/25" in console.file.getvalue()
+    assert isinstance(bar.console.file, io.StringIO)
+    assert "7/25" in bar.console.file.getvalue()
 
 
 def test_a_file_gives_settings_and_flags_go_over_it(house: Path, capsys: Capture) -> None:

@@ -17,8 +17,8 @@ from lightwell.training.config import TrainConfig
 from lightwell.training.listener import Listener
 from lightwell.training.loop import train_step
 from lightwell.training.run import Run
-from lightwell.training.start import make_job, make_loader, resolve
-from small import final_state, same_bits, small_config, small_run, untimed, write_text
+from lightwell.training.start import make_job, make_loader, resolve, resume
+from small import StopAt, final_state, same_bits, small_config, small_run, untimed, write_text
 
 
 @dataclass(frozen=True)
@@ -151,6 +151,19 @@ def test_compile_trains_with_compiled_blocks_and_the_same_dropout_to_the_same_lo
         losses[compiled] = [train_step(job)["loss"] for _ in range(3)]
         assert (counters["frames"]["ok"] > before) == (compiled == "on")
     assert losses["on"] == pytest.approx(losses["off"], abs=1e-4)
+
+
+def test_law_09_also_compiled_and_the_held_out_tokens_are_scored_as_written(text: Path, tmp_path: Path) -> None:
+    settings = {"compile": "on", "micro_batch_size": 0, "steps": 4, "eval_every": 2, "sample_every": 2}
+    torch.compiler.reset()
+    before = counters["frames"]["ok"]
+    whole = small_run(text, tmp_path / "whole", **settings)
+    assert counters["frames"]["ok"] - before == 2  # a block and the loss, of one shape each: no evaluation, no sample
+    with pytest.raises(KeyboardInterrupt):
+        small_run(text, tmp_path / "run", StopAt(2), **settings)
+    resumed = resume(tmp_path / "run")
+    assert same_bits(final_state(resumed), final_state(whole))
+    assert untimed(resumed.metrics()) == untimed(whole.metrics())
 
 
 def test_auto_compiles_long_runs_only(text: Path) -> None:

@@ -46,7 +46,7 @@ def _random_levels(shape: tuple[int, ...], device: torch.device) -> Tensor:
     That counts on a processor, where dropout would otherwise take a third of a step (docs/performance.md).
     """
     count = math.prod(shape)
-    words = torch.empty(-(-count // 4), dtype=torch.int64, device=device).random_(-(2**63), None)
+    words = torch.randint(-(2**63), 2**63 - 1, (-(-count // 4),), device=device)  # random_() would break compiled code
     return words.view(torch.int16)[:count].view(shape)
 
 
