@@ -154,7 +154,7 @@ def test_compile_trains_with_compiled_blocks_and_the_same_dropout_to_the_same_lo
 
 
 def test_law_09_also_compiled_and_the_held_out_tokens_are_scored_as_written(text: Path, tmp_path: Path) -> None:
-    settings = {"compile": "on", "micro_batch_size": 0, "steps": 4, "eval_every": 2, "sample_every": 2}
+    settings: dict[str, Any] = {"compile": "on", "micro_batch_size": 0, "steps": 4, "eval_every": 2, "sample_every": 2}
     torch.compiler.reset()
     before = counters["frames"]["ok"]
     whole = small_run(text, tmp_path / "whole", **settings)
