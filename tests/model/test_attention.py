@@ -11,17 +11,14 @@ from torch import Tensor
 
 from decoders import IMPLEMENTATIONS, KINDS, L, decoder, like, packed, putting, text, watch
 from lightwell.model.attention import (
-    BLOCK,
-    LONGEST,
     Visibility,
-    blocked_attention,
-    blocks_are_faster,
     explicit_attention,
     fused_attention,
     repeat_heads,
+    unseen,
 )
+from lightwell.model.blocks_of_queries import BLOCK, in_blocks, lean_attention
 from lightwell.model.decoder import causal_mask
-from lightwell.model.dropout import draw_kept
 
 
 def weights_of(seen: dict[str, Tensor]) -> list[Tensor]:
@@ -241,7 +238,7 @@ def test_law_02_rows_sum_to_1_also_in_bf16(implementation: str) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("T", [5, BLOCK + 40])
-def test_law_04_in_bf16_both_ways_are_the_fp32_values_within_rounding(T: int) -> None:
+def test_law_04_in_bf16_all_ways_are_the_fp32_values_within_rounding(T: int) -> None:
     generator = torch.Generator().manual_seed(T)
     q, k, v = torch.randn(3, 2, 3, T, 16, generator=generator)
     mask = causal_mask(T)
@@ -250,35 +247,12 @@ def test_law_04_in_bf16_both_ways_are_the_fp32_values_within_rounding(T: int) ->
     rounded_q, rounded_k, rounded_v = q.bfloat16(), k.bfloat16(), v.bfloat16()
     for found in (
         explicit_attention(rounded_q, rounded_k, rounded_v, mask),
-        blocked_attention(rounded_q, rounded_k, rounded_v, mask),
+        in_blocks(explicit_attention, rounded_q, rounded_k, rounded_v, mask),
+        in_blocks(lean_attention, rounded_q, rounded_k, rounded_v, unseen(mask, torch.float32)),
         fused_attention(rounded_q, rounded_k, rounded_v, visibility, 0.0),
     ):
         assert found.dtype == torch.bfloat16
         assert (found.float() - exact).norm() < 0.01 * exact.norm()  # bf16 has 8 bits: 0.4 % for each number
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("documents", [None, packed()], ids=["one document", "packed"])
-@pytest.mark.parametrize("T", [1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK])
-def test_law_04_in_blocks_the_values_are_the_same(T: int, documents: Tensor | None) -> None:
-    q, k, v = torch.randn(3, 2, 3, T, 16, generator=torch.Generator().manual_seed(T))
-    mask = causal_mask(T)
-    if documents is not None:
-        ids = torch.arange(T).expand(2, T) // 5
-        mask = mask & (ids[:, None, :, None] == ids[:, None, None, :])
-    for kept in (None, draw_kept((2, 3, T, T), 0.3, q.device)):
-        expected = explicit_attention(q, k, v, mask, kept)
-        torch.testing.assert_close(blocked_attention(q, k, v, mask, kept), expected, atol=1e-6, rtol=1e-5)
-
-
-def test_blocks_are_taken_for_short_bf16_sequences_and_not_after_a_cache() -> None:
-    def chosen(T: int, S: int, dtype: torch.dtype) -> bool:
-        return blocks_are_faster(torch.zeros(1, 1, T, 4, dtype=dtype), torch.zeros(1, 1, S, 4, dtype=dtype))
-
-    assert chosen(LONGEST, LONGEST, torch.bfloat16)
-    assert not chosen(LONGEST + 1, LONGEST + 1, torch.bfloat16)
-    assert not chosen(8, 8, torch.float32)
-    assert not chosen(1, 8, torch.bfloat16)
 
 
 def test_in_bf16_the_stream_is_bf16_and_weights_and_gradients_stay_fp32() -> None:

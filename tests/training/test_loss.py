@@ -16,7 +16,7 @@ from lightwell.batches.loader import BatchLoader
 from lightwell.model.decoder import Decoder
 from lightwell.text.tokenfile import TokenFile
 from lightwell.training.config import RunConfig
-from lightwell.training.loss import accumulate_gradients
+from lightwell.training.loss import accumulate_gradients, lean_summed_loss, summed_loss
 from lightwell.training.plan import measure
 
 CPU = torch.device("cpu")
@@ -90,3 +90,16 @@ def test_memory_is_linear_in_the_micro_batch() -> None:
     slope, intercept = np.polyfit(sizes, kept, 1)
     assert np.corrcoef(sizes, kept)[0, 1] ** 2 > 0.999
     assert slope > 20 * abs(intercept) / 8
+
+
+@given(st.lists(st.integers(0, V - 1) | st.just(IGNORE), min_size=1, max_size=9), st.integers(0, 99))
+def test_the_loss_for_compiled_code_is_the_loss_with_its_gradient(targets: list[int], seed: int) -> None:
+    wanted = torch.tensor(targets).view(1, -1)
+    logits = 5 * torch.randn(1, len(targets), V, generator=torch.Generator().manual_seed(seed))
+    for dtype, tolerance in ((torch.float32, 1e-6), (torch.bfloat16, 4e-3)):
+        rounded = logits.to(dtype).requires_grad_()
+        expected, found = summed_loss(rounded, wanted), lean_summed_loss(rounded, wanted)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        (by_formula,) = torch.autograd.grad(expected / 7, rounded)
+        (by_hand,) = torch.autograd.grad(found / 7, rounded)
+        torch.testing.assert_close(by_hand, by_formula, atol=tolerance / 7, rtol=tolerance)

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightwell.model.blocks_of_queries import blocks_are_faster, in_blocks, lean_attention
 from lightwell.model.cache import LayerCache
 from lightwell.model.config import ModelConfig
 from lightwell.model.dropout import Kept, draw_kept
@@ -32,6 +33,8 @@ class Visibility:
     """The mask is the square lower triangle and nothing else."""
     everything: bool
     """The mask is True everywhere, as for one new token after a cache."""
+    penalty: Tensor | None = None
+    """`unseen(mask)` in fp32, where compiled code may want it."""
 
 
 class Attention(nn.Module):
@@ -94,46 +97,19 @@ def attend(
     weights without dropout, since nobody is told which ones the kernel drops.
     """
     on_cpu = q.device.type == "cpu"
-    in_blocks = on_cpu and blocks_are_faster(q, k)
+    blocks = on_cpu and blocks_are_faster(q, k)
     # torch has no kernel with dropout for processors; its kernels for GPUs draw their masks themselves.
     own_mask = dropout > 0 and (implementation == "explicit" or on_cpu)
     kept = draw_kept((*q.shape[:-1], k.size(-2)), dropout, q.device) if own_mask else None
-    if implementation == "explicit" or (kept is not None and not in_blocks):
+    if implementation == "explicit" or (kept is not None and not blocks):
         return explicit_attention(q, k, v, visibility.mask, kept, tap)
     if tap is not passthrough:
         explicit_attention(q, k, v, visibility.mask, kept, tap)
-    if in_blocks:
-        return blocked_attention(q, k, v, visibility.mask, kept)
+    if blocks:
+        if torch.compiler.is_compiling() and visibility.penalty is not None:
+            return in_blocks(lean_attention, q, k, v, visibility.penalty, kept)
+        return in_blocks(explicit_attention, q, k, v, visibility.mask, kept)
     return fused_attention(q, k, v, visibility, dropout)
-
-
-BLOCK = 128
-"""Queries in a block."""
-LONGEST = 512
-"""Queries up to which blocks are faster."""
-
-
-def blocks_are_faster(q: Tensor, k: Tensor) -> bool:
-    """Whether `blocked_attention` beats torch's kernel on a processor, as measured in docs/performance.md.
-
-    The kernel multiplies short bf16 sequences slowly; long ones do not fit into the caches between two products.
-    """
-    return q.dtype == torch.bfloat16 and q.size(-2) == k.size(-2) <= LONGEST
-
-
-def blocked_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, kept: Kept | None = None) -> Tensor:
-    """`explicit_attention` for a block of queries after the other, each with no more keys than its last query may see.
-
-    q, k, v (B, H, T, K), mask (T, T) or (B, 1, T, T) -> (B, H, T, K). Four blocks leave out three eighths of the work.
-    """
-    blocks = []
-    for start in range(0, q.size(-2), BLOCK):
-        rows, end = slice(start, start + BLOCK), min(start + BLOCK, q.size(-2))
-        part = None if kept is None else kept.part(rows, end)
-        blocks.append(
-            explicit_attention(q[..., rows, :], k[..., :end, :], v[..., :end, :], mask[..., rows, :end], part)
-        )
-    return torch.cat(blocks, dim=-2)
 
 
 def explicit_attention(

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from lightwell.errors import SettingError
-from lightwell.model.attention import Attention, Visibility
+from lightwell.model.attention import Attention, Visibility, unseen
+from lightwell.model.blocks_of_queries import LONGEST
 from lightwell.model.cache import KVCache, LayerCache
 from lightwell.model.config import ModelConfig
 from lightwell.model.dropout import Dropout
@@ -185,7 +186,8 @@ class Decoder(nn.Module):
         if documents is not None:
             keys = documents if cache is None else torch.cat((cache.documents[:, :past], documents), dim=1)  # (B, S)
             mask = mask & (documents[:, None, :, None] == keys[:, None, None, :])  # (B, 1, T, S)
-        return Visibility(mask, causal_only=plain and past == 0, everything=plain and T == 1)
+        penalty = unseen(mask, torch.float32) if 1 < T <= LONGEST else None
+        return Visibility(mask, causal_only=plain and past == 0, everything=plain and T == 1, penalty=penalty)
 
 
 def causal_mask(context_length: int, window: int = 0) -> Tensor:

@@ -159,7 +159,7 @@ def train_step(job: Job) -> dict[str, Any]:
     grad_norm = gradient_norm(model)
     if not math.isfinite(loss) or not torch.isfinite(grad_norm):
         raise TrainingError(non_finite_sentence(job, step + 1, origin(job, batch)))
-    if config.grad_clip:
+    if config.grad_clip and grad_norm > config.grad_clip:
         nn.utils.clip_grads_with_norm_(model.parameters(), config.grad_clip, grad_norm)
     factor = learning_rate_factor(step, config.steps, config)
     job.optimizers.set_factor(factor)

@@ -1,0 +1,96 @@
+"""Attention in blocks, and the form of it that compiles well: the formula's values, and the formula's gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lightwell.model.attention import explicit_attention, unseen
+from lightwell.model.blocks_of_queries import BLOCK, LONGEST, Way, blocks_are_faster, in_blocks, lean_attention
+from lightwell.model.decoder import causal_mask
+from lightwell.model.dropout import Kept, draw_kept
+
+B, H, K = 2, 3, 16
+
+
+def tensors(T: int) -> tuple[Tensor, Tensor, Tensor]:
+    q, k, v = torch.randn(3, B, H, T, K, generator=torch.Generator().manual_seed(T))
+    return q.requires_grad_(), k.requires_grad_(), v.requires_grad_()
+
+
+def packed_mask(T: int, length: int) -> Tensor:
+    """(B, 1, T, T): documents of so many tokens in a row, in both sequences; 0: one document."""
+    ids = torch.arange(T).expand(B, T) // (length or T)
+    return causal_mask(T) & (ids[:, None, :, None] == ids[:, None, None, :])
+
+
+def masks(way: Way, mask: Tensor) -> Tensor:
+    """The mask as the way wants it."""
+    return unseen(mask, torch.float32) if way is lean_attention else mask
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("way", [explicit_attention, lean_attention], ids=["explicit", "lean"])
+@pytest.mark.parametrize("length", [0, 5], ids=["one document", "packed"])
+@pytest.mark.parametrize("T", [1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK])
+def test_law_04_in_blocks_the_values_are_the_same(T: int, length: int, way: Way) -> None:
+    (q, k, v), mask = tensors(T), packed_mask(T, length)
+    for kept in (None, draw_kept((B, H, T, T), 0.3, q.device)):
+        expected = explicit_attention(q, k, v, mask, kept)
+        torch.testing.assert_close(in_blocks(way, q, k, v, masks(way, mask), kept), expected, atol=1e-6, rtol=1e-5)
+
+
+@given(T=st.integers(1, 9), length=st.integers(0, 4), p=st.sampled_from([0.0, 0.3]), seed=st.integers(0, 99))
+def test_the_gradients_by_hand_are_those_of_the_formula(T: int, length: int, p: float, seed: int) -> None:
+    """In fp64, where a wrong term cannot hide behind rounding."""
+    torch.manual_seed(seed)
+    mask = packed_mask(T, length)
+    kept = draw_kept((B, H, T, T), p, mask.device) if p else None
+    weight = torch.randn(B, H, T, K, dtype=torch.float64)
+    found: dict[Way, tuple[Tensor, ...]] = {}
+    inputs = [tensor.detach().double().requires_grad_() for tensor in tensors(T)]
+    for way in (explicit_attention, lean_attention):
+        values = way(*inputs, masks(way, mask), kept)
+        found[way] = torch.autograd.grad((values * weight).sum(), inputs)
+    for by_hand, by_formula in zip(found[lean_attention], found[explicit_attention], strict=True):
+        torch.testing.assert_close(by_hand, by_formula, atol=1e-5, rtol=1e-5)  # the softmax is in fp32
+
+
+def test_the_gradients_through_blocks_are_those_of_the_whole() -> None:
+    T = 2 * BLOCK + 3
+    inputs, mask = tensors(T), causal_mask(T)
+    kept = draw_kept((B, H, T, T), 0.2, mask.device)
+    weight = torch.randn(B, H, T, K, generator=torch.Generator().manual_seed(1))
+
+    def gradients(kept: Kept | None, lean: bool) -> tuple[Tensor, ...]:
+        if lean:
+            values = in_blocks(lean_attention, *inputs, unseen(mask, torch.float32), kept)
+        else:
+            values = explicit_attention(*inputs, mask, kept)
+        return torch.autograd.grad((values * weight).sum(), inputs)
+
+    for masked in (None, kept):
+        for in_parts, whole in zip(gradients(masked, True), gradients(masked, False), strict=True):
+            torch.testing.assert_close(in_parts, whole, atol=1e-5, rtol=1e-5)
+
+
+def test_the_future_has_no_gradient_by_hand_either() -> None:
+    inputs = tensors(7)
+    values = lean_attention(*inputs, unseen(causal_mask(7), torch.float32))
+    _, keys, content = torch.autograd.grad(values[..., :4, :].square().sum(), inputs)
+    for gradient in (keys, content):
+        assert torch.equal(gradient[..., 4:, :], torch.zeros_like(gradient[..., 4:, :]))
+        assert gradient[..., :4, :].abs().min() > 0
+
+
+def test_blocks_are_taken_for_short_bf16_sequences_and_not_after_a_cache() -> None:
+    def chosen(T: int, S: int, dtype: torch.dtype) -> bool:
+        return blocks_are_faster(torch.zeros(1, 1, T, 4, dtype=dtype), torch.zeros(1, 1, S, 4, dtype=dtype))
+
+    assert chosen(LONGEST, LONGEST, torch.bfloat16)
+    assert not chosen(LONGEST + 1, LONGEST + 1, torch.bfloat16)
+    assert not chosen(8, 8, torch.float32)
+    assert not chosen(1, 8, torch.bfloat16)
