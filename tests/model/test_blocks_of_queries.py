@@ -51,10 +51,10 @@ def test_the_gradients_by_hand_are_those_of_the_formula(T: int, length: int, p: 
     kept = draw_kept((B, H, T, T), p, mask.device) if p else None
     weight = torch.randn(B, H, T, K, dtype=torch.float64)
     found: dict[Way, tuple[Tensor, ...]] = {}
-    inputs = [tensor.detach().double().requires_grad_() for tensor in tensors(T)]
+    q, k, v = (tensor.detach().double().requires_grad_() for tensor in tensors(T))
     for way in (explicit_attention, lean_attention):
-        values = way(*inputs, masks(way, mask), kept)
-        found[way] = torch.autograd.grad((values * weight).sum(), inputs)
+        values = way(q, k, v, masks(way, mask), kept)
+        found[way] = torch.autograd.grad((values * weight).sum(), (q, k, v))
     for by_hand, by_formula in zip(found[lean_attention], found[explicit_attention], strict=True):
         torch.testing.assert_close(by_hand, by_formula, atol=1e-5, rtol=1e-5)  # the softmax is in fp32
 

@@ -108,9 +108,11 @@ def train_nanogpt(text: Path, seed: int, checkout: Path, python: str) -> Trial:
         place = Path(folder) / "nanoGPT"
         shutil.copytree(checkout, place, ignore=shutil.ignore_patterns(".git", "assets", "*.ipynb"))
         scorer = Path(__file__).with_name("nanogpt_data.py")
-        _run([python, str(scorer), "prepare", str(text.resolve())], place)
+        run_quietly([python, str(scorer), "prepare", str(text.resolve())], place)
         seconds = _timed([python, "train.py", *NANOGPT], str(place), {})
-        said = json.loads(_run([python, str(scorer), "score"], place).splitlines()[-1])  # its model speaks before
+        said = json.loads(
+            run_quietly([python, str(scorer), "score"], place).splitlines()[-1]
+        )  # its model speaks before
     return Trial("nanogpt", seed, seconds, said["loss"], said["parameters"])
 
 
@@ -162,11 +164,16 @@ def _range(values: Sequence[float]) -> dict[str, float]:
 
 def _timed(command: Sequence[str], folder: str, environment: Mapping[str, str]) -> float:
     started = time.perf_counter()
-    _run(command, Path(folder), environment)
+    run_quietly(command, Path(folder), environment)
     return time.perf_counter() - started
 
 
-def _run(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> str:
+def run_quietly(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> str:
+    """Run it in the folder, and return what it prints.
+
+    Raises:
+        LightwellError: it failed; the last line of its complaint.
+    """
     done = subprocess.run(
         command, cwd=folder, env={**os.environ, **(environment or {})}, capture_output=True, encoding="utf-8"
     )

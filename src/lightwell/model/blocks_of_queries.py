@@ -71,7 +71,7 @@ class _LeanAttention(torch.autograd.Function):
         return values
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, weights, values, *masks = ctx.saved_tensors
         kept = Kept(masks[0], ctx.probability) if masks else None
         along = gradient @ v.mT  # (B, H, T, S)  of the dropped weights

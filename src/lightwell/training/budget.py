@@ -21,11 +21,11 @@ from lightwell.batches.loader import BatchLoader
 from lightwell.errors import SettingError
 from lightwell.model.config import ModelConfig
 from lightwell.text.prepare import Corpus
-from lightwell.training.compilation import expected_seconds, resolve_compile
+from lightwell.training.compilation import compile_in_time, expected_seconds
 from lightwell.training.config import RunConfig
 from lightwell.training.deadline import AT_THE_END, FIRST_STEPS
 from lightwell.training.device import available_memory, resolve_device
-from lightwell.training.plan import Measured, flops_per_step, measure
+from lightwell.training.plan import Measured, measure
 from lightwell.training.presets import DEFAULT_PRESET, preset
 
 A, ALPHA = 32.2, 0.34
@@ -54,8 +54,7 @@ def fit(config: RunConfig, measured: Measured, seconds: float) -> RunConfig:
         SettingError: not even a few steps fit.
     """
     eager, left = measured.seconds_per_step, max(0.0, seconds - AT_THE_END)
-    device, choice = resolve_device(config.training.device), config.training.compile
-    compiled = resolve_compile(choice, device, left / eager * flops_per_step(config))
+    compiled = compile_in_time(config.training.compile, resolve_device(config.training.device), eager, left)
     per_step, wait = expected_seconds(compiled, eager)
     steps = int(max(0.0, left - wait) / per_step)
     if steps < FIRST_STEPS:

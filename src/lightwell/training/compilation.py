@@ -19,15 +19,15 @@ from lightwell.errors import SettingError
 from lightwell.model.decoder import Decoder
 from lightwell.training.loss import HeadLoss, head_loss
 
-WORTH_IT = {"cpu": 2e13, "cuda": 5e15, "mps": 1e15}
-"""Model FLOPs from which a run gains more by compiling than it waits for it: about two minutes of training.
+WORTH_IT = {"cpu": 4e13, "cuda": 5e15, "mps": 1e15}
+"""Model FLOPs from which a run gains more by compiling than it waits for it: two or three minutes of training.
 
 Measured on a processor (docs/performance.md); estimated for GPUs, on which nothing was measured.
 """
 COMPILED = 1.35
 """How much faster a compiled step is than an eager one, on a processor (docs/performance.md)."""
-COMPILATION = 15.0
-"""Seconds until the first step is compiled."""
+COMPILATION = 30.0
+"""Seconds until the first step is compiled: 10 to 45 on the machines where it was measured."""
 
 
 def expected_seconds(compiled: str, eager: float) -> tuple[float, float]:
@@ -40,6 +40,14 @@ def resolve_compile(choice: str, device: torch.device, flops: float) -> str:
     if choice == "auto":
         return "on" if flops >= WORTH_IT[device.type] and has_compiler(device) else "off"
     return choice
+
+
+def compile_in_time(choice: str, device: torch.device, eager: float, seconds: float) -> str:
+    """on or off; auto takes what makes more steps, of `eager` seconds each where not compiled, in so many seconds."""
+    if choice != "auto":
+        return choice
+    per_step, wait = expected_seconds("on", eager)
+    return "on" if (seconds - wait) / per_step > seconds / eager and has_compiler(device) else "off"
 
 
 def refuse_compile(choice: str, device: torch.device) -> None:

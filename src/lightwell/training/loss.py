@@ -44,7 +44,7 @@ class _LeanLoss(torch.autograd.Function):
         return ((log_sum - logits.gather(1, places).float()) * counted).sum()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         logits, log_sum, places, counted = ctx.saved_tensors
         scale = counted * gradient  # (N, 1)
         at_target = (logits.gather(1, places).float() - log_sum).exp() - 1.0  # (N, 1)
