@@ -1,0 +1,174 @@
+"""What `--minutes` chooses, beside shapes chosen by hand that get the same minutes.
+
+    python -m lightwell.bench.minutes 3 --lanes 2 --out minutes-3.json
+
+Each run is a whole process, `lightwell train` on the default corpus, with the recipe of the small presets; the first
+one chooses for itself. All are scored on the whole held-out text. With more than one lane, as many run side by side,
+each with its share of the processors: what a smaller machine would find in as much time, in a fraction of the hours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from lightwell.bench.quality import keep, run_quietly
+from lightwell.errors import LightwellError, SettingError
+
+CHOICE = "chosen"
+
+
+@dataclass(frozen=True)
+class Hand:
+    """A model and a batch that somebody might take, without knowing the machine."""
+
+    n_layers: int
+    d_model: int
+    context_length: int = 128
+    batch_size: int = 16
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """As `lightwell train` takes them; heads are 64 wide, as among what is chosen from."""
+        settings = {**asdict(self), "n_heads": self.d_model // 64}
+        return tuple(word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value)))
+
+
+HANDS = {
+    3: (
+        Hand(1, 256), Hand(2, 128), Hand(2, 192), Hand(2, 256), Hand(3, 192), Hand(4, 256), Hand(3, 256, 64, 32),
+        Hand(2, 192, 256, 8),
+    ),
+    10: (
+        Hand(2, 192), Hand(2, 256), Hand(3, 256), Hand(4, 256), Hand(4, 256, 256, 16), Hand(4, 384), Hand(6, 384),
+        Hand(4, 384, 256, 16),
+    ),
+}  # fmt: skip
+"""For three and for ten minutes."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """One run."""
+
+    how: str
+    """`chosen`, or the flags."""
+    seconds: float
+    """From the start of the process to its end."""
+    n_layers: int
+    d_model: int
+    context_length: int
+    batch_size: int
+    steps: int
+    tokens: int
+    bits_per_byte: float
+    """Over the whole held-out text."""
+
+
+def train(how: str, flags: Sequence[str], minutes: float, processors: Sequence[int]) -> Finished:
+    """Train in a process of its own on these processors, then score the run."""
+    from lightwell.training.run import Run
+    from lightwell.training.summary import Summary
+
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        bound = ("taskset", "--cpu-list", ",".join(map(str, processors)), sys.executable, "-m", "lightwell")
+        started = time.perf_counter()
+        run_quietly(
+            [*bound, "train", "--minutes", f"{minutes:g}", "--out", str(out), *flags],
+            Path(folder),
+            {"OMP_NUM_THREADS": str(len(processors))},
+        )
+        seconds = time.perf_counter() - started
+        score = json.loads(run_quietly([*bound, "evaluate", str(out), "--json"], Path(folder)))
+        run = Run(out)
+        model, batches = run.config.model, run.config.batches
+        return Finished(
+            how, seconds, model.n_layers, model.d_model, model.context_length, batches.batch_size,
+            run.config.training.steps, Summary.of(run).tokens_seen, score["bits_per_byte"],
+        )  # fmt: skip
+
+
+def lanes_of(processors: Sequence[int], lanes: int) -> list[list[int]]:
+    """The processors in so many equal parts, what is left over unused.
+
+    Raises:
+        SettingError: there are fewer processors than lanes.
+    """
+    each = len(processors) // lanes if lanes > 0 else 0
+    if not each:
+        raise SettingError(f"--lanes is {lanes}, but must be from 1 to {len(processors)}, the processors there are.")
+    return [list(processors[lane * each : (lane + 1) * each]) for lane in range(lanes)]
+
+
+def compare(
+    minutes: float, jobs: Sequence[tuple[str, Sequence[str]]], lanes: Sequence[Sequence[int]]
+) -> list[Finished]:
+    """Train all of them, one in each lane at a time; each is shown as it comes."""
+    free: SimpleQueue[Sequence[int]] = SimpleQueue()
+    for lane in lanes:
+        free.put(lane)
+
+    def one(job: tuple[str, Sequence[str]]) -> Finished:
+        lane = free.get()
+        try:
+            finished = train(*job, minutes, lane)
+        finally:
+            free.put(lane)
+        print(json.dumps(asdict(finished)), file=sys.stderr, flush=True)
+        return finished
+
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        return list(pool.map(one, jobs))
+
+
+def summary(finished: Sequence[Finished]) -> dict[str, Any]:
+    """All runs, the best one first, and how far above the best of those by hand the choice is, in bits per byte."""
+    ranked = sorted(finished, key=lambda one: one.bits_per_byte)
+    found: dict[str, Any] = {"runs": [asdict(one) for one in ranked]}
+    chosen = [one.bits_per_byte for one in ranked if one.how == CHOICE]
+    by_hand = [one.bits_per_byte for one in ranked if one.how != CHOICE]
+    if chosen and by_hand:
+        found["choice_above_best"] = chosen[0] / by_hand[0] - 1.0
+    return found
+
+
+def main(
+    minutes: Annotated[int, Parameter(help=f"How long: {' or '.join(map(str, HANDS))}.")],
+    *,
+    lanes: Annotated[int, Parameter(help="Runs side by side, each on its share of the processors.")] = 1,
+    only_chosen: Annotated[bool, Parameter(help="Leave out the shapes by hand.", negative=())] = False,
+    only_by_hand: Annotated[bool, Parameter(help="Leave out the choice.", negative=())] = False,
+    out: Annotated[Path | None, Parameter(help="A file for all results, as JSON.")] = None,
+) -> None:
+    """Measure how good the choice of `lightwell train --minutes` is, on the default corpus."""
+    if minutes not in HANDS:
+        raise SettingError(f"There are shapes by hand for {' and '.join(map(str, HANDS))} minutes, not for {minutes}.")
+    if not shutil.which("taskset"):
+        raise SettingError("taskset is needed to give each run its processors; it comes with util-linux.")
+    jobs: list[tuple[str, Sequence[str]]] = [] if only_by_hand else [(CHOICE, ())]
+    if not only_chosen:
+        jobs += [(" ".join(hand.flags), hand.flags) for hand in HANDS[minutes]]
+    found = summary(compare(minutes, jobs, lanes_of(sorted(os.sched_getaffinity(0)), lanes)))
+    keep(found, out)
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    app = App(name="python -m lightwell.bench.minutes", help_format="plaintext", default_command=main)
+    try:
+        app()
+    except LightwellError as error:
+        sys.exit(f"lightwell: {error}")
