@@ -12,6 +12,7 @@ from torch._dynamo.utils import counters
 
 from lightwell.errors import SettingError
 from lightwell.text.prepare import prepare
+from lightwell.training.compilation import compile_in_time, has_compiler
 from lightwell.training.compose import compose
 from lightwell.training.config import TrainConfig
 from lightwell.training.listener import Listener
@@ -172,6 +173,13 @@ def test_auto_compiles_long_runs_only(text: Path) -> None:
     for steps, expected in ((5, "off"), (10**9, "on")):
         resolved, _ = resolve(config.with_values({"steps": steps}), corpus, Listener())
         assert resolved.training.compile == expected
+
+
+def test_in_a_given_time_auto_compiles_where_that_makes_more_steps() -> None:
+    cpu = torch.device("cpu")
+    assert compile_in_time("auto", cpu, 0.1, 40.0) == "off"  # most of it would be waited away
+    assert compile_in_time("auto", cpu, 0.1, 4000.0) == ("on" if has_compiler(cpu) else "off")
+    assert [compile_in_time(choice, cpu, 0.1, 40.0) for choice in ("on", "off")] == ["on", "off"]
 
 
 def test_a_device_that_is_not_there_is_refused(text: Path, tmp_path: Path) -> None:
