@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: run test check lint types layers bench bench-check clean
+.PHONY: run test torture check lint types layers bench bench-check clean
 
 # The main job: learn from the default corpus, save a run with its curve, and show what the model writes.
 run: .venv/run
@@ -11,6 +11,12 @@ run: .venv/run
 
 test: .venv/dev
 	$(BIN)/python -m pytest -n 2
+
+# Training processes killed and checkpoints damaged, until nobody would bet on them; some ten minutes. The tests have a
+# handful of it.
+TORTURE_FLAGS ?= --kills 60 --damages 40
+torture: .venv/dev
+	PYTHONPATH=tests $(BIN)/python tests/torture.py $(TORTURE_FLAGS)
 
 # What continuous integration runs besides the tests.
 check: lint types layers

@@ -255,28 +255,29 @@ def test_the_doctor_tells_of_this_machine(capsys: Capture) -> None:
     assert isinstance(machine["advice"], list)
 
 
-def test_ctrl_c_leaves_a_run_that_resume_finishes_as_if_nothing_had_happened(
-    house: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_a_run_that_resume_finishes_as_if_nothing_had_happened(
+    house: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, sent: signal.Signals, code: int
 ) -> None:
     stepped = LineProgress.stepped
 
     def interrupt_after_three(self: LineProgress, record: dict[str, Any]) -> None:
         stepped(self, record)
         if record["step"] == 3:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(sent)
 
     with monkeypatch.context() as patch:
         patch.setattr(LineProgress, "stepped", interrupt_after_three)
-        stopped = call(capsys, "train", "notes", "--out", "runs/stopped", *SMALL_FLAGS)
-    assert stopped.code == 130
+        stopped = call(capsys, "train", "notes", "--out", f"runs/stopped-{code}", *SMALL_FLAGS)
+    assert stopped.code == code
     assert "saved at step 3" in stopped.err
-    assert "`lightwell resume runs/stopped`" in stopped.err
+    assert f"`lightwell resume runs/stopped-{code}`" in stopped.err
     assert "3/6" in call(capsys, "runs").out
-    resumed = call(capsys, "resume", "stopped", "--json")
+    resumed = call(capsys, "resume", f"stopped-{code}", "--json")
     assert resumed.code == 0
     assert json.loads(resumed.out)["step"] == 6
-    assert same_bits(final_state(Run("runs/stopped")), final_state(Run("runs/notes")))
-    again = call(capsys, "resume", "stopped")
+    assert same_bits(final_state(Run(f"runs/stopped-{code}")), final_state(Run("runs/notes")))
+    again = call(capsys, "resume", f"stopped-{code}")
     assert again.code == 0
     assert "finished" in again.err
 

@@ -301,6 +301,13 @@ def test_prune_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
     assert checkpoint_steps(tmp_path) == [50]
 
 
+def test_prune_keeps_multiples_for_good(tmp_path: Path) -> None:
+    for step in (10, 15, 20, 25, 30):
+        save(tmp_path, step)
+    prune(tmp_path, keep=1, best_step=None, every=20)
+    assert checkpoint_steps(tmp_path) == [20, 30]
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     damaged=st.lists(st.booleans(), min_size=1, max_size=5),

@@ -56,9 +56,11 @@ KNOBS = {
     "sample_prompt": Knob({"sample_prompt": "the"}, "samples", {"sample_prompt": ""}),
     "checkpoint_every": Knob({"checkpoint_every": 3}, "checkpoints", {"checkpoint_every": 2}),
     "keep_checkpoints": Knob({"keep_checkpoints": 1}, "checkpoints", {"keep_checkpoints": 50}),
+    "keep_every": Knob({"keep_every": 2, "keep_checkpoints": 1}, "checkpoints", {"keep_every": 0}),
     "log_every": Knob({"log_every": 3}, "metrics", {"log_every": 1}),
 }
-ELSEWHERE = {"epochs", "minutes", "compile", "size"}  # have tests of their own: below, test_deadline, test_budget
+# These have tests of their own: below, in test_deadline, test_budget and test_incidents.
+ELSEWHERE = {"epochs", "minutes", "compile", "size", "non_finite"}
 
 
 @pytest.fixture(scope="module")

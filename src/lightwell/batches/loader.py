@@ -6,7 +6,7 @@ import numpy as np
 
 from lightwell.batches.batch import Batch, read_batch
 from lightwell.batches.config import BatchConfig
-from lightwell.batches.order import permute
+from lightwell.batches.order import Integers, permute
 from lightwell.batches.report import WindowReport
 from lightwell.batches.windows import Windows
 from lightwell.text.tokenfile import TokenFile
@@ -37,17 +37,21 @@ class BatchLoader:
 
     def batch(self, step: int) -> Batch:
         """The batch of the 0-based `step`: B = batch_size windows of T = context_length tokens, on the CPU."""
-        sequence = step * self.config.batch_size + np.arange(self.config.batch_size, dtype=np.int64)
-        epochs, positions = np.divmod(sequence, self.windows)
-        # Random offsets are in random order already.
-        shuffled = self.config.shuffle and self.config.sampler == "windows"
-        numbers = permute(positions, self.windows, self.seed, epochs) if shuffled else positions
+        epochs, numbers = self.windows_of(step)
         return read_batch(
             self.tokens,
             self._windows.spans(numbers, epochs),
             self._windows.context_length,
             with_documents=self.config.document_boundaries == "mask",
         )
+
+    def windows_of(self, step: int) -> tuple[Integers, Integers]:
+        """Which windows make the batch of the 0-based `step`: the epoch of each, and its number within it, (B,)."""
+        sequence = step * self.config.batch_size + np.arange(self.config.batch_size, dtype=np.int64)
+        epochs, positions = np.divmod(sequence, self.windows)
+        # Random offsets are in random order already.
+        shuffled = self.config.shuffle and self.config.sampler == "windows"
+        return epochs, permute(positions, self.windows, self.seed, epochs) if shuffled else positions
 
     def report(self, steps: int) -> WindowReport:
         """What `steps` steps will show the model of this text."""

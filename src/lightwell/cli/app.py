@@ -1,8 +1,8 @@
 """The `lightwell` command: which commands there are, and what becomes of an error.
 
 Commands are given as "module:function", so that each is imported only when it is called and `lightwell --help` is
-fast. Exit codes: 0 done, 1 failed with one sentence, 2 wrong usage, 130 stopped by Ctrl-C. A failure that nobody
-foresaw keeps its traceback.
+fast. Exit codes: 0 done, 1 failed with one sentence, 2 wrong usage, 130 stopped by Ctrl-C, 143 by SIGTERM. A failure
+that nobody foresaw keeps its traceback.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lightwell.errors import LightwellError, SettingError
 started = time.monotonic()
 """When this command began; `--minutes` counts from here."""
 
-DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, WRONG_USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 ABOUT = """Builds, trains and runs language models: from a folder of text to a GPT of its own.
 
@@ -119,7 +119,9 @@ def run(tokens: Sequence[str]) -> int:
     except LightwellError as error:
         return _fail(str(error), FAILED)
     except KeyboardInterrupt as stop:
-        return _fail(str(stop) or "Stopped.", INTERRUPTED)
+        from lightwell.training.interrupt import Terminated
+
+        return _fail(str(stop) or "Stopped.", TERMINATED if isinstance(stop, Terminated) else INTERRUPTED)
     except BrokenPipeError:
         # The reader, e.g. `head`, has enough. What is still buffered must not fail again when Python closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -65,8 +65,9 @@ class LineProgress(Listener):
     def stepped(self, record: dict[str, Any]) -> None:
         """Keep the figures, and print them now and then."""
         self.step = record["step"]
-        self.losses.append(record["loss"])
-        self.speeds.append(record["tokens_per_second"])
+        if "loss" in record:  # not where an update was left out
+            self.losses.append(record["loss"])
+            self.speeds.append(record["tokens_per_second"])
         if time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
             self.last_line = time.monotonic()
             self.console.print(f"step {self.step:>5}/{self.steps}  {self.figures()}")

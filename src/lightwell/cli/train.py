@@ -64,8 +64,8 @@ def train(
     out = out or new_run_path(configuration.text)
     try:
         run = start.train(configuration, out=out, force=force, listener=progress(out), started=app.started)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(_stopped(out)) from None
+    except KeyboardInterrupt as stop:
+        raise type(stop)(_stopped(out)) from None
     _print_result(run, json)
 
 
@@ -75,8 +75,8 @@ def resume(run: RunPath, /, *, json: Json = False) -> None:
 
     try:
         resumed = start.resume(run, listener=progress(run))
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(_stopped(run)) from None
+    except KeyboardInterrupt as stop:
+        raise type(stop)(_stopped(run)) from None
     _print_result(resumed, json)
 
 

@@ -136,14 +136,20 @@ def checkpoint_folder(checkpoints: Path, step: int) -> Path:
     return replaced if replaced.is_dir() and not folder.is_dir() else folder
 
 
-def prune(checkpoints: Path, keep: int, best_step: int | None) -> None:
-    """Remove all but the `keep` newest checkpoints and that of `best_step`; never the only one that is whole.
+def prune(checkpoints: Path, keep: int, best_step: int | None, every: int = 0) -> None:
+    """Remove all but the `keep` newest checkpoints, that of `best_step`, and those at multiples of `every` (0: none).
+
+    The only one that is whole is never removed.
 
     Raises:
         RunError: a checkpoint could not be removed.
     """
     folders = _folders(checkpoints)
-    kept = folders[-keep:] + [folder for folder in folders[:-keep] if _step_of(folder) == best_step]
+    kept = folders[-keep:] + [
+        folder
+        for folder in folders[:-keep]
+        if _step_of(folder) == best_step or (every and not _step_of(folder) % every)
+    ]
     doomed = [folder for folder in folders if folder not in kept]
     if doomed and not any(_is_whole(folder) for folder in reversed(kept)):
         last_whole = next((folder for folder in reversed(doomed) if _is_whole(folder)), None)

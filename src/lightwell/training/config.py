@@ -75,6 +75,10 @@ class TrainConfig(Settings):
     """Steps between checkpoints. 0 saves only at each new best, at the end, and when stopped."""
     keep_checkpoints: Annotated[int, Meta(ge=1)] = 2
     """How many of the newest checkpoints are kept, beside the best one."""
+    keep_every: Annotated[int, Meta(ge=0)] = 0
+    """Checkpoints of steps that are multiples of this are kept for good. 0 keeps none so."""
+    non_finite: Literal["stop", "skip"] = "stop"
+    """What an update with a loss or gradient that is not finite does: stop the run, or leave that update out."""
     log_every: Annotated[int, Meta(ge=1)] = 1
     """Steps between lines of metrics.jsonl."""
 

@@ -9,6 +9,10 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 
+class Terminated(KeyboardInterrupt):
+    """The run was stopped by SIGTERM, as a scheduler stops it: saved, and to be resumed."""
+
+
 class Interrupt:
     """While active, a signal sets `requested`; the handlers that were there before come back at the end."""
 
@@ -18,6 +22,8 @@ class Interrupt:
         """`say` hears at once that the first signal has come."""
         self._say = say
         self.requested = False
+        self.stop: type[KeyboardInterrupt] = KeyboardInterrupt
+        """What to leave with: Terminated after a SIGTERM."""
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -32,7 +38,8 @@ class Interrupt:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.stop = Terminated if number == signal.SIGTERM else KeyboardInterrupt
         if self.requested:
-            raise KeyboardInterrupt
+            raise self.stop
         self.requested = True
         self._say("Finishing this step and saving; press Ctrl-C again to leave without saving.")

@@ -17,20 +17,22 @@ from lightwell.batches.loader import BatchLoader
 from lightwell.errors import TrainingError
 from lightwell.model.decoder import Decoder
 from lightwell.text.prepare import Corpus
-from lightwell.training.checkpoint import Checkpoint, checkpoint_steps, prune, save_checkpoint
+from lightwell.training.checkpoint import checkpoint_steps
 from lightwell.training.compilation import as_written
 from lightwell.training.config import RunConfig
 from lightwell.training.deadline import Deadline, is_open
 from lightwell.training.device import compute_dtype, memory_bytes
 from lightwell.training.finite import first_non_finite
+from lightwell.training.incidents import MOST_SKIPPED, note, watch_loss
 from lightwell.training.interrupt import Interrupt
 from lightwell.training.listener import Listener
-from lightwell.training.load import load_weights
 from lightwell.training.loss import HeadLoss, accumulate_gradients
 from lightwell.training.milestones import evaluate_held_out, write_sample
 from lightwell.training.optimizers import Optimizers
 from lightwell.training.run import Run
+from lightwell.training.saving import save
 from lightwell.training.schedule import learning_rate_factor
+from lightwell.training.writer import Writer
 
 
 @dataclass
@@ -49,6 +51,14 @@ class Progress:
     """The step that had it."""
     since_best: int = 0
     """Evaluations since."""
+    skipped: int = 0
+    """Updates in a row, up to this one, that were left out because they were not finite."""
+    losses: int = 0
+    """Losses that the next two have followed (incidents.py)."""
+    usual_loss: float = 0.0
+    """In nats per token."""
+    usual_deviation: float = 0.0
+    """Mean absolute deviation from it."""
 
 
 @dataclass
@@ -68,6 +78,8 @@ class Job:
     byte_lengths: NDArray[np.float64]
     """(V,) bytes of the held-out text that each token stands for."""
     progress: Progress = field(default_factory=Progress)
+    writer: Writer = field(default_factory=Writer)
+    """Writes checkpoints beside training."""
     deadline: Deadline | None = None
     """Where the run was asked for minutes: until its number of steps stands fast."""
 
@@ -79,7 +91,14 @@ def train_loop(job: Job, interrupt: Interrupt) -> bool:
 
     Raises:
         TrainingError: the loss or a gradient is not finite; it names the step and the layer.
+        RunError: something could not be written; what was saved before is untouched.
     """
+    with job.writer:
+        return train_steps(job, interrupt)
+
+
+def train_steps(job: Job, interrupt: Interrupt) -> bool:
+    """The loop itself."""
     progress = job.progress
     job.listener.begin(job.config.training.steps, progress.step)
     if progress.step == 0:
@@ -93,6 +112,7 @@ def train_loop(job: Job, interrupt: Interrupt) -> bool:
         if due(step, config.log_every, config.steps):
             job.run.append_metric(record)
         job.listener.stepped(record)
+        job.writer.check()
 
         if due(step, config.eval_every, config.steps):
             require_finite_weights(job)
@@ -140,7 +160,7 @@ def train_step(job: Job) -> dict[str, Any]:
     """One update: the gradient of a batch, its norm clipped, the optimizer's step; returns its record of metrics.
 
     Raises:
-        TrainingError: the loss or a gradient is not finite; the weights are as they were before.
+        TrainingError: the loss or a gradient is not finite, and is not to be skipped; the weights are as before.
     """
     config, progress, model = job.config.training, job.progress, job.model
     started = time.perf_counter()
@@ -158,7 +178,8 @@ def train_step(job: Job) -> dict[str, Any]:
     )
     grad_norm = gradient_norm(model)
     if not math.isfinite(loss) or not torch.isfinite(grad_norm):
-        raise TrainingError(non_finite_sentence(job, step + 1, origin(job, batch)))
+        return skip(job, batch, started)
+    watch_loss(job, step + 1, loss)
     if config.grad_clip and grad_norm > config.grad_clip:
         nn.utils.clip_grads_with_norm_(model.parameters(), config.grad_clip, grad_norm)
     factor = learning_rate_factor(step, config.steps, config)
@@ -167,6 +188,7 @@ def train_step(job: Job) -> dict[str, Any]:
     job.optimizers.zero_grad()
 
     elapsed = time.perf_counter() - started
+    progress.skipped = 0
     progress.step += 1
     progress.tokens_seen += batch.counted
     progress.seconds += elapsed
@@ -180,6 +202,25 @@ def train_step(job: Job) -> dict[str, Any]:
         "memory_bytes": memory_bytes(job.device),
         "seconds": progress.seconds,
     }
+
+
+def skip(job: Job, batch: Batch, started: float) -> dict[str, Any]:
+    """Leave out an update that is not finite, and note it; returns a record of metrics without a loss.
+
+    Raises:
+        TrainingError: the run is to stop, or too many in a row were skipped.
+    """
+    progress, step = job.progress, job.progress.step + 1
+    where = origin(job, batch)
+    note(job, step, "non_finite", where=where)
+    if job.config.training.non_finite == "stop" or progress.skipped == MOST_SKIPPED:
+        raise TrainingError(non_finite_sentence(job, step, where))
+    job.optimizers.zero_grad()
+    job.listener.say(f"Step {step} is not finite, first in {where}; it is left out, see incidents.jsonl.")
+    progress.skipped += 1
+    progress.step += 1
+    progress.seconds += time.perf_counter() - started
+    return {"step": progress.step, "skipped": where, "tokens_seen": progress.tokens_seen, "seconds": progress.seconds}
 
 
 def tired(job: Job) -> bool:
@@ -227,33 +268,3 @@ def non_finite_sentence(job: Job, step: int, where: str) -> str:
         + f"Train again with a lower {rate}"
         + (", or with --precision fp32." if config.precision == "bf16" else ".")
     )
-
-
-def save(job: Job) -> None:
-    """Write a checkpoint of the job as it stands, then remove those that are too many.
-
-    Raises:
-        RunError: the disk is full or broken; earlier checkpoints are untouched.
-    """
-    weights = {name: parameter.detach() for name, parameter in job.model.named_parameters()}
-    job.run.sync()
-    if job.deadline is not None:  # resumed from here, the run has the number of steps that it has now
-        job.run.write_config(job.config)
-    state: dict[str, Any] = {
-        "progress": vars(job.progress),
-        "config": job.config.to_dict(),
-        "length_is_open": job.deadline is not None,
-        "data": {"digest": job.corpus.digest, "sequences": job.progress.step * job.config.batches.batch_size},
-        # Each stream's state follows from the seed and the step (streams.py), so these two are all of it.
-        "random": {"seed": job.config.training.seed, "step": job.progress.step},
-    }
-    path = save_checkpoint(job.run.checkpoints, job.progress.step, weights, job.optimizers.state_tensors(), state)
-    prune(job.run.checkpoints, job.config.training.keep_checkpoints, job.progress.best_step)
-    job.listener.saved(path)
-
-
-def restore(job: Job, checkpoint: Checkpoint) -> None:
-    """Put the job back to where a checkpoint was written."""
-    load_weights(job.model, checkpoint.model)
-    job.optimizers.load_state_tensors(checkpoint.training)
-    job.progress = Progress(**checkpoint.state["progress"])

@@ -2,7 +2,8 @@
 
     runs/NAME/config.toml      what repeats it                   tokenizer.json    its vocabulary
               metrics.jsonl    a line per step and evaluation    samples.jsonl     what the model wrote along the way
-              references.json  what its loss is compared with    checkpoints/      see checkpoint.py
+              references.json  what its loss is compared with    incidents.jsonl   what went wrong, if anything
+              checkpoints/     see checkpoint.py
 
 This module needs no torch, so that `lightwell runs` and `show` answer at once.
 """
@@ -26,6 +27,7 @@ from lightwell.training.references import References
 
 CONFIG, TOKENIZER, REFERENCES = "config.toml", "tokenizer.json", "references.json"
 METRICS, SAMPLES, CHECKPOINTS = "metrics.jsonl", "samples.jsonl", "checkpoints"
+INCIDENTS = "incidents.jsonl"
 
 
 class Run:
@@ -44,6 +46,7 @@ class Run:
             if not (self.path / name).is_file():
                 raise RunError(f"{self.path} is not a run: it has no {name}.{_nearest_run(self.path)}")
         self._metrics, self._samples = Records(self.path / METRICS), Records(self.path / SAMPLES)
+        self._incidents = Records(self.path / INCIDENTS)
 
     @classmethod
     def create(cls, path: Path | str, config: RunConfig, tokenizer: Tokenizer, force: bool = False) -> Self:
@@ -131,6 +134,14 @@ class Run:
         """Add a line to samples.jsonl, likewise."""
         self._samples.append(record)
 
+    def incidents(self) -> list[dict[str, Any]]:
+        """The records of incidents.jsonl (incidents.py), likewise; usually there are none."""
+        return self._incidents.read()
+
+    def append_incident(self, record: dict[str, Any]) -> None:
+        """Add a line to incidents.jsonl, likewise."""
+        self._incidents.append(record)
+
     def references(self) -> dict[str, float]:
         """The reference losses, as `References.to_dict`; empty where none were measured.
 
@@ -161,14 +172,16 @@ class Run:
         write_whole(self.path / CONFIG, config.to_toml().encode())
 
     def truncate(self, step: int) -> None:
-        """Drop the metrics and samples after `step`: a resumed run writes them again, without gap or duplicate."""
+        """Drop the records after `step`: a resumed run writes them again, without gap or duplicate."""
         self._metrics.truncate(step)
         self._samples.truncate(step)
+        self._incidents.truncate(step)
 
     def sync(self) -> None:
         """Wait until the records are on the disk itself; before a checkpoint, so that none before it can be missing."""
         self._metrics.sync()
         self._samples.sync()
+        self._incidents.sync()
 
 
 def refuse_to_overwrite(path: Path, force: bool = False) -> None:

@@ -21,13 +21,14 @@ from lightwell.training.evaluation import true_byte_lengths
 from lightwell.training.interrupt import Interrupt
 from lightwell.training.listener import Listener
 from lightwell.training.lock import lock
-from lightwell.training.loop import Job, restore, train_loop
+from lightwell.training.loop import Job, train_loop
 from lightwell.training.loss import head_loss
 from lightwell.training.optimizers import Optimizers
 from lightwell.training.plan import Plan, flops_per_step, make_plan, measure
 from lightwell.training.plot import draw_run
 from lightwell.training.references import measure_references
 from lightwell.training.run import Run, new_run_path, refuse_to_overwrite
+from lightwell.training.saving import restore
 from lightwell.training.schedule import stable_steps, warmup_length
 from lightwell.training.streams import stream_seed
 
@@ -43,6 +44,7 @@ ONLY_WATCHING = frozenset(
         "sample_prompt",
         "checkpoint_every",
         "keep_checkpoints",
+        "keep_every",
         "log_every",
         "patience",
     }
@@ -234,7 +236,7 @@ def carry_out(job: Job) -> Run:
     """Train to the end or to a signal, then draw the run's curve; the caller's global random state is left alone.
 
     Raises:
-        KeyboardInterrupt: a signal stopped the run; it is saved and can be resumed.
+        KeyboardInterrupt: a signal stopped the run, which is saved and can be resumed; Terminated after a SIGTERM.
     """
     corpus, scored = job.corpus, job.config.training.eval_tokens
     job.run.write_references(measure_references(corpus.train, corpus.validation, job.byte_lengths, max_tokens=scored))
@@ -245,5 +247,5 @@ def carry_out(job: Job) -> Run:
         job.listener.end()
     draw_run(job.run)
     if not finished:
-        raise KeyboardInterrupt
+        raise interrupt.stop
     return job.run

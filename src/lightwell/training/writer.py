@@ -1,0 +1,76 @@
+"""Checkpoints are written beside training: the loop takes a snapshot and goes on, a thread hashes, writes and syncs it.
+
+One is written at a time. What goes wrong in the thread is raised in the loop, at the next step or at the end, so that a
+full disk stops the run with a sentence, and what was saved before is still there.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from lightwell.errors import RunError
+
+
+class Writer:
+    """As a context: leaving it waits for the last write, unless a second Ctrl-C wants to leave at once."""
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+        self._then: Callable[[], None] = lambda: None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.wait()
+        elif not isinstance(error, KeyboardInterrupt) and self._thread is not None:
+            self._thread.join()  # what the loop has to say is more than what the thread might
+
+    def write(self, task: Callable[[], None], then: Callable[[], None]) -> None:
+        """Run `task` in the thread, after the one before is done; the loop calls `then` once it has ended well.
+
+        Raises:
+            RunError: the one before has failed.
+        """
+        self.wait()
+        self._then = then
+        # A daemon: where the process is to end, a half-written checkpoint is not waited for; it has another name.
+        self._thread = threading.Thread(target=self._run, args=(task,), daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Look, without waiting, whether the write has ended.
+
+        Raises:
+            RunError: it has failed.
+        """
+        if self._thread is not None and not self._thread.is_alive():
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait until nothing is being written.
+
+        Raises:
+            RunError: the write has failed.
+        """
+        if self._thread is None:
+            return
+        self._thread.join()
+        self._thread, error = None, self._error
+        self._error = None
+        if error is not None:
+            raise error
+        self._then()
+
+    def _run(self, task: Callable[[], None]) -> None:
+        try:
+            task()
+        except (RunError, MemoryError, OSError) as error:
+            self._error = error
