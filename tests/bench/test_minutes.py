@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from lightwell.bench import minutes
 from lightwell.bench.minutes import CHOICE, HANDS, Finished, Hand, compare, lanes_of, summary
 from lightwell.errors import SettingError
 from lightwell.training.compose import compose
-from small import write_text
+from small import small_run, write_text
 
 
 def finished(how: str, bits: float) -> Finished:
@@ -57,26 +56,60 @@ def test_a_lane_has_one_run_at_a_time_and_all_are_run(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(minutes, "train", pretend)
     jobs = [("x" * number, ()) for number in range(1, 8)]
-    assert [one.how for one in compare(1, jobs, [[0], [1]])] == [how for how, _ in jobs]
+    ended: list[Finished] = []
+    compare(1, jobs, [[0], [1]], ended.append)
+    assert sorted(one.how for one in ended) == sorted(how for how, _ in jobs)
 
 
 def test_the_summary_ranks_and_says_how_far_the_choice_is_from_the_best() -> None:
-    found = summary([finished(CHOICE, 1.02), finished("b", 1.5), finished("a", 1.0)])
+    found = summary([finished(CHOICE, 1.02), finished("b", 1.5), finished("a", 1.0)], 3, 1)
     assert [run["how"] for run in found["runs"]] == ["a", CHOICE, "b"]
     assert found["choice_above_best"] == pytest.approx(0.02)
-    assert "choice_above_best" not in summary([finished(CHOICE, 1.0)])
+    assert "choice_above_best" not in summary([finished(CHOICE, 1.0)], 3, 1)
 
 
-@pytest.mark.skipif(not shutil.which("taskset"), reason="taskset (util-linux) is not installed")
-def test_a_run_is_a_whole_process_on_its_processors_and_is_scored(tmp_path: Path) -> None:
-    text = str(write_text(tmp_path / "texts"))
-    flags = (text, "--preset", "tiny", "--tokenizer", "byte", "--d-model", "16", "--precision", "fp32")
-    found = minutes.train("tried", flags, 0.15, sorted(os.sched_getaffinity(0))[:1])
-    assert (found.how, found.d_model) == ("tried", 16)
-    assert found.steps > 1
-    assert found.tokens > 0
-    assert 0 < found.bits_per_byte < 9
-    assert 4 < found.seconds < 60
+def test_runs_that_a_file_has_are_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "found.json"
+    flags = " ".join(HANDS[3][0].flags)
+    out.write_text(json.dumps(summary([finished(CHOICE, 1.0), finished(flags, 1.1)], 3, 1)))
+    ran: list[str] = []
+
+    def pretend(how: str, flags: Sequence[str], minutes: float, processors: Sequence[int]) -> Finished:
+        ran.append(how)
+        return finished(how, 2.0)
+
+    monkeypatch.setattr(minutes, "train", pretend)
+    monkeypatch.setattr(minutes.shutil, "which", lambda name: name)
+    minutes.main(3, out=out)
+    assert len(ran) == len(HANDS[3]) - 1
+    assert flags not in ran
+    assert len(json.loads(out.read_text())["runs"]) == len(HANDS[3]) + 1
+    out.write_text("{}")
+    with pytest.raises(SettingError, match="not what this benchmark writes"):
+        minutes.main(3, out=out)
+
+
+def test_a_run_is_a_process_on_its_processors_with_nothing_compiled_and_is_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = write_text(tmp_path / "texts")
+    commands: list[Sequence[str]] = []
+
+    def pretend(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> str:
+        commands.append(command)
+        if "evaluate" in command:
+            return json.dumps({"bits_per_byte": 1.25})
+        assert environment is not None
+        assert environment["OMP_NUM_THREADS"] == "2"
+        assert not Path(environment["TORCHINDUCTOR_CACHE_DIR"]).exists()
+        small_run(text, Path(command[command.index("--out") + 1]), d_model=16)
+        return ""
+
+    monkeypatch.setattr(minutes, "run_quietly", pretend)
+    found = minutes.train("tried", ("--d-model", "16"), 7, [3, 5])
+    assert found == Finished("tried", found.seconds, 2, 16, 16, 4, 6, found.tokens, 1.25)
+    assert all(command[:3] == ["taskset", "--cpu-list", "3,5"] for command in commands)
+    assert commands[0][commands[0].index("--minutes") + 1] == "7"
 
 
 def test_flags_are_spelt_as_the_command_takes_them() -> None:

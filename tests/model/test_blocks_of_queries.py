@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from decoders import V, decoder
 from lightwell.model.attention import explicit_attention, unseen
 from lightwell.model.blocks_of_queries import BLOCK, LONGEST, Way, blocks_are_faster, in_blocks, lean_attention
 from lightwell.model.decoder import causal_mask
@@ -94,3 +95,17 @@ def test_blocks_are_taken_for_short_bf16_sequences_and_not_after_a_cache() -> No
     assert not chosen(LONGEST + 1, LONGEST + 1, torch.bfloat16)
     assert not chosen(8, 8, torch.float32)
     assert not chosen(1, 8, torch.bfloat16)
+
+
+@torch.no_grad()
+def test_law_03_in_blocks_too_the_future_changes_no_bit() -> None:
+    T = BLOCK + 9
+    model = decoder(context_length=T)
+    tokens = torch.randint(V, (2, T), generator=torch.Generator().manual_seed(1))
+    before = model(tokens, dtype=torch.bfloat16)
+    for place in (3, BLOCK - 1, BLOCK, T - 1):
+        other = tokens.clone()
+        other[:, place] = (other[:, place] + 1) % V
+        after = model(other, dtype=torch.bfloat16)
+        assert torch.equal(after[:, :place], before[:, :place])
+        assert not torch.equal(after[:, place], before[:, place])

@@ -18,6 +18,7 @@ from lightwell.training import budget
 from lightwell.training.budget import choose, predicted_loss
 from lightwell.training.compose import compose
 from lightwell.training.config import RunConfig
+from lightwell.training.deadline import ending_seconds
 from lightwell.training.listener import Listener
 from lightwell.training.plan import Measured, flops_per_step
 from lightwell.training.start import make_loader, resolve
@@ -129,3 +130,36 @@ def test_the_choice_is_told_and_resolved(corpus: Corpus, pretended: list[RunConf
     assert (config.training.size, config.training.minutes) == ("given", 0)
     assert (config.model.n_layers, config.model.d_model) == (rows[best]["n_layers"], rows[best]["d_model"])
     assert config.training.steps == rows[best]["steps"]
+
+
+def test_what_no_longer_fits_after_looking_is_left_out_and_looking_has_an_end(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = {"now": 0.0}
+
+    def measure(config: RunConfig, loader: Any, trials: int) -> Measured:
+        seconds = flops_per_step(config) / 3e9
+        clock["now"] += (trials + 1) * seconds
+        return Measured(seconds, 10**6, 8 * config.model.parameter_count())
+
+    monkeypatch.setattr(budget, "measure", measure)
+    monkeypatch.setattr(budget.time, "monotonic", lambda: clock["now"])
+    for minutes in (1, 3, 30):
+        clock["now"] = 0.0
+        best, looked_at = choose(automatic(minutes), corpus, 60.0 * minutes, make_loader)
+        smallest = 3 * flops_per_step(looked_at[0].config) / 3e9
+        assert clock["now"] <= smallest + budget.LOOKING * 60 * minutes
+        assert best in looked_at
+
+
+def test_evaluations_count_as_time(corpus: Corpus) -> None:
+    """Also for a schedule whose number of steps cannot follow the clock."""
+    config = automatic(1, schedule="cosine", eval_tokens=64_000, compile="off", precision="fp32")
+    measured = Measured(0.1, 0, 0)
+    held_out = len(corpus.validation.tokens)
+    rare = budget.fit(config.with_values({"eval_every": 0}), measured, 60.0, held_out).training.steps
+    often = budget.fit(config.with_values({"eval_every": 1}), measured, 60.0, held_out).training.steps
+    tokens = config.batches.batch_size * config.model.context_length
+    evaluation, ending = 0.1 / 3 * held_out / tokens, ending_seconds(config.model.parameter_count())
+    assert rare == pytest.approx((60.0 - ending - 2 * evaluation) / 0.1, abs=2)
+    assert often == pytest.approx((60.0 - ending - 2 * evaluation) / (0.1 + evaluation), abs=2)

@@ -47,3 +47,16 @@ def test_a_corpus_beside_paths_and_an_empty_path_are_refused() -> None:
         compose(("notes",), settings={"corpus": "stdlib"})
     with pytest.raises(SettingError, match="One of the paths is empty"):
         compose(("",))
+
+
+def test_a_size_that_is_to_be_chosen_is_given_nowhere_else(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("[model]\nd_ff = 100\n")
+    auto = {"minutes": 5, "size": "auto"}
+    assert compose(settings=auto).training.size == "auto"
+    with pytest.raises(SettingError, match="llama-15m is given"):
+        compose(preset_name="llama-15m", settings=auto)
+    with pytest.raises(SettingError, match="d_ff is given"):
+        compose(config_file=file, settings=auto)
+    with pytest.raises(SettingError, match="n_layers is given"):
+        compose(settings={**auto, "n_layers": 3})

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lightwell.errors import RunError, SettingError
 from lightwell.training.checkpoint import _record_hash
 from lightwell.training.config import RunConfig, TrainConfig
-from lightwell.training.deadline import AT_THE_END, FIRST_STEPS, Deadline, is_open
+from lightwell.training.deadline import AT_THE_END, FIRST_STEPS, Deadline, ending_seconds, is_open
 from lightwell.training.load import load
 from lightwell.training.loop import train_step
 from lightwell.training.plan import Measured
@@ -119,7 +119,7 @@ def test_a_run_in_minutes_is_the_run_of_as_many_steps(text: Path, tmp_path: Path
     assert timed.config.training.minutes == 0
     steps = Run(timed.path).config.training.steps
     assert 10 * (6 - AT_THE_END - 1) < steps <= 10 * (6 - AT_THE_END)
-    given_steps = train(small_config(text, steps=steps, **settings), out=tmp_path / "given")
+    given_steps = train(Run(timed.path).config, out=tmp_path / "given")
     assert same_bits(final_state(timed), final_state(given_steps))
     assert untimed(timed.metrics()) == untimed(given_steps.metrics())
     assert resume(timed.path).metrics() == timed.metrics()  # finished, also for whoever looks later
@@ -176,3 +176,8 @@ def test_a_number_of_steps_that_was_settled_cannot_be_edited(text: Path, tmp_pat
     run.write_config(run.config.with_values({"steps": 12}))
     with pytest.raises(RunError, match="steps is 12"):
         resume(run.path)
+
+
+def test_large_models_have_more_time_to_be_saved() -> None:
+    assert ending_seconds(4_000_000) < AT_THE_END + 1
+    assert ending_seconds(124_000_000) > AT_THE_END + 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from lightwell.errors import SettingError
+from lightwell.model import attention
 from lightwell.text.prepare import prepare
 from lightwell.training.compilation import compile_in_time, has_compiler
 from lightwell.training.compose import compose
@@ -169,19 +171,62 @@ def test_law_09_also_compiled_and_the_held_out_tokens_are_scored_as_written(text
     assert untimed(resumed.metrics()) == untimed(whole.metrics())
 
 
-def test_auto_compiles_long_runs_only(text: Path) -> None:
-    config = small_config(text)
+@pytest.mark.parametrize(("precision", "long"), [("bf16", "on"), ("fp32", "off")])
+def test_auto_compiles_long_runs_in_bf16_only(text: Path, precision: str, long: str) -> None:
+    if long == "on" and not has_compiler(torch.device("cpu")):
+        pytest.skip("there is no C++ compiler with Python's headers here")
+    config = small_config(text, precision=precision)
     corpus = prepare(config.text, config.model.vocab_size)
-    for steps, expected in ((5, "off"), (10**9, "on")):
+    for steps, expected in ((5, "off"), (10**9, long)):
         resolved, _ = resolve(config.with_values({"steps": steps}), corpus, Listener())
         assert resolved.training.compile == expected
 
 
 def test_in_a_given_time_auto_compiles_where_that_makes_more_steps() -> None:
     cpu = torch.device("cpu")
-    assert compile_in_time("auto", cpu, 0.1, 40.0) == "off"  # most of it would be waited away
-    assert compile_in_time("auto", cpu, 0.1, 4000.0) == ("on" if has_compiler(cpu) else "off")
-    assert [compile_in_time(choice, cpu, 0.1, 40.0) for choice in ("on", "off")] == ["on", "off"]
+    assert compile_in_time("auto", cpu, "bf16", 0.1, 40.0) == "off"  # most of it would be waited away
+    assert compile_in_time("auto", cpu, "bf16", 0.1, 4000.0) == ("on" if has_compiler(cpu) else "off")
+    assert compile_in_time("auto", cpu, "fp32", 0.1, 4000.0) == "off"
+    assert [compile_in_time(choice, cpu, "fp32", 0.1, 40.0) for choice in ("on", "off")] == ["on", "off"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "device"), [("CXX", torch.device("cpu")), ("CC", torch.device("cuda"))], ids=["processor", "GPU"]
+)
+def test_a_compiler_is_there_where_the_one_that_would_be_called_is(
+    monkeypatch: pytest.MonkeyPatch, variable: str, device: torch.device
+) -> None:
+    monkeypatch.setenv(variable, "no-such-compiler")
+    assert not has_compiler(device)  # whatever else there is: torch calls this one
+    monkeypatch.setattr("lightwell.training.compilation.Path.is_file", lambda self: True)  # Python's headers
+    monkeypatch.setenv(variable, sys.executable)
+    assert has_compiler(device)
+
+
+@pytest.mark.parametrize("settings", [{}, {"attention_dropout": 0.2}, {"document_boundaries": "mask"}], ids=str)
+def test_compiled_in_bf16_it_learns_as_it_is_written(
+    text: Path, tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way of long runs: blocks of queries with the gradient by hand, in one graph for a block."""
+    base = {"precision": "bf16", "micro_batch_size": 0, "steps": 3, "optimizer": "muon"}
+    without = dict.fromkeys(("embedding_dropout", "attention_dropout", "residual_dropout"), 0.0)
+
+    def losses(compiled: str) -> list[float]:
+        config = small_config(text, **{**base, **without, **settings, "compile": compiled})
+        corpus = prepare(config.text, config.model.vocab_size)
+        config, loader = resolve(config, corpus, Listener())
+        out = tmp_path / f"{compiled}{len(list(tmp_path.iterdir()))}"
+        job = make_job(config, corpus, loader, Run.create(out, config, corpus.tokenizer), Listener())
+        return [train_step(job)["loss"] for _ in range(3)]
+
+    counters.clear()
+    compiled = losses("on")
+    assert compiled == pytest.approx(losses("off"), abs=5e-3)
+    assert not counters["graph_break"]
+    if not settings:  # and it is that way which was taken
+        real = attention.lean_attention
+        monkeypatch.setattr(attention, "lean_attention", lambda *given: 2 * real(*given))
+        assert losses("on") != pytest.approx(compiled, abs=5e-3)
 
 
 def test_a_device_that_is_not_there_is_refused(text: Path, tmp_path: Path) -> None:

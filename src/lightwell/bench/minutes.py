@@ -3,27 +3,33 @@
     python -m lightwell.bench.minutes 3 --lanes 2 --out minutes-3.json
 
 Each run is a whole process, `lightwell train` on the default corpus, with the recipe of the small presets; the first
-one chooses for itself. All are scored on the whole held-out text. With more than one lane, as many run side by side,
-each with its share of the processors: what a smaller machine would find in as much time, in a fraction of the hours.
+one chooses for itself. All find the corpus tokenized and nothing compiled, are evaluated at the start and the end only,
+and are scored on the whole held-out text. With more than one lane, as many run side by side, each with its share of the
+processors: what a smaller machine would find in as much time, in a fraction of the hours.
+
+Every run is written to the file as it ends; what is there already is not run again.
 """
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from lightwell.bench.host import describe_host
 from lightwell.bench.quality import keep, run_quietly
 from lightwell.errors import LightwellError, SettingError
 
@@ -45,6 +51,8 @@ class Hand:
         settings = {**asdict(self), "n_heads": self.d_model // 64}
         return tuple(word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value)))
 
+
+QUIET = ("--eval-every", "0", "--sample-every", "0", "--checkpoint-every", "0")
 
 HANDS = {
     3: (
@@ -84,12 +92,11 @@ def train(how: str, flags: Sequence[str], minutes: float, processors: Sequence[i
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
+        fresh = {"OMP_NUM_THREADS": str(len(processors)), "TORCHINDUCTOR_CACHE_DIR": f"{folder}/compiled"}
         bound = ("taskset", "--cpu-list", ",".join(map(str, processors)), sys.executable, "-m", "lightwell")
         started = time.perf_counter()
         run_quietly(
-            [*bound, "train", "--minutes", f"{minutes:g}", "--out", str(out), *flags],
-            Path(folder),
-            {"OMP_NUM_THREADS": str(len(processors))},
+            [*bound, "train", "--minutes", f"{minutes:g}", "--out", str(out), *QUIET, *flags], Path(folder), fresh
         )
         seconds = time.perf_counter() - started
         score = json.loads(run_quietly([*bound, "evaluate", str(out), "--json"], Path(folder)))
@@ -114,9 +121,12 @@ def lanes_of(processors: Sequence[int], lanes: int) -> list[list[int]]:
 
 
 def compare(
-    minutes: float, jobs: Sequence[tuple[str, Sequence[str]]], lanes: Sequence[Sequence[int]]
-) -> list[Finished]:
-    """Train all of them, one in each lane at a time; each is shown as it comes."""
+    minutes: float,
+    jobs: Sequence[tuple[str, Sequence[str]]],
+    lanes: Sequence[Sequence[int]],
+    finished: Callable[[Finished], None],
+) -> None:
+    """Train all of them, one in each lane at a time; `finished` gets each as it ends."""
     free: SimpleQueue[Sequence[int]] = SimpleQueue()
     for lane in lanes:
         free.put(lane)
@@ -124,20 +134,26 @@ def compare(
     def one(job: tuple[str, Sequence[str]]) -> Finished:
         lane = free.get()
         try:
-            finished = train(*job, minutes, lane)
+            return train(*job, minutes, lane)
         finally:
             free.put(lane)
-        print(json.dumps(asdict(finished)), file=sys.stderr, flush=True)
-        return finished
 
     with ThreadPoolExecutor(len(lanes)) as pool:
-        return list(pool.map(one, jobs))
+        for run in as_completed([pool.submit(one, job) for job in jobs]):
+            finished(run.result())
 
 
-def summary(finished: Sequence[Finished]) -> dict[str, Any]:
+def summary(finished: Sequence[Finished], minutes: float, lanes: int) -> dict[str, Any]:
     """All runs, the best one first, and how far above the best of those by hand the choice is, in bits per byte."""
     ranked = sorted(finished, key=lambda one: one.bits_per_byte)
-    found: dict[str, Any] = {"runs": [asdict(one) for one in ranked]}
+    found: dict[str, Any] = {
+        "minutes": minutes,
+        "lanes": lanes,
+        "date": datetime.date.today().isoformat(),
+        "host": describe_host(),
+        "versions": {name: version(name) for name in ("torch", "lightwell")},
+        "runs": [asdict(one) for one in ranked],
+    }
     chosen = [one.bits_per_byte for one in ranked if one.how == CHOICE]
     by_hand = [one.bits_per_byte for one in ranked if one.how != CHOICE]
     if chosen and by_hand:
@@ -145,25 +161,49 @@ def summary(finished: Sequence[Finished]) -> dict[str, Any]:
     return found
 
 
+def already(out: Path | None) -> list[Finished]:
+    """The runs that a file has from before.
+
+    Raises:
+        SettingError: the file is something else.
+    """
+    if out is None or not out.exists():
+        return []
+    try:
+        return [Finished(**run) for run in json.loads(out.read_text(encoding="utf-8"))["runs"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise SettingError(f"{out} is not what this benchmark writes; name another file.") from None
+
+
 def main(
     minutes: Annotated[int, Parameter(help=f"How long: {' or '.join(map(str, HANDS))}.")],
     *,
     lanes: Annotated[int, Parameter(help="Runs side by side, each on its share of the processors.")] = 1,
-    only_chosen: Annotated[bool, Parameter(help="Leave out the shapes by hand.", negative=())] = False,
-    only_by_hand: Annotated[bool, Parameter(help="Leave out the choice.", negative=())] = False,
-    out: Annotated[Path | None, Parameter(help="A file for all results, as JSON.")] = None,
+    out: Annotated[Path | None, Parameter(help="A file for all results, as JSON; runs in it are not repeated.")] = None,
 ) -> None:
     """Measure how good the choice of `lightwell train --minutes` is, on the default corpus."""
     if minutes not in HANDS:
         raise SettingError(f"There are shapes by hand for {' and '.join(map(str, HANDS))} minutes, not for {minutes}.")
     if not shutil.which("taskset"):
         raise SettingError("taskset is needed to give each run its processors; it comes with util-linux.")
-    jobs: list[tuple[str, Sequence[str]]] = [] if only_by_hand else [(CHOICE, ())]
-    if not only_chosen:
-        jobs += [(" ".join(hand.flags), hand.flags) for hand in HANDS[minutes]]
-    found = summary(compare(minutes, jobs, lanes_of(sorted(os.sched_getaffinity(0)), lanes)))
-    keep(found, out)
-    print(json.dumps(found, indent=1))
+    parts = lanes_of(sorted(os.sched_getaffinity(0)), lanes)
+    done = already(out)
+    jobs: list[tuple[str, Sequence[str]]] = [
+        (CHOICE, ()),
+        *((" ".join(hand.flags), hand.flags) for hand in HANDS[minutes]),
+    ]
+    from lightwell.text.config import TextConfig
+    from lightwell.text.prepare import prepare
+
+    prepare(TextConfig(), 0)  # so that no run has to tokenize
+
+    def finished(run: Finished) -> None:
+        done.append(run)
+        keep(summary(done, minutes, lanes), out)
+        print(json.dumps(asdict(run)), file=sys.stderr, flush=True)
+
+    compare(minutes, [job for job in jobs if job[0] not in {run.how for run in done}], parts, finished)
+    print(json.dumps(summary(done, minutes, lanes), indent=1))
 
 
 if __name__ == "__main__":

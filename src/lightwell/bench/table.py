@@ -7,6 +7,7 @@ BEGIN and END of the page, and leaves the rest of it alone.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,10 +35,7 @@ def headings(result: Mapping[str, Any]) -> list[str]:
 def rows(result: Mapping[str, Any]) -> list[list[str]]:
     """A row for each contender that could be measured, the fastest first; columns as in `headings`."""
     measured = [contender for contender in result["contenders"] if "tokens_per_second" in contender]
-    return [
-        _row(contender, bool(result["peak_gflops"]))
-        for contender in sorted(measured, key=lambda contender: -float(contender["tokens_per_second"]))
-    ]
+    return [_row(contender, bool(result["peak_gflops"])) for contender in sorted(measured, key=_rank)]
 
 
 def failures(result: Mapping[str, Any]) -> list[str]:
@@ -108,6 +106,12 @@ def refresh(results: Path, page: Path) -> None:
     if not begin or not end:
         raise TableError(f"{page} has no {BEGIN} followed by {END}; put both where the tables belong.")
     page.write_text(f"{before}{BEGIN}\n\n{markdown(read_results(results))}\n\n{END}{after}", encoding="utf-8")
+
+
+def _rank(contender: Mapping[str, Any]) -> float:
+    """The fastest first, by the ratio within rounds: tokens/s of groups that ran at different times do not compare."""
+    ratio = contender.get("baseline_is_times")
+    return float(ratio["median"]) if ratio else math.inf
 
 
 def _row(contender: Mapping[str, Any], with_peak: bool) -> list[str]:

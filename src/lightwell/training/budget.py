@@ -23,9 +23,9 @@ from lightwell.model.config import ModelConfig
 from lightwell.text.prepare import Corpus
 from lightwell.training.compilation import compile_in_time, expected_seconds
 from lightwell.training.config import RunConfig
-from lightwell.training.deadline import AT_THE_END, FIRST_STEPS
+from lightwell.training.deadline import FIRST_STEPS, ending_seconds
 from lightwell.training.device import available_memory, resolve_device
-from lightwell.training.plan import Measured, measure
+from lightwell.training.plan import Measured, flops_per_step, measure
 from lightwell.training.presets import DEFAULT_PRESET, preset
 
 A, ALPHA = 32.2, 0.34
@@ -36,6 +36,8 @@ WORTH = 15.4
 """R*: repeating a text without end is worth this many times reading it anew (Muennighoff 2023, section 5)."""
 TRIED = 2
 """Timed micro-batches for each candidate."""
+LOOKING = 0.08
+"""The share of the time that may go into looking at candidates, beyond the smallest."""
 
 SHAPES = ((1, 128), (2, 128), (2, 192), (3, 192), (3, 256), (4, 256), (5, 384), (6, 512), (8, 512), (8, 768), (12, 768))
 """Layers and d_model, the smallest first; heads are 64 wide."""
@@ -47,15 +49,22 @@ BYTES_PER_PARAMETER = 16
 """Weight, gradient and two moments, in fp32."""
 
 
-def fit(config: RunConfig, measured: Measured, seconds: float) -> RunConfig:
+def fit(config: RunConfig, measured: Measured, seconds: float, held_out: int) -> RunConfig:
     """The configuration with as many steps as fit into so many seconds, compiled where that pays.
+
+    held_out: tokens there are to evaluate on; scoring one takes about a third of learning from it.
 
     Raises:
         SettingError: not even a few steps fit.
     """
-    eager, left = measured.seconds_per_step, max(0.0, seconds - AT_THE_END)
-    compiled = compile_in_time(config.training.compile, resolve_device(config.training.device), eager, left)
+    eager, training = measured.seconds_per_step, config.training
+    tokens = config.batches.batch_size * config.model.context_length
+    evaluation = eager / 3 * min(training.eval_tokens, held_out) / tokens
+    left = seconds - ending_seconds(config.model.parameter_count()) - 2 * evaluation  # at the start and at the end
+    compiled = compile_in_time(training.compile, resolve_device(training.device), training.precision, eager, left)
     per_step, wait = expected_seconds(compiled, eager)
+    if training.eval_every:
+        per_step += evaluation / training.eval_every
     steps = int(max(0.0, left - wait) / per_step)
     if steps < FIRST_STEPS:
         raise SettingError(
@@ -105,11 +114,12 @@ def choose(
     """The candidate that is predicted to stand lowest at `ends` (time.monotonic()), and all that were looked at.
 
     From small to large. Those for which there is no memory are not tried, and none after two in a row that are
-    predicted to be worse than the best.
+    predicted to be worse than the best, nor when looking would take more than LOOKING of the time.
 
     Raises:
         SettingError: there is not enough time, or memory, for any.
     """
+    began = time.monotonic()
     room = 0.7 * available_memory(resolve_device(config.training.device))
     measured: list[tuple[RunConfig, Measured]] = []
     losses: list[float] = []
@@ -117,6 +127,8 @@ def choose(
         tried = _shaped(config, corpus, n_layers, d_model)
         activations = measured[-1][1].activation_bytes if measured else 0
         if BYTES_PER_PARAMETER * tried.model.parameter_count() + 2 * activations > room:
+            break
+        if measured and _until_seen(tried, measured[-1]) > began + LOOKING * (ends - began):
             break
         measured.append((tried, measure(tried, make_loader(tried, corpus), TRIED)))
         try:
@@ -130,8 +142,21 @@ def choose(
             break
     if not measured:
         raise SettingError("There is not enough free memory for even the smallest model; end other programs.")
-    looked_at = [_candidate(*one, corpus, ends) for one in measured]  # all for the time that is left now
+    looked_at: list[Candidate] = []
+    for one in measured:  # all for the time that is left now
+        try:
+            looked_at.append(_candidate(*one, corpus, ends))
+        except SettingError:  # there was time for it only before the others were looked at
+            if one is measured[0]:
+                raise
     return min(looked_at, key=lambda one: one.loss), looked_at
+
+
+def _until_seen(config: RunConfig, before: tuple[RunConfig, Measured]) -> float:
+    """When a candidate would have been looked at, by the time that a step of the one before took."""
+    last, measured = before
+    step = measured.seconds_per_step * flops_per_step(config) / flops_per_step(last)
+    return time.monotonic() + (TRIED + 1) * step
 
 
 def predicted_loss(model: ModelConfig, tokens: float, unique_tokens: float) -> float:
@@ -160,7 +185,7 @@ def _shaped(config: RunConfig, corpus: Corpus, n_layers: int, d_model: int) -> R
 
 
 def _candidate(config: RunConfig, measured: Measured, corpus: Corpus, ends: float) -> Candidate:
-    config = fit(config, measured, ends - time.monotonic())
+    config = fit(config, measured, ends - time.monotonic(), len(corpus.validation.tokens))
     steps = config.training.steps
     per_step, _ = expected_seconds(config.training.compile, measured.seconds_per_step)
     every = max(1, steps // EVALUATIONS)

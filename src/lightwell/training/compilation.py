@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import sysconfig
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -35,19 +36,28 @@ def expected_seconds(compiled: str, eager: float) -> tuple[float, float]:
     return (eager / COMPILED, COMPILATION) if compiled == "on" else (eager, 0.0)
 
 
-def resolve_compile(choice: str, device: torch.device, flops: float) -> str:
+def resolve_compile(choice: str, device: torch.device, precision: str, flops: float) -> str:
     """on or off; auto compiles a run of that many model FLOPs if it is long enough to pay, and a compiler is there."""
-    if choice == "auto":
-        return "on" if flops >= WORTH_IT[device.type] and has_compiler(device) else "off"
-    return choice
+    if choice != "auto":
+        return choice
+    return "on" if flops >= WORTH_IT[device.type] and compiling_pays(device, precision) else "off"
 
 
-def compile_in_time(choice: str, device: torch.device, eager: float, seconds: float) -> str:
+def compile_in_time(choice: str, device: torch.device, precision: str, eager: float, seconds: float) -> str:
     """on or off; auto takes what makes more steps, of `eager` seconds each where not compiled, in so many seconds."""
     if choice != "auto":
         return choice
     per_step, wait = expected_seconds("on", eager)
-    return "on" if (seconds - wait) / per_step > seconds / eager and has_compiler(device) else "off"
+    more = (seconds - wait) / per_step > seconds / eager
+    return "on" if more and compiling_pays(device, precision) else "off"
+
+
+def compiling_pays(device: torch.device, precision: str) -> bool:
+    """Whether compiled steps are faster, however long the run: on a processor in bf16 only, where products are fast.
+
+    In fp32 the products take nearly all of a step there, and nothing is gained (docs/performance.md).
+    """
+    return has_compiler(device) and (device.type != "cpu" or precision == "bf16")
 
 
 def refuse_compile(choice: str, device: torch.device) -> None:
@@ -64,12 +74,18 @@ def refuse_compile(choice: str, device: torch.device) -> None:
 
 
 def has_compiler(device: torch.device) -> bool:
-    """Whether torch.compile finds what it needs: for a processor a C++ compiler and Python's headers."""
-    if device.type != "cpu":
-        return True  # Triton and Metal bring their own
-    compilers = (os.environ.get("CXX", ""), "g++", "clang++")
+    """Whether torch.compile finds what it needs: Python's headers, and the compiler that it would call.
+
+    For a processor that is $CXX, or else g++ (clang++ on macOS); for a GPU, a C compiler builds Triton's launcher.
+    """
+    if device.type == "mps":
+        return True  # Metal compiles by itself
+    if device.type == "cpu":
+        compilers = [os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")]
+    else:
+        compilers = [os.environ["CC"]] if os.environ.get("CC") else ["gcc", "clang", "cc"]
     headers = Path(sysconfig.get_path("include")) / "Python.h"
-    return headers.is_file() and any(shutil.which(name) for name in compilers if name)
+    return headers.is_file() and any(shutil.which(name) for name in compilers)
 
 
 OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {"fallback_random": True}

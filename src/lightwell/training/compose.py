@@ -40,11 +40,12 @@ def compose(
     Raises:
         SettingError: an unknown preset, file or name, a value that is not allowed, or two lengths at once.
     """
-    config = preset(preset_name or DEFAULT_PRESET)
+    config, in_file = preset(preset_name or DEFAULT_PRESET), ""
     if config_file is not None:
         sections = RunConfig.read_sections(Path(config_file))
         given = {name: value for section in sections.values() for name, value in section.items()}
         config = config.with_values(one_length(given))
+        in_file = next((name for name in SIZE if name in given), "")
     changes = one_length(settings or {})
     if paths and changes.get("corpus", config.text.corpus) != config.text.corpus:
         raise SettingError("corpus names a text, and so do the paths; give one of them.")
@@ -59,8 +60,9 @@ def compose(
     if changes.get("minutes") and not (preset_name or config_file or named):
         changes.setdefault("size", "auto")
     config = config.with_values(changes)
-    if config.training.size == "auto" and named:
-        raise SettingError(f"size is auto, which chooses {named}, but {named} is given, too; leave one of them out.")
+    if config.training.size == "auto" and (clash := named or in_file or preset_name):
+        chosen = "the whole model" if clash == preset_name else clash
+        raise SettingError(f"size is auto, which chooses {chosen}, but {clash} is given, too; leave one of them out.")
     if config.training.size == "auto" and not config.training.minutes:
         raise SettingError("size is auto, which chooses a model for a time; say how long with --minutes.")
     return config

@@ -30,7 +30,7 @@ class TrainConfig(Settings):
     minutes: Annotated[float, Meta(ge=0.0)] = 0.0
     """Time from start to end, all included; the pace says how many steps. 0 takes the length from the others."""
     size: Literal["given", "auto"] = "given"
-    """auto, with minutes, chooses n_layers, n_heads, d_model, context_length and batch_size for the time there is."""
+    """auto, with minutes, chooses n_layers, n_heads and d_model for the time there is, and sets context and batch."""
     seed: Annotated[int, Meta(ge=0)] = 1
     """Seeds the initialisation, the data order, the dropout and the samples, each a stream of its own."""
     optimizer: Literal["adamw", "muon"] = "adamw"

@@ -1,9 +1,9 @@
 """A run that was asked for minutes: its number of steps follows the pace until the learning rate begins to fall.
 
 As long as the learning rate is stable, no weight depends on how many steps there will be. So the number may be set
-anew from the pace so far, evaluations and samples included, and a run of so many steps given from the start would have
-the very same weights. From the first step of the decay on it stands fast. A schedule that is never stable (cosine)
-keeps the number that was planned.
+anew from the pace so far, evaluations and samples included, and a run of the configuration that is written down in the
+end, with so many steps from the start, has the very same weights. From the first step of the decay on the number stands
+fast. A schedule that is never stable (cosine) keeps the one that was planned.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ from lightwell.training.schedule import stable_steps
 
 AT_THE_END = 3.0
 """Seconds kept for what follows the last evaluation: a sample, a checkpoint, the curve."""
+SAVED = 1.5e8
+"""Bytes of a checkpoint that are hashed, written and synced in a second; large models need time for that as well."""
+BYTES_PER_PARAMETER = 12
+"""In a checkpoint: the weight and two moments."""
 FIRST_STEPS = 5
 """Steps after which the pace is believed; the first ones also wait for compilation and for memory."""
 RECENT = 15.0
@@ -29,6 +33,8 @@ class Deadline:
 
     ends: float
     """In time.monotonic()."""
+    ending: float = AT_THE_END
+    """Seconds kept for the end, as `ending_seconds` gives them."""
     evaluation: float = 0.0
     """Seconds that scoring the held-out tokens takes."""
     evaluated: float = 0.0
@@ -54,8 +60,13 @@ class Deadline:
             self.recent.popleft()
         first, since = self.recent[0]
         for_each = (seconds - since) / (step - first) + max(0.0, beside - self.began[1]) / (step - self.began[0])
-        left = self.ends - now - AT_THE_END - self.evaluation * _evaluations_left(config, step)
+        left = self.ends - now - self.ending - self.evaluation * _evaluations_left(config, step)
         return _with_steps(config, step, round(step + max(0.0, left) / for_each))
+
+
+def ending_seconds(parameters: int) -> float:
+    """What a model of that size needs after the last evaluation."""
+    return AT_THE_END + BYTES_PER_PARAMETER * parameters / SAVED
 
 
 def _evaluations_left(config: RunConfig, step: int) -> int:

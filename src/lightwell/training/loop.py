@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +33,7 @@ from lightwell.training.optimizers import Optimizers
 from lightwell.training.run import Run
 from lightwell.training.saving import save
 from lightwell.training.schedule import learning_rate_factor
+from lightwell.training.streams import stream_seed
 from lightwell.training.writer import Writer
 
 
@@ -240,9 +242,15 @@ def gradient_norm(model: nn.Module) -> Tensor:
 
 def origin(job: Job, batch: Batch) -> str:
     """Where in the model the first number that is not finite comes from."""
-    micro_batches = (micro.to(job.device) for micro in batch.split(job.config.batches.micro_batch_size))
+    config = job.config
+
+    def micro_batches() -> Iterator[Batch]:
+        for index, micro in enumerate(batch.split(config.batches.micro_batch_size)):
+            torch.manual_seed(stream_seed(config.training.seed, "dropout", job.progress.step, index))  # the same masks
+            yield micro.to(job.device)
+
     with as_written():
-        return first_non_finite(job.model, micro_batches, compute_dtype(job.config.training.precision))
+        return first_non_finite(job.model, micro_batches(), compute_dtype(config.training.precision))
 
 
 def require_finite_weights(job: Job) -> None:

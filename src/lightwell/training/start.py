@@ -15,7 +15,7 @@ from lightwell.training.budget import choose, fit
 from lightwell.training.checkpoint import checkpoint_steps, newest_checkpoint
 from lightwell.training.compilation import compile_for_training, refuse_compile, resolve_compile
 from lightwell.training.config import RunConfig
-from lightwell.training.deadline import Deadline
+from lightwell.training.deadline import Deadline, ending_seconds
 from lightwell.training.device import freed_memory_kept, random_state_kept, resolve_device, resolve_precision
 from lightwell.training.evaluation import true_byte_lengths
 from lightwell.training.interrupt import Interrupt
@@ -78,7 +78,7 @@ def train(
     run = Run.create(out, config, corpus.tokenizer, force=force)
     with lock(run.path):
         job = make_job(config, corpus, loader, run, listener)
-        job.deadline = Deadline(ends) if timed else None
+        job.deadline = Deadline(ends, ending_seconds(config.model.parameter_count())) if timed else None
         return carry_out(job)
 
 
@@ -181,7 +181,7 @@ def resolve(
     else:
         raise SettingError("steps, epochs and minutes are all 0; one of them must say how long to train.")
     flops = steps * flops_per_step(config)
-    compiled = resolve_compile(config.training.compile, device, flops)
+    compiled = resolve_compile(config.training.compile, device, precision, flops)
     # steps alone repeat the run, compiled or not as this one
     config = config.with_values({"steps": steps, "epochs": 0, "minutes": 0, "size": "given", "compile": compiled})
     warmup = warmup_length(steps, config.training)
@@ -208,7 +208,7 @@ def fit_to_time(config: RunConfig, corpus: Corpus, ends: float, listener: Listen
         listener.chose([candidate.row() for candidate in looked_at], looked_at.index(best))
         return best.config
     measured = measure(config, make_loader(config, corpus))
-    config = fit(config, measured, ends - time.monotonic())
+    config = fit(config, measured, ends - time.monotonic(), len(corpus.validation.tokens))
     listener.say(
         f"A step takes {measured.seconds_per_step:.3g} s here: about {config.training.steps:,} steps "
         f"in {config.training.minutes:g} minutes."
