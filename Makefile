@@ -48,7 +48,7 @@ bench-check: .venv/run
 
 .venv/run: pyproject.toml constraints.txt | .venv/bin/pip
 	@echo "Installing torch and what else is needed; this takes a minute or two."
-	$(PIP) --editable .
+	$(PIP) --editable '.[fast]'
 	touch $@
 
 # llms-from-scratch is here to be compared with; its own dependencies (TensorFlow, Jupyter) are not needed for that.

@@ -29,6 +29,7 @@ from lightwell.errors import TextError
 from lightwell.text.config import TextConfig
 from lightwell.text.direct import Ids
 from lightwell.text.documents import Document, read_documents
+from lightwell.text.fast_encoding import EncodersDifferError
 from lightwell.text.split import Split, split_documents
 from lightwell.text.tokenfile import TokenFile
 from lightwell.text.tokenizer import KINDS, Tokenizer, make_tokenizer
@@ -153,7 +154,10 @@ class _Keeper:
             _remove_abandoned(self.folder)
             beside = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=self.folder))
             try:
-                _write(beside, split, tokenizer, self.documents)
+                try:
+                    _write(beside, split, tokenizer, self.documents)
+                except EncodersDifferError:  # the tokenizer uses the reference now
+                    _write(beside, split, tokenizer, self.documents)
                 _put_in_place(beside, entry)
                 beside.mkdir(exist_ok=True)
                 (beside / "note").write_text(entry.name, encoding="utf-8")

@@ -23,6 +23,7 @@ from lightwell.errors import SettingError, TextError
 from lightwell.settings import nearest
 from lightwell.text.config import TextConfig
 from lightwell.text.direct import DirectEncoder, Ids
+from lightwell.text.fast_encoding import WORTH_IT, EncodersDifferError, FastEncoder, fast_encoder
 from lightwell.text.pieces import can_be_cut, cut_in_pieces
 from lightwell.text.token_bytes import byte_alphabet, decoder_names, fallback_byte, token_bytes
 from lightwell.text.tokenizer_building import END_OF_TEXT, build_bpe, build_byte, build_character
@@ -32,6 +33,8 @@ Kind: TypeAlias = Literal["character", "byte", "bpe", "file"]
 KINDS = ("character", "byte", "bpe")
 """The tokenizers that are made from the text; every other name is the path of a file or folder."""
 
+EXCERPT = 1000
+"""Characters of every batch on which the faster encoder is held against the reference."""
 GROUP = 200
 """Pieces that are encoded at once, which bounds the memory: the library keeps about 100 bytes for a token."""
 
@@ -64,6 +67,7 @@ class Tokenizer:
         """character, byte or bpe as made by `make_tokenizer`, else file."""
         self._direct = _direct_encoder(self.kind, vocabulary, self._specials)
         self._can_cut = can_be_cut(spec)
+        self._fast = None if self._direct else fast_encoder(backend.to_str())
 
     def encode(self, text: str) -> Ids:
         """Token ids of `text`, (T,). No special token is added, and none is read out of the text.
@@ -78,14 +82,41 @@ class Tokenizer:
 
         Raises:
             TextError: a text holds half of a surrogate pair, which is no character.
+            EncodersDifferError: the faster encoder was found to differ, and is not used any more; encode everything again.
         """
         for text in texts:
             _check_characters(text)
         if self._direct is not None:
             return [self._direct(text) for text in texts]
         pieces = [list(cut_in_pieces(text)) if self._can_cut else [text] for text in texts]
-        ids = self._encode_pieces(itertools.chain.from_iterable(pieces))
+        every = list(itertools.chain.from_iterable(pieces))
+        if self._fast is not None and sum(map(len, every)) >= WORTH_IT:
+            ids = iter(self._fast(every))
+            self._compare(self._fast, max(texts, key=len))
+        else:
+            ids = self._encode_pieces(iter(every))
         return [np.concatenate(list(itertools.islice(ids, len(parts)))) for parts in pieces]
+
+    @property
+    def encoder(self) -> str:
+        """The package that encodes large texts."""
+        return "lightwell" if self._direct is not None else "fastokens" if self._fast is not None else "tokenizers"
+
+    def _compare(self, fast: FastEncoder, text: str) -> None:
+        """Hold an excerpt from the middle of a text against the reference.
+
+        Raises:
+            EncodersDifferError: the ids are not the same.
+        """
+        start = max(0, (len(text) - EXCERPT) // 2)
+        excerpt = text[start : start + EXCERPT]
+        (found,) = fast([excerpt])
+        (expected,) = self._encode_pieces(iter([excerpt]))
+        if not np.array_equal(found, expected):
+            self._fast = None
+            raise EncodersDifferError(
+                "The faster encoder fastokens gives other ids than the tokenizers library; it is left."
+            )
 
     def _encode_pieces(self, pieces: Iterator[str]) -> Iterator[Ids]:
         while group := list(itertools.islice(pieces, GROUP)):
