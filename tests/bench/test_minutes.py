@@ -79,7 +79,7 @@ def test_runs_that_a_file_has_are_not_repeated(tmp_path: Path, monkeypatch: pyte
         return finished(how, 2.0)
 
     monkeypatch.setattr(minutes, "train", pretend)
-    monkeypatch.setattr(minutes.shutil, "which", lambda name: name)
+    monkeypatch.setattr("lightwell.bench.minutes.shutil.which", lambda name: name)
     minutes.main(3, out=out)
     assert len(ran) == len(HANDS[3]) - 1
     assert flags not in ran
