@@ -28,8 +28,9 @@ from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import lightwell.training.loop as loop
-import lightwell.training.saving as saving
+from lightwell.training import loop, saving
+from lightwell.training.checkpoint import save_checkpoint
+from lightwell.training.milestones import evaluate_held_out, write_sample
 from lightwell.training.run import Run
 from lightwell.training.start import resume, train
 from small import small_config, untimed, write_text
@@ -75,9 +76,10 @@ class Phase:
     def begin(self) -> None:
         """In a child: mark the phases of the loop."""
         self._byte[0] = 0
-        saving.save_checkpoint = self.during("saving", saving.save_checkpoint)
-        loop.evaluate_held_out = self.during("evaluating", loop.evaluate_held_out)
-        loop.write_sample = self.during("sampling", loop.write_sample)
+        for module, work, name in (
+            (saving, save_checkpoint, "saving"), (loop, evaluate_held_out, "evaluating"), (loop, write_sample, "sampling"),
+        ):  # fmt: skip
+            setattr(module, work.__name__, self.during(name, work))
 
 
 class Torturer:

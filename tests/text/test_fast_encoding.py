@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ TRAINING = ["In the beginning God created the heaven and the earth.\n" * 3, "na�
 BACKEND = build_bpe(TRAINING, 0)
 BACKEND.encode_special_tokens = True
 
-needs_fastokens = pytest.mark.skipif(fast_encoding.fastokens is None, reason="fastokens is not installed")
+needs_fastokens = pytest.mark.skipif(importlib.util.find_spec("fastokens") is None, reason="fastokens is not installed")
 any_text = st.text(st.characters(exclude_categories=["Cs"]))
 tricky = st.lists(
     st.one_of(any_text, st.sampled_from([END_OF_TEXT, "<0x41>", "Ġ", "'ll", "'S", "the", " ", "\n\n", "光", "\0", "٣"]))

@@ -18,6 +18,7 @@ from lightwell.training import loop
 from lightwell.training.incidents import MOST_SKIPPED, SETTLED, follow
 from lightwell.training.listener import Listener
 from lightwell.training.loop import Progress
+from lightwell.training.loss import accumulate_gradients
 from lightwell.training.run import Run
 from lightwell.training.start import make_loader, resolve, resume
 from small import StopAt, final_state, same_bits, small_config, small_run, untimed, write_text
@@ -30,7 +31,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def poison(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
     """Let the gradients of these updates be infinite."""
-    real = loop.accumulate_gradients
+    real = accumulate_gradients
 
     def poisoned(model: Any, batch: Any, **named: Any) -> float:
         loss = real(model, batch, **named)
@@ -144,7 +145,7 @@ def test_a_spike_in_a_run_is_noted_and_said(text: Path, tmp_path: Path, monkeypa
         def say(self, sentence: str) -> None:
             said.append(sentence)
 
-    real = loop.accumulate_gradients
+    real = accumulate_gradients
     monkeypatch.setattr(
         loop, "accumulate_gradients", lambda *args, **named: real(*args, **named) + 20 * (named["step"] == 59)
     )

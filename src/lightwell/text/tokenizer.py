@@ -82,7 +82,7 @@ class Tokenizer:
 
         Raises:
             TextError: a text holds half of a surrogate pair, which is no character.
-            EncodersDifferError: the faster encoder was found to differ, and is not used any more; encode everything again.
+            EncodersDifferError: the faster encoder differs and is not used any more; encode everything again.
         """
         for text in texts:
             _check_characters(text)
