@@ -13,6 +13,7 @@ from torch._dynamo.utils import counters
 
 from lightwell.errors import SettingError
 from lightwell.model import attention
+from lightwell.model.blocks_of_queries import lean_attention
 from lightwell.text.prepare import prepare
 from lightwell.training.compilation import compile_in_time, has_compiler
 from lightwell.training.compose import compose
@@ -224,7 +225,7 @@ def test_compiled_in_bf16_it_learns_as_it_is_written(
     assert compiled == pytest.approx(losses("off"), abs=5e-3)
     assert not counters["graph_break"]
     if not settings:  # and it is that way which was taken
-        real = attention.lean_attention
+        real = lean_attention
         monkeypatch.setattr(attention, "lean_attention", lambda *given: 2 * real(*given))
         assert losses("on") != pytest.approx(compiled, abs=5e-3)
 
