@@ -77,8 +77,10 @@ class Phase:
         """In a child: mark the phases of the loop."""
         self._byte[0] = 0
         for module, work, name in (
-            (saving, save_checkpoint, "saving"), (loop, evaluate_held_out, "evaluating"), (loop, write_sample, "sampling"),
-        ):  # fmt: skip
+            (saving, save_checkpoint, "saving"),
+            (loop, evaluate_held_out, "evaluating"),
+            (loop, write_sample, "sampling"),
+        ):
             setattr(module, work.__name__, self.during(name, work))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +32,18 @@ def test_one_is_written_at_a_time_and_each_is_told_once() -> None:
     done: list[str] = []
     with Writer() as writer:
         for name in "abc":
-            writer.write(
-                lambda name=name: done.append(f"{name} written"), lambda name=name: done.append(f"{name} told")
-            )  # type: ignore[misc]
+            writer.write(partial(done.append, f"{name} written"), partial(done.append, f"{name} told"))
     assert done == [f"{name} {what}" for name in "abc" for what in ("written", "told")]
+
+
+def waiting(gate: threading.Event) -> None:
+    gate.wait(30)
 
 
 def test_training_goes_on_meanwhile() -> None:
     gate = threading.Event()
     with Writer() as writer:
-        writer.write(lambda: gate.wait(10) and None, lambda: None)
+        writer.write(partial(waiting, gate), lambda: None)
         writer.check()  # does not wait
         assert not gate.is_set()
         gate.set()
@@ -68,7 +71,7 @@ def test_an_error_of_the_loop_is_not_hidden_by_one_of_the_writer() -> None:
 def test_a_second_ctrl_c_does_not_wait() -> None:
     gate = threading.Event()
     with pytest.raises(KeyboardInterrupt), Writer() as writer:  # noqa: PT012
-        writer.write(lambda: gate.wait(30) and None, lambda: None)
+        writer.write(partial(waiting, gate), lambda: None)
         raise KeyboardInterrupt
     assert not gate.is_set()
     gate.set()
