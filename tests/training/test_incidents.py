@@ -33,10 +33,10 @@ def poison(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
     """Let the gradients of these updates be infinite."""
     real = accumulate_gradients
 
-    def poisoned(model: Any, batch: Any, **named: Any) -> float:
-        loss = real(model, batch, **named)
+    def poisoned(learner: Any, batch: Any, **named: Any) -> float:
+        loss = real(learner, batch, **named)
         if named["step"] + 1 in steps:
-            model.get_parameter("layers.1.feed_forward.up.weight").grad[0, 0] = math.inf
+            learner.model.get_parameter("layers.1.feed_forward.up.weight").grad[0, 0] = math.inf
         return loss
 
     monkeypatch.setattr(loop, "accumulate_gradients", poisoned)

@@ -16,7 +16,7 @@ from lightwell.batches.loader import BatchLoader
 from lightwell.model.decoder import Decoder
 from lightwell.text.tokenfile import TokenFile
 from lightwell.training.config import RunConfig
-from lightwell.training.loss import accumulate_gradients, lean_summed_loss, summed_loss
+from lightwell.training.loss import TrainedLoss, accumulate_gradients, head_loss, lean_summed_loss, summed_loss
 from lightwell.training.plan import measure
 
 CPU = torch.device("cpu")
@@ -25,9 +25,8 @@ CPU = torch.device("cpu")
 def gradient(model: Decoder, batch: Batch, micro_batch_size: int) -> tuple[float, Tensor]:
     """The loss that is reported, and the whole gradient as one vector."""
     model.zero_grad(set_to_none=True)
-    loss = accumulate_gradients(
-        model, batch, micro_batch_size=micro_batch_size, device=CPU, precision="fp32", seed=1, step=0
-    )
+    learner = TrainedLoss(model, head_loss, "fp32")
+    loss = accumulate_gradients(learner, batch, micro_batch_size=micro_batch_size, seed=1, step=0)
     found = [weight.grad.flatten() for weight in model.parameters() if weight.grad is not None]
     return loss, torch.cat(found)
 

@@ -47,6 +47,11 @@ class Batch:
         """How many targets are counted: the divisor of the loss."""
         return int((self.targets != IGNORE).sum())
 
+    def part(self, rows: slice) -> Batch:
+        """Some of the rows."""
+        documents = None if self.documents is None else self.documents[rows]
+        return Batch(self.inputs[rows], self.targets[rows], documents)
+
     def split(self, micro_batch_size: int) -> list[Batch]:
         """The same rows as batches of at most `micro_batch_size`; 0 keeps them together."""
         if micro_batch_size == 0:

@@ -22,6 +22,8 @@ from lightwell.errors import LightwellError, SettingError
 
 started = time.monotonic()
 """When this command began; `--minutes` counts from here."""
+command_line: Sequence[str] = ()
+"""Its words, the command's name first."""
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
@@ -105,8 +107,8 @@ def build_app() -> App:
 
 def run(tokens: Sequence[str]) -> int:
     """Carry out one command line; what the user should know is printed, and the exit code returned."""
-    global started
-    started = time.monotonic()
+    global started, command_line
+    started, command_line = time.monotonic(), tokens
     try:
         build_app()(list(tokens), exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
@@ -121,7 +123,9 @@ def run(tokens: Sequence[str]) -> int:
     except KeyboardInterrupt as stop:
         from lightwell.training.interrupt import Terminated
 
-        return _fail(str(stop) or "Stopped.", TERMINATED if isinstance(stop, Terminated) else INTERRUPTED)
+        code = _fail(str(stop) or "Stopped.", TERMINATED if isinstance(stop, Terminated) else INTERRUPTED)
+        # To torchrun, a process that was stopped and has saved is one that has done its work.
+        return DONE if "WORLD_SIZE" in os.environ else code
     except BrokenPipeError:
         # The reader, e.g. `head`, has enough. What is still buffered must not fail again when Python closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -137,7 +141,8 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"lightwell: {message}", file=sys.stderr)
+    if os.environ.get("RANK", "0") == "0" or code == FAILED:  # of several processes, one speaks
+        print(f"lightwell: {message}", file=sys.stderr)
     return code
 
 

@@ -10,8 +10,10 @@ from cyclopts import Parameter
 
 from lightwell.cli import app, words
 from lightwell.cli.flags import FLATTEN, Json, RunPath, TrainFlags, given
+from lightwell.cli.processes import IN_A_TEAM, LEADS, launch
 from lightwell.cli.progress import progress
 from lightwell.training.compose import compose
+from lightwell.training.listener import Listener
 from lightwell.training.presets import DEFAULT_PRESET, PRESETS
 from lightwell.training.run import Run, new_run_path, refuse_to_overwrite
 from lightwell.training.summary import Summary
@@ -37,6 +39,9 @@ Out: TypeAlias = Annotated[
 Force: TypeAlias = Annotated[
     bool, Parameter(help="Replace a run that is there already.", negative=(), show_default=False)
 ]
+Processes: TypeAlias = Annotated[
+    int, Parameter(help="Train in so many processes on this machine, started by torchrun.", metavar="N")
+]
 DryRun: TypeAlias = Annotated[
     bool, Parameter(help="Print what it would take, and train nothing.", negative=(), show_default=False)
 ]
@@ -49,6 +54,7 @@ def train(
     out: Out = None,
     force: Force = False,
     dry_run: DryRun = False,
+    processes: Processes = 1,
     json: Json = False,
     settings: Annotated[TrainFlags, FLATTEN] = None,
 ) -> None:
@@ -62,19 +68,27 @@ def train(
         print(json_text.dumps(plan.to_dict()) if json else plan_table(plan))
         return
     out = out or new_run_path(configuration.text)
+    if processes != 1 and not IN_A_TEAM:
+        refuse_to_overwrite(out, force)
+        launched(processes, out, ["train", *given_words("--processes", "--out"), "--out", str(out)])
+        return
     try:
-        run = start.train(configuration, out=out, force=force, listener=progress(out), started=app.started)
+        listener = progress(out) if LEADS else Listener()
+        run = start.train(configuration, out=out, force=force, listener=listener, started=app.started)
     except KeyboardInterrupt as stop:
         raise type(stop)(_stopped(out)) from None
     _print_result(run, json)
 
 
-def resume(run: RunPath, /, *, json: Json = False) -> None:
+def resume(run: RunPath, /, *, processes: Processes = 1, json: Json = False) -> None:
     """Go on with a run exactly where it stopped: the same weights come out as if it had never been."""
+    if processes != 1 and not IN_A_TEAM:
+        launched(processes, run, ["resume", *given_words("--processes")])
+        return
     from lightwell.training import start
 
     try:
-        resumed = start.resume(run, listener=progress(run))
+        resumed = start.resume(run, listener=progress(run) if LEADS else Listener())
     except KeyboardInterrupt as stop:
         raise type(stop)(_stopped(run)) from None
     _print_result(resumed, json)
@@ -101,6 +115,30 @@ def plan_table(plan: Plan) -> str:
     return words.table(rows)
 
 
+def launched(processes: int, out: Path, arguments: list[str]) -> None:
+    """Let several processes do it.
+
+    Raises:
+        KeyboardInterrupt: they were stopped; the run is saved.
+    """
+    try:
+        launch(processes, arguments)
+    except KeyboardInterrupt as stop:
+        raise type(stop)(_stopped(out)) from None
+
+
+def given_words(*without: str) -> list[str]:
+    """The words of this command line after the command's name, but for some flags and their values."""
+    words_left, kept = iter(app.command_line[1:]), []
+    for word in words_left:
+        flag, _, value = word.partition("=")
+        if flag not in without:
+            kept.append(word)
+        elif not value:
+            next(words_left, None)
+    return kept
+
+
 def _stopped(path: Path) -> str:
     if not (path / "config.toml").is_file():
         return "Stopped before training began; nothing was saved."
@@ -111,6 +149,8 @@ def _stopped(path: Path) -> str:
 
 
 def _print_result(run: Run, json: bool) -> None:
+    if not LEADS:
+        return
     summary = Summary.of(run)
     samples = run.samples()
     curve = [str(run.path / "curve.png"), str(run.path / "curve.svg")]

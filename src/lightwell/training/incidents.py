@@ -25,6 +25,8 @@ MOST_SKIPPED = 10
 
 def note(job: Job, step: int, kind: str, **about: Any) -> None:
     """Write an incident in update number `step` down, with the windows of its batch."""
+    if not job.team.leads:
+        return
     epochs, windows = job.loader.windows_of(step - 1)
     record = {"step": step, "kind": kind, **about, "epochs": epochs.tolist(), "windows": windows.tolist()}
     job.run.append_incident(record)

@@ -27,13 +27,14 @@ from lightwell.training.finite import first_non_finite
 from lightwell.training.incidents import MOST_SKIPPED, note, watch_loss
 from lightwell.training.interrupt import Interrupt
 from lightwell.training.listener import Listener
-from lightwell.training.loss import HeadLoss, accumulate_gradients
+from lightwell.training.loss import accumulate_gradients
 from lightwell.training.milestones import evaluate_held_out, write_sample
 from lightwell.training.optimizers import Optimizers
 from lightwell.training.run import Run
 from lightwell.training.saving import save
 from lightwell.training.schedule import learning_rate_factor
 from lightwell.training.streams import stream_seed
+from lightwell.training.team import Team
 from lightwell.training.writer import Writer
 
 
@@ -70,8 +71,8 @@ class Job:
     config: RunConfig
     corpus: Corpus
     model: Decoder
-    head_loss: HeadLoss
-    """The loss from the end of the residual stream, or its compiled form."""
+    learner: nn.Module
+    """The model with its loss (loss.py), wrapped by torch where several processes train it."""
     loader: BatchLoader
     optimizers: Optimizers
     run: Run
@@ -80,6 +81,8 @@ class Job:
     byte_lengths: NDArray[np.float64]
     """(V,) bytes of the held-out text that each token stands for."""
     progress: Progress = field(default_factory=Progress)
+    team: Team = field(default_factory=Team)
+    """The processes that train together."""
     writer: Writer = field(default_factory=Writer)
     """Writes checkpoints beside training."""
     deadline: Deadline | None = None
@@ -111,7 +114,7 @@ def train_steps(job: Job, interrupt: Interrupt) -> bool:
         step = progress.step
         settle_length(job)
         config = job.config.training
-        if due(step, config.log_every, config.steps):
+        if job.team.leads and due(step, config.log_every, config.steps):
             job.run.append_metric(record)
         job.listener.stepped(record)
         job.writer.check()
@@ -122,7 +125,8 @@ def train_steps(job: Job, interrupt: Interrupt) -> bool:
         if due(step, config.sample_every, config.steps) or tired(job):
             require_finite_weights(job)
             write_sample(job)
-        stop = interrupt.requested  # read once: a signal that comes while saving waits for the next step
+        # Asked once: a signal that comes while saving waits for the next step. All stop at the same one.
+        stop = job.team.anybody(interrupt.requested)
         best = progress.best_step == step  # what the run will be loaded at
         if due(step, config.checkpoint_every, config.steps) or best or tired(job) or stop:
             require_finite_weights(job)
@@ -168,15 +172,9 @@ def train_step(job: Job) -> dict[str, Any]:
     started = time.perf_counter()
     step = progress.step
     batch = job.loader.batch(step)
+    micro_batch_size = job.config.batches.micro_batch_size
     loss = accumulate_gradients(
-        model,
-        batch,
-        micro_batch_size=job.config.batches.micro_batch_size,
-        device=job.device,
-        precision=config.precision,
-        seed=config.seed,
-        step=step,
-        head_loss=job.head_loss,
+        job.learner, batch, micro_batch_size=micro_batch_size, seed=config.seed, step=step, team=job.team
     )
     grad_norm = gradient_norm(model)
     if not math.isfinite(loss) or not torch.isfinite(grad_norm):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from lightwell.batches.batch import IGNORE, Batch
 from lightwell.model.decoder import Decoder
 from lightwell.training.device import compute_dtype
 from lightwell.training.streams import stream_seed
+from lightwell.training.team import Team
 
 HeadLoss = Callable[[Decoder, Tensor, Tensor], Tensor]
 
@@ -58,31 +61,52 @@ def head_loss(model: Decoder, x: Tensor, targets: Tensor) -> Tensor:
     return summed(model.head(x), targets)
 
 
+class TrainedLoss(nn.Module):
+    """The model with its loss as one module, tokens in and the summed loss out: what several processes share."""
+
+    def __init__(self, model: Decoder, head_loss: HeadLoss, precision: str) -> None:
+        """head_loss: the function above, or its compiled form."""
+        super().__init__()
+        self.model = model
+        self._head_loss = head_loss
+        self._dtype = compute_dtype(precision)
+
+    def forward(self, inputs: Tensor, targets: Tensor, documents: Tensor | None) -> Tensor:
+        """(B, T) each -> ()."""
+        return self._head_loss(self.model, self.model.hidden(inputs, documents=documents, dtype=self._dtype), targets)
+
+
 def accumulate_gradients(
-    model: Decoder,
-    batch: Batch,
-    *,
-    micro_batch_size: int,
-    device: torch.device,
-    precision: str,
-    seed: int,
-    step: int,
-    head_loss: HeadLoss = head_loss,
+    learner: nn.Module, batch: Batch, *, micro_batch_size: int, seed: int, step: int, team: Team | None = None
 ) -> float:
     """Add the gradient of the batch's mean loss to the parameters; return that loss, in nats per counted token.
 
     Each micro-batch's sum is divided by the counted tokens of the whole batch, so that k micro-batches of b give the
-    gradient of one batch of k*b also where they count unequal numbers of tokens (law 7). The global generator, which
-    dropout draws from, is seeded anew for each micro-batch: the masks follow from (seed, step, micro-batch) alone.
-    head_loss: the function above, or its compiled form.
+    gradient of one batch of k*b also where they count unequal numbers of tokens (law 7), and however many processes
+    share the batch. The global generator, which dropout draws from, is seeded anew for each micro-batch: the masks
+    follow from (seed, step, micro-batch) alone, as long as each process's rows are whole micro-batches.
+
+    learner: a TrainedLoss, or torch's wrapper of one, which sums gradients over the processes of `team` with the last
+    micro-batch and divides them by their number.
     """
-    counted = batch.counted
+    team = team or Team()
+    counted, rows = batch.counted, team.rows(len(batch.inputs))
+    micro_batches = batch.part(rows).split(micro_batch_size)
+    first = rows.start // micro_batch_size if micro_batch_size else team.rank
     total = 0.0
-    for index, micro in enumerate(batch.split(micro_batch_size)):
-        torch.manual_seed(stream_seed(seed, "dropout", step, index))
-        micro = micro.to(device)
-        x = model.hidden(micro.inputs, documents=micro.documents, dtype=compute_dtype(precision))
-        loss = head_loss(model, x, micro.targets) / counted
-        loss.backward()  # type: ignore[no-untyped-call]
+    for index, micro in enumerate(micro_batches):
+        torch.manual_seed(stream_seed(seed, "dropout", step, first + index))
+        micro = micro.to(team.device)
+        with summed_at_the_end(learner, last=index == len(micro_batches) - 1):
+            loss = learner(micro.inputs, micro.targets, micro.documents) / counted
+            (loss * team.size).backward()
         total += loss.item()
-    return total
+    return team.total(total)
+
+
+def summed_at_the_end(learner: nn.Module, last: bool) -> AbstractContextManager[None]:
+    """Gradients of all but the last micro-batch stay with the process; they are summed together with the last one's."""
+    wait: AbstractContextManager[None] = (
+        learner.no_sync() if isinstance(learner, DistributedDataParallel) and not last else nullcontext()
+    )
+    return wait

@@ -15,7 +15,19 @@ if TYPE_CHECKING:
 
 
 def evaluate_held_out(job: Job) -> None:
-    """Score the first eval_tokens held-out tokens, the same ones each time, and keep count of the best."""
+    """Score the first eval_tokens held-out tokens, the same ones each time, and keep count of the best.
+
+    The leader does, and tells the others.
+    """
+    progress = job.progress
+    if job.team.leads:
+        score_held_out(job)
+    found = job.team.from_leader([progress.best_loss or 0.0, progress.best_step, progress.since_best])
+    progress.best_loss, progress.best_step, progress.since_best = found[0], int(found[1]), int(found[2])
+
+
+def score_held_out(job: Job) -> None:
+    """Evaluate and record."""
     config, progress = job.config, job.progress
     batches = evaluation_batches(
         job.corpus.validation,
@@ -43,6 +55,8 @@ def evaluate_held_out(job: Job) -> None:
 
 def write_sample(job: Job) -> None:
     """Let the model write from the run's prompt, from the samples' own random stream."""
+    if not job.team.leads:
+        return
     config, step = job.config, job.progress.step
     writer = LanguageModel(job.model, job.corpus.tokenizer)
     prompt = config.training.sample_prompt

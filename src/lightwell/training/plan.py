@@ -19,8 +19,9 @@ from lightwell.text.prepare import Corpus
 from lightwell.training.compilation import expected_seconds
 from lightwell.training.config import RunConfig
 from lightwell.training.device import freed_memory_kept, random_state_kept, resolve_device
-from lightwell.training.loss import accumulate_gradients
+from lightwell.training.loss import TrainedLoss, accumulate_gradients, head_loss
 from lightwell.training.optimizers import Optimizers
+from lightwell.training.team import Team
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,8 @@ def measure(config: RunConfig, loader: BatchLoader, trials: int = TRIALS) -> Mea
         micro_batch_size = config.batches.micro_batch_size or config.batches.batch_size
         batch = loader.batch(0).split(micro_batch_size)[0]
         backward = functools.partial(
-            accumulate_gradients, model, batch,
-            micro_batch_size=0, device=device, precision=config.training.precision, seed=0, step=0,
+            accumulate_gradients, TrainedLoss(model, head_loss, config.training.precision), batch,
+            micro_batch_size=0, seed=0, step=0, team=Team(device=device),
         )  # fmt: skip
         saved = _saved_bytes(model, backward)  # also the warm-up
         times: list[float] = []

@@ -17,6 +17,8 @@ def save(job: Job) -> None:
     Raises:
         RunError: an earlier checkpoint, or the configuration, could not be written; what there was before is untouched.
     """
+    if not job.team.leads:
+        return
     run, step, best = job.run, job.progress.step, job.progress.best_step
     keep, every = job.config.training.keep_checkpoints, job.config.training.keep_every
     if job.deadline is not None:  # resumed from here, the run has the number of steps that it has now

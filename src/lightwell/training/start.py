@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from lightwell.batches.loader import BatchLoader
 from lightwell.errors import RunError, SettingError, TextError
@@ -22,7 +26,7 @@ from lightwell.training.interrupt import Interrupt
 from lightwell.training.listener import Listener
 from lightwell.training.lock import lock
 from lightwell.training.loop import Job, train_loop
-from lightwell.training.loss import head_loss
+from lightwell.training.loss import TrainedLoss, head_loss
 from lightwell.training.optimizers import Optimizers
 from lightwell.training.plan import Plan, flops_per_step, make_plan, measure
 from lightwell.training.plot import draw_run
@@ -31,6 +35,7 @@ from lightwell.training.run import Run, new_run_path, refuse_to_overwrite
 from lightwell.training.saving import restore
 from lightwell.training.schedule import stable_steps, warmup_length
 from lightwell.training.streams import stream_seed
+from lightwell.training.team import Team, joined
 
 MANY_EPOCHS = 40
 """By the law of Muennighoff 2023 (R* = 15.4), 40 passes are worth 15 of fresh text, and no number of them 17."""
@@ -70,16 +75,42 @@ def train(
     listener = listener or Listener()
     ends = (time.monotonic() if started is None else started) + 60 * config.training.minutes
     out = out or new_run_path(config.text)
+    device = resolve_device(config.training.device)
     refuse_to_overwrite(out, force)
-    refuse_compile(config.training.compile, resolve_device(config.training.device))  # before the text is read
-    corpus = prepare(config.text, config.model.vocab_size, say=listener.say)
-    timed = config.training.minutes > 0
-    config, loader = resolve(config, corpus, listener, ends)
-    run = Run.create(out, config, corpus.tokenizer, force=force)
-    with lock(run.path):
-        job = make_job(config, corpus, loader, run, listener)
-        job.deadline = Deadline(ends, ending_seconds(config.model.parameter_count())) if timed else None
-        return carry_out(job)
+    refuse_compile(config.training.compile, device)  # before the text is read
+    with joined(device) as team:
+        team.wait()  # nobody has looked for a free name after the leader took it
+        if team.leads:
+            refuse_team(config, team)
+            corpus = prepare(config.text, config.model.vocab_size, say=listener.say)
+            timed = config.training.minutes > 0
+            config, loader = resolve(config, corpus, listener, ends)
+            run = Run.create(out, config, corpus.tokenizer, force=force)
+            team.wait()
+        else:
+            team.wait()
+            run = Run(out)
+            config, timed = run.config, False
+            corpus = prepare(config.text, config.model.vocab_size, tokenizer=run.tokenizer)
+            loader = make_loader(config, corpus)
+        with lock(run.path) if team.leads else nullcontext():
+            job = make_job(config, corpus, loader, run, listener, team)
+            job.deadline = Deadline(ends, ending_seconds(config.model.parameter_count())) if timed else None
+            return carry_out(job)
+
+
+def refuse_team(config: RunConfig, team: Team) -> None:
+    """Make sure that so many processes can do this.
+
+    Raises:
+        SettingError: fewer sequences than processes, or a length in minutes, whose pace is that of one process.
+    """
+    if config.batches.batch_size < team.size:
+        raise SettingError(
+            f"batch_size is {config.batches.batch_size}, too few for {team.size} processes; each needs a sequence."
+        )
+    if team.size > 1 and config.training.minutes:
+        raise SettingError("minutes is a length for one process; give --steps or --epochs to several.")
 
 
 def resume(path: Path, *, listener: Listener | None = None) -> Run:
@@ -90,18 +121,19 @@ def resume(path: Path, *, listener: Listener | None = None) -> Run:
     """
     listener = listener or Listener()
     run = Run(path)
-    with lock(run.path):
-        return carry_out(job_to_resume(run, listener))
+    with joined(resolve_device(run.config.training.device)) as team, lock(run.path) if team.leads else nullcontext():
+        refuse_team(run.config, team)
+        return carry_out(job_to_resume(run, listener, team))
 
 
-def job_to_resume(run: Run, listener: Listener) -> Job:
+def job_to_resume(run: Run, listener: Listener, team: Team) -> Job:
     """The run's job as its newest good checkpoint has it, and its records cut off there."""
     config = run.config
     try:
         corpus = prepare(config.text, config.model.vocab_size, tokenizer=run.tokenizer, say=listener.say)
     except TextError as error:
         raise RunError(f"The text that {run.name} was trained on cannot be read any more: {error}") from None
-    job = make_job(config, corpus, make_loader(config, corpus), run, listener)
+    job = make_job(config, corpus, make_loader(config, corpus), run, listener, team)
     checkpoint = newest_checkpoint(run.checkpoints, listener.say) if checkpoint_steps(run.checkpoints) else None
     if checkpoint is None:
         listener.say("The run had not saved a checkpoint yet; it starts again from step 0.")
@@ -110,7 +142,9 @@ def job_to_resume(run: Run, listener: Listener) -> Job:
         if checkpoint.state["data"]["digest"] != corpus.digest:
             raise RunError(f"The text that {run.name} was trained on has changed; train a new run on the new text.")
         restore(job, checkpoint)
-    run.truncate(-1 if checkpoint is None else job.progress.step)
+    if team.leads:
+        run.truncate(-1 if checkpoint is None else job.progress.step)
+    team.wait()  # before anything is saved that others might take for the newest checkpoint
     if job.progress.step >= config.training.steps:
         listener.say(f"{run.name} is finished: all {config.training.steps} steps are done.")
     return job
@@ -222,14 +256,20 @@ def make_loader(config: RunConfig, corpus: Corpus) -> BatchLoader:
     return BatchLoader(corpus.train, config.batches, config.model.context_length, order)
 
 
-def make_job(config: RunConfig, corpus: Corpus, loader: BatchLoader, run: Run, listener: Listener) -> Job:
+def make_job(
+    config: RunConfig, corpus: Corpus, loader: BatchLoader, run: Run, listener: Listener, team: Team | None = None
+) -> Job:
     """Build the model and the optimizers at step 0."""
-    device = resolve_device(config.training.device)
+    team = team or Team(device=resolve_device(config.training.device))
+    device = team.device
     model = Decoder(config.model, seed=stream_seed(config.training.seed, "initialisation")).to(device)
     loss = compile_for_training(model) if config.training.compile == "on" else head_loss
+    learner: nn.Module = TrainedLoss(model, loss, config.training.precision)
+    if team.size > 1:  # every process starts from the same weights, and the mask is the same for all
+        learner = DistributedDataParallel(learner, broadcast_buffers=False, gradient_as_bucket_view=True)
     optimizers = Optimizers(model, config.training)
     byte_lengths = true_byte_lengths(corpus.validation, corpus.tokenizer.byte_lengths)
-    return Job(config, corpus, model, loss, loader, optimizers, run, device, listener, byte_lengths)
+    return Job(config, corpus, model, learner, loader, optimizers, run, device, listener, byte_lengths, team=team)
 
 
 def carry_out(job: Job) -> Run:
@@ -239,13 +279,16 @@ def carry_out(job: Job) -> Run:
         KeyboardInterrupt: a signal stopped the run, which is saved and can be resumed; Terminated after a SIGTERM.
     """
     corpus, scored = job.corpus, job.config.training.eval_tokens
-    job.run.write_references(measure_references(corpus.train, corpus.validation, job.byte_lengths, max_tokens=scored))
+    if job.team.leads:
+        references = measure_references(corpus.train, corpus.validation, job.byte_lengths, max_tokens=scored)
+        job.run.write_references(references)
     try:
         with random_state_kept(job.device), freed_memory_kept(), Interrupt(job.listener.say) as interrupt:
             finished = train_loop(job, interrupt)
     finally:
         job.listener.end()
-    draw_run(job.run)
+    if job.team.leads:
+        draw_run(job.run)
     if not finished:
         raise interrupt.stop
     return job.run

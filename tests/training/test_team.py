@@ -1,0 +1,125 @@
+"""Several processes train what one would: the same losses, the same order of the data, from any number to any other."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cli_house import as_flags
+from lightwell.training.load import choose_checkpoint
+from lightwell.training.run import Run
+from lightwell.training.team import Team
+from small import SMALL, final_state, small_run, write_text
+
+SETTINGS: dict[str, Any] = {**SMALL, "batch_size": 6, "micro_batch_size": 1, "steps": 8, "checkpoint_every": 4}
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_text(tmp_path_factory.mktemp("corpus") / "text")
+
+
+@pytest.fixture(scope="module")
+def alone(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return small_run(text, tmp_path_factory.mktemp("runs") / "alone", **SETTINGS)
+
+
+def lightwell(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "lightwell", *map(str, words)], capture_output=True, encoding="utf-8")
+
+
+def close(left: Run, right: Run) -> None:
+    """The same records, losses within 1e-6, and weights that differ by rounding at most."""
+    for one, other in zip(left.metrics(), right.metrics(), strict=True):
+        assert one["step"] == other["step"]
+        for name in ("loss", "validation_loss", "grad_norm"):
+            assert one.get(name) == pytest.approx(other.get(name), abs=1e-6 if name != "grad_norm" else 1e-5)
+    for name, tensor in final_state(left).items():
+        assert (tensor - final_state(right)[name]).abs().max() < 1e-4, name
+
+
+@given(st.integers(1, 9), st.integers(1, 40))
+def test_the_shares_are_the_batch(size: int, batch_size: int) -> None:
+    rows = [row for rank in range(size) for row in range(batch_size)[Team(rank, size).rows(batch_size)]]
+    assert rows == list(range(batch_size))
+
+
+def test_one_process_is_a_team_that_waits_for_nobody() -> None:
+    team = Team()
+    team.wait()
+    assert (team.leads, team.total(1.5), team.anybody(False), team.from_leader([2.0])) == (True, 1.5, False, [2.0])
+
+
+@pytest.fixture(scope="module")
+def of_two(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two processes that was lost after its checkpoint of step 4."""
+    out = tmp_path_factory.mktemp("runs") / "two"
+    done = lightwell("train", text, "--out", out, "--processes", "2", *as_flags(SETTINGS))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Saved in") == 1
+    return out
+
+
+def lost(run: Path, to: Path) -> Path:
+    """A copy of a finished run as it would be, had it been killed after step 4."""
+    shutil.copytree(run, to)
+    for folder in (to / "checkpoints").iterdir():
+        if int(folder.name) > 4:
+            shutil.rmtree(folder)
+    return to
+
+
+def test_two_processes_have_the_losses_of_one(of_two: Path, alone: Run) -> None:
+    close(Run(of_two), alone)
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (2, 3)])
+def test_a_run_goes_on_with_another_number_of_processes(
+    tmp_path: Path, alone: Run, of_two: Path, before: int, after: int
+) -> None:
+    run = lost(of_two if before == 2 else alone.path, tmp_path / "run")
+    done = lightwell("resume", run, "--processes", str(after))
+    assert done.returncode == 0, done.stderr
+    close(Run(run), alone)
+
+
+def test_stopped_by_sigterm_all_agree_on_a_step_and_say_so(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = [
+        sys.executable, "-m", "lightwell", "train", str(text), "--out", str(out), "--processes", "2",
+        *as_flags({**SETTINGS, "steps": 100_000, "eval_every": 0, "sample_every": 0}),
+    ]  # fmt: skip
+    started = subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8")
+    patience = time.monotonic() + 120
+    while not list((out / "checkpoints").glob("0*")) and time.monotonic() < patience:
+        time.sleep(0.05)
+    started.send_signal(signal.SIGTERM)
+    _, said = started.communicate(timeout=120)
+    assert started.returncode == 143, said
+    step = choose_checkpoint(Run(out), "newest").step
+    assert f"is saved at step {step}" in said
+    assert max(record["step"] for record in Run(out).metrics()) == step
+
+
+def test_more_processes_than_sequences_are_refused(text: Path, tmp_path: Path) -> None:
+    done = lightwell(
+        "train",
+        text,
+        "--out",
+        tmp_path / "run",
+        "--processes",
+        "2",
+        *as_flags({**SETTINGS, "batch_size": 1, "micro_batch_size": 0}),
+    )
+    assert done.returncode == 1
+    assert "too few for 2 processes" in done.stderr
+    assert "Traceback" not in done.stderr.split("lightwell:")[1].split("\n")[0]
