@@ -10,15 +10,24 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cli_house import as_flags
+from decoders import L, V, decoder
+from lightwell.batches.config import BatchConfig
+from lightwell.batches.loader import BatchLoader
+from lightwell.errors import SettingError
+from lightwell.text.tokenfile import TokenFile
 from lightwell.training.load import choose_checkpoint
+from lightwell.training.loss import TrainedLoss, accumulate_gradients, head_loss
+from lightwell.training.reproducible import leaves_of, refuse_uneven, tree_gradients
 from lightwell.training.run import Run
 from lightwell.training.team import Team
-from small import SMALL, final_state, small_run, write_text
+from small import SMALL, final_state, same_bits, small_run, untimed, write_text
 
 SETTINGS: dict[str, Any] = {**SMALL, "batch_size": 6, "micro_batch_size": 1, "steps": 8, "checkpoint_every": 4}
 
@@ -31,6 +40,11 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def alone(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return small_run(text, tmp_path_factory.mktemp("runs") / "alone", **SETTINGS)
+
+
+def loader(batch_size: int) -> BatchLoader:
+    ids = np.random.default_rng(0).integers(0, V, 20_000)
+    return BatchLoader(TokenFile.from_ids(ids, vocab_size=V), BatchConfig(batch_size=batch_size), L, seed=1)
 
 
 def lightwell(*words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -123,3 +137,42 @@ def test_more_processes_than_sequences_are_refused(text: Path, tmp_path: Path) -
     assert done.returncode == 1
     assert "too few for 2 processes" in done.stderr
     assert "Traceback" not in done.stderr.split("lightwell:")[1].split("\n")[0]
+
+
+def test_reproducible_runs_have_the_same_bits_on_any_number_of_processes(text: Path, tmp_path: Path) -> None:
+    """With dropout, in micro-batches, with Muon: one run alone, one of two processes, and one of four."""
+    settings = {**SETTINGS, "batch_size": 8, "optimizer": "muon", "reproducible": True, "steps": 5, "eval_every": 5}
+    small_run(text, tmp_path / "1", **settings)
+    for processes in (2, 4):
+        done = lightwell(
+            "train", text, "--out", tmp_path / str(processes), "--processes", str(processes), *as_flags(settings)
+        )
+        assert done.returncode == 0, done.stderr
+        assert same_bits(final_state(Run(tmp_path / str(processes))), final_state(Run(tmp_path / "1")))
+        found, expected = (untimed(Run(tmp_path / name).metrics()) for name in (str(processes), "1"))
+        assert found == expected
+
+
+@given(st.integers(1, 6), st.integers(0, 3), st.integers(0, 99))
+def test_the_tree_is_the_gradient_of_the_batch(eighths: int, micro_batch_size: int, seed: int) -> None:
+    batch = loader(eighths * 4).batch(seed)
+    model = decoder()
+    learner = TrainedLoss(model, head_loss, "fp32")
+    found = []
+    for gradients in (accumulate_gradients, tree_gradients):
+        model.zero_grad()
+        loss = gradients(learner, batch, micro_batch_size=micro_batch_size, seed=1, step=seed)
+        found.append((loss, [parameter.grad for parameter in model.parameters()]))
+    assert found[0][0] == pytest.approx(found[1][0], abs=1e-5)
+    for one, other in zip(found[0][1], found[1][1], strict=True):
+        assert one is not None
+        assert other is not None
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("batch_size", "leaves"), [(1, 1), (2, 2), (6, 2), (8, 8), (12, 4), (64, 8)])
+def test_the_leaves_of_a_batch_follow_from_its_size(batch_size: int, leaves: int) -> None:
+    assert leaves_of(batch_size) == leaves
+    refuse_uneven(batch_size, leaves)
+    with pytest.raises(SettingError, match=f"{2 * leaves} processes cannot"):
+        refuse_uneven(batch_size, 2 * leaves)

@@ -50,6 +50,7 @@ KNOBS = {
     "beta2": Knob({"beta2": 0.5}, "weights", {"beta2": 0.95}),
     "weight_decay": Knob({"weight_decay": 1.0}, "weights", {"weight_decay": 0.1}),
     "grad_clip": Knob({"grad_clip": 0.01}, "weights", {"grad_clip": 1e9}),
+    "reproducible": Knob({"reproducible": True}, "weights", {"reproducible": False}),
     "device": Knob({"device": "auto"}, "config", {"device": "cpu"}),
     "precision": Knob({"precision": "bf16"}, "weights", {"precision": "fp32"}),
     "eval_every": Knob({"eval_every": 2}, "metrics", {"eval_every": 3}),

@@ -59,6 +59,8 @@ class TrainConfig(Settings):
     """Where to compute; auto takes a GPU where there is one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """fp32, or products and residual stream in bf16; auto takes bf16 where the machine has it in hardware."""
+    reproducible: bool = False
+    """Gradients summed in one fixed order, to the same bits on 1, 2, 4 or 8 processes; each uses one thread."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Whether torch.compile translates the model first: up to half a minute's wait, then faster; auto for long runs."""
     eval_every: Annotated[int, Meta(ge=0)] = 100

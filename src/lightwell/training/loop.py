@@ -30,6 +30,7 @@ from lightwell.training.listener import Listener
 from lightwell.training.loss import accumulate_gradients
 from lightwell.training.milestones import evaluate_held_out, write_sample
 from lightwell.training.optimizers import Optimizers
+from lightwell.training.reproducible import tree_gradients
 from lightwell.training.run import Run
 from lightwell.training.saving import save
 from lightwell.training.schedule import learning_rate_factor
@@ -173,9 +174,8 @@ def train_step(job: Job) -> dict[str, Any]:
     step = progress.step
     batch = job.loader.batch(step)
     micro_batch_size = job.config.batches.micro_batch_size
-    loss = accumulate_gradients(
-        job.learner, batch, micro_batch_size=micro_batch_size, seed=config.seed, step=step, team=job.team
-    )
+    gradients = tree_gradients if config.reproducible else accumulate_gradients
+    loss = gradients(job.learner, batch, micro_batch_size=micro_batch_size, seed=config.seed, step=step, team=job.team)
     grad_norm = gradient_norm(model)
     if not math.isfinite(loss) or not torch.isfinite(grad_norm):
         return skip(job, batch, started)

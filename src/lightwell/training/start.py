@@ -31,6 +31,7 @@ from lightwell.training.optimizers import Optimizers
 from lightwell.training.plan import Plan, flops_per_step, make_plan, measure
 from lightwell.training.plot import draw_run
 from lightwell.training.references import measure_references
+from lightwell.training.reproducible import one_thread, refuse_uneven
 from lightwell.training.run import Run, new_run_path, refuse_to_overwrite
 from lightwell.training.saving import restore
 from lightwell.training.schedule import stable_steps, warmup_length
@@ -109,6 +110,8 @@ def refuse_team(config: RunConfig, team: Team) -> None:
         raise SettingError(
             f"batch_size is {config.batches.batch_size}, too few for {team.size} processes; each needs a sequence."
         )
+    if config.training.reproducible:
+        refuse_uneven(config.batches.batch_size, team.size)
     if team.size > 1 and config.training.minutes:
         raise SettingError("minutes is a length for one process; give --steps or --epochs to several.")
 
@@ -265,7 +268,9 @@ def make_job(
     model = Decoder(config.model, seed=stream_seed(config.training.seed, "initialisation")).to(device)
     loss = compile_for_training(model) if config.training.compile == "on" else head_loss
     learner: nn.Module = TrainedLoss(model, loss, config.training.precision)
-    if team.size > 1:  # every process starts from the same weights, and the mask is the same for all
+    if (
+        team.size > 1 and not config.training.reproducible
+    ):  # every process starts from the same weights, and the mask is the same for all
         learner = DistributedDataParallel(learner, broadcast_buffers=False, gradient_as_bucket_view=True)
     optimizers = Optimizers(model, config.training)
     byte_lengths = true_byte_lengths(corpus.validation, corpus.tokenizer.byte_lengths)
@@ -283,7 +288,8 @@ def carry_out(job: Job) -> Run:
         references = measure_references(corpus.train, corpus.validation, job.byte_lengths, max_tokens=scored)
         job.run.write_references(references)
     try:
-        with random_state_kept(job.device), freed_memory_kept(), Interrupt(job.listener.say) as interrupt:
+        threads = one_thread() if job.config.training.reproducible else nullcontext()
+        with threads, random_state_kept(job.device), freed_memory_kept(), Interrupt(job.listener.say) as interrupt:
             finished = train_loop(job, interrupt)
     finally:
         job.listener.end()

@@ -46,6 +46,10 @@ class Team:
         """Whether it is true for one of them, at least."""
         return self._exchange([float(flag)], dist.ReduceOp.MAX)[0] > 0
 
+    def together(self, numbers: Sequence[float]) -> list[float]:
+        """The sums of everybody's numbers, place by place."""
+        return self._exchange(list(numbers), dist.ReduceOp.SUM)
+
     def from_leader(self, numbers: Sequence[float]) -> list[float]:
         """The leader's numbers, for all."""
         return self._exchange([number if self.leads else 0.0 for number in numbers], dist.ReduceOp.SUM)
