@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -124,19 +125,28 @@ def test_stopped_by_sigterm_all_agree_on_a_step_and_say_so(text: Path, tmp_path:
     assert max(record["step"] for record in Run(out).metrics()) == step
 
 
-def test_more_processes_than_sequences_are_refused(text: Path, tmp_path: Path) -> None:
-    done = lightwell(
-        "train",
-        text,
-        "--out",
-        tmp_path / "run",
-        "--processes",
-        "2",
-        *as_flags({**SETTINGS, "batch_size": 1, "micro_batch_size": 0}),
-    )
-    assert done.returncode == 1
-    assert "too few for 2 processes" in done.stderr
-    assert "Traceback" not in done.stderr.split("lightwell:")[1].split("\n")[0]
+def test_a_killed_process_is_started_again_and_nothing_is_lost(text: Path, tmp_path: Path) -> None:
+    settings = {**SETTINGS, "steps": 60, "eval_every": 20, "sample_every": 30, "checkpoint_every": 5}
+    peace = lightwell("train", text, "--out", tmp_path / "peace", "--processes", "2", *as_flags(settings))
+    assert peace.returncode == 0, peace.stderr
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "lightwell", "train", text, "--out", out, "--processes", "2", *as_flags(settings)]
+    started = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, encoding="utf-8")
+    patience = time.monotonic() + 120
+    while len(list((out / "checkpoints").glob("0*"))) < 2 and time.monotonic() < patience:
+        time.sleep(0.01)
+    os.kill(int((out / ".lock").read_text().split()[1]), signal.SIGKILL)
+    _, said = started.communicate(timeout=240)
+    assert started.returncode == 0, said
+    assert same_bits(final_state(Run(out)), final_state(Run(tmp_path / "peace")))
+    assert untimed(Run(out).metrics()) == untimed(Run(tmp_path / "peace").metrics())
+
+
+def test_what_cannot_be_shared_is_refused_with_one_sentence(text: Path, tmp_path: Path) -> None:
+    settings = {**SETTINGS, "batch_size": 1, "micro_batch_size": 0}
+    done = lightwell("train", text, "--out", tmp_path / "run", "--processes", "2", *as_flags(settings))
+    assert done.returncode == 2
+    assert done.stderr.count("too few for 2 processes") == 1
 
 
 def test_reproducible_runs_have_the_same_bits_on_any_number_of_processes(text: Path, tmp_path: Path) -> None:

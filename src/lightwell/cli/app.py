@@ -141,7 +141,11 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    if os.environ.get("RANK", "0") == "0" or code == FAILED:  # of several processes, one speaks
+    if "WORLD_SIZE" in os.environ and code in (FAILED, WRONG_USAGE):
+        from lightwell.cli.processes import note_failure
+
+        note_failure(code)
+    if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
         print(f"lightwell: {message}", file=sys.stderr)
     return code
 

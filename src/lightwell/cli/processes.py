@@ -1,16 +1,20 @@
 """`--processes N`: the same command in N processes, started by torch's own launcher, torchrun.
 
-torchrun restarts nothing here and speaks little; what it says of a worker's exit code is translated into what this
-command says without it. A signal is passed on once, so that all processes agree on a step, save, and leave.
+A process that dies is started again with all others, and goes on from the newest checkpoint. One that fails with a
+sentence is not: it says so, and leaves its exit code in a file that this launcher looks at. A signal is passed on once,
+so that all processes agree on a step, save, and leave; torchrun alone would call that a failure.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 
 from lightwell.errors import LightwellError, SettingError
@@ -19,18 +23,25 @@ IN_A_TEAM = "WORLD_SIZE" in os.environ
 """Whether torchrun has started this process."""
 LEADS = os.environ.get("RANK", "0") == "0"
 """Whether this is the process that prints."""
+RESTARTED = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+"""Whether torchrun has started it again."""
+FAILED = "LIGHTWELL_FAILED"
+"""The variable with the file into which a process writes its exit code when it fails with a sentence."""
+RESTARTS = 3
+LOOK_EVERY = 0.2
+"""Seconds between looks at that file."""
 
 
 class ProcessesError(LightwellError):
-    """The processes did not end well; what went wrong was said by the one to which it happened."""
+    """Processes died again and again."""
 
 
-def launch(processes: int, arguments: Sequence[str]) -> None:
-    """Run `lightwell ARGUMENTS` in so many processes on this machine, and wait for them.
+def launch(processes: int, arguments: Sequence[str]) -> int:
+    """Run `lightwell ARGUMENTS` in so many processes on this machine, and wait for them; 0, or the code of a failure.
 
     Raises:
         SettingError: not a number of processes.
-        ProcessesError: one of them failed.
+        ProcessesError: one of them died, and died again after each restart.
         KeyboardInterrupt: a signal stopped them; Terminated after a SIGTERM.
     """
     if processes < 1:
@@ -40,25 +51,47 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
     threads = str(max(1, (os.cpu_count() or 1) // processes))
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
-        "-m", "lightwell", *arguments,
+        f"--max-restarts={RESTARTS}", "-m", "lightwell", *arguments,
     ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
-    started = subprocess.Popen(command, env=environment, start_new_session=True)
-    got: list[int] = []
+    with tempfile.TemporaryDirectory() as folder:
+        failed = Path(folder) / "failed"
+        # Restarted processes that share torchrun's own store find there what those before them left, and wait for the
+        # dead: two of four restarts hung in init_process_group with torch 2.13. With a store of their own, none did.
+        store = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+        environment = {"OMP_NUM_THREADS": threads, **store, **os.environ, FAILED: str(failed)}
+        started = subprocess.Popen(command, env=environment, start_new_session=True)
+        got: list[int] = []
 
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        got.append(number)
-        started.send_signal(number)
+        def pass_on(number: int, frame: FrameType | None) -> None:
+            got.append(number)
+            started.send_signal(number)
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        code = started.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            code = _wait(started, failed)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if failed.exists():
+            return int(failed.read_text())
     if got:
         raise (Terminated if got[0] == signal.SIGTERM else KeyboardInterrupt)
     if code:
-        raise ProcessesError(
-            f"{processes} processes did not train to the end; the first of them to fail says why above."
-        )
+        raise ProcessesError(f"The {processes} processes died {RESTARTS + 1} times; what torchrun says is above.")
+    return 0
+
+
+def note_failure(code: int) -> None:
+    """In a process of a team: tell the launcher that it failed with a sentence, and need not be started again."""
+    with contextlib.suppress(KeyError, OSError):
+        Path(os.environ[FAILED]).write_text(str(code))
+
+
+def _wait(started: subprocess.Popen[bytes], failed: Path) -> int:
+    while True:
+        try:
+            return started.wait(LOOK_EVERY)
+        except subprocess.TimeoutExpired:
+            if failed.exists():
+                started.terminate()
+                return started.wait()

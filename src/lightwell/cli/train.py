@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_text
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -10,12 +11,12 @@ from cyclopts import Parameter
 
 from lightwell.cli import app, words
 from lightwell.cli.flags import FLATTEN, Json, RunPath, TrainFlags, given
-from lightwell.cli.processes import IN_A_TEAM, LEADS, launch
+from lightwell.cli.processes import IN_A_TEAM, LEADS, RESTARTED, launch
 from lightwell.cli.progress import progress
 from lightwell.training.compose import compose
 from lightwell.training.listener import Listener
 from lightwell.training.presets import DEFAULT_PRESET, PRESETS
-from lightwell.training.run import Run, new_run_path, refuse_to_overwrite
+from lightwell.training.run import CONFIG, Run, new_run_path, refuse_to_overwrite
 from lightwell.training.summary import Summary
 
 if TYPE_CHECKING:
@@ -72,6 +73,9 @@ def train(
         refuse_to_overwrite(out, force)
         launched(processes, out, ["train", *given_words("--processes", "--out"), "--out", str(out)])
         return
+    if RESTARTED and (out / CONFIG).is_file():
+        resume(out, json=json)
+        return
     try:
         listener = progress(out) if LEADS else Listener()
         run = start.train(configuration, out=out, force=force, listener=listener, started=app.started)
@@ -122,9 +126,11 @@ def launched(processes: int, out: Path, arguments: list[str]) -> None:
         KeyboardInterrupt: they were stopped; the run is saved.
     """
     try:
-        launch(processes, arguments)
+        code = launch(processes, arguments)
     except KeyboardInterrupt as stop:
         raise type(stop)(_stopped(out)) from None
+    if code:
+        sys.exit(code)  # it was said by the process to which it happened
 
 
 def given_words(*without: str) -> list[str]:
