@@ -76,7 +76,7 @@ def test_the_lowest_prediction_is_chosen_and_larger_ones_are_not_measured_for_lo
 ) -> None:
     best, looked_at = choose(automatic(1), corpus, time.monotonic() + 60, make_loader)
     assert best.loss == min(candidate.loss for candidate in looked_at)
-    assert len(pretended) == len(looked_at) <= looked_at.index(best) + 3
+    assert len(pretended) == len(looked_at) <= looked_at.index(best) + 4  # two larger ones, and a longer context
     assert best.steps * flops_per_step(best.config) / SPEED < 60
     assert best.row()["steps"] == best.steps
 
@@ -100,6 +100,7 @@ def test_the_law_falls_with_parameters_and_tokens_and_repetition_is_worth_less(
     assert predicted_loss(dataclasses.replace(model, n_layers=2 * n_layers), tokens, unique) < loss
     assert predicted_loss(model, 2 * tokens, unique) <= loss
     assert predicted_loss(model, tokens, 2 * unique) <= loss
+    assert predicted_loss(dataclasses.replace(model, context_length=2 * model.context_length), tokens, unique) < loss
 
 
 def test_what_the_user_sets_is_left_alone(corpus: Corpus, pretended: list[RunConfig]) -> None:
@@ -164,3 +165,15 @@ def test_evaluations_count_as_time(corpus: Corpus) -> None:
     evaluation, ending = 0.1 / 3 * held_out / tokens, ending_seconds(config.model.parameter_count())
     assert rare == pytest.approx((60.0 - ending - 2 * evaluation) / 0.1, abs=2)
     assert often == pytest.approx((60.0 - ending - 2 * evaluation) / (0.1 + evaluation), abs=2)
+
+
+def test_with_time_the_context_grows_and_a_step_has_no_more_tokens_than_leave_enough_steps(
+    corpus: Corpus, pretended: list[RunConfig]
+) -> None:
+    def chosen(minutes: float) -> RunConfig:
+        return choose(automatic(minutes), corpus, time.monotonic() + 60 * minutes, make_loader)[0].config
+
+    little, much = chosen(0.5), chosen(500)
+    assert little.model.context_length < much.model.context_length
+    assert little.batches.batch_size <= much.batches.batch_size
+    assert much.training.steps >= budget.ENOUGH_STEPS

@@ -3,7 +3,7 @@
 Each candidate is trained for a moment, to see how many tokens it would get through in the time. What that buys is
 predicted by a law of the form of Hoffmann 2022 ("Chinchilla", equation 10),
 
-    loss = E + A / parameters^alpha + B / tokens^beta,
+    loss = E + A / parameters^alpha + B / tokens^beta + C / context,
 
 with repeated text worth less the more often it is repeated (Muennighoff 2023, equation 5). alpha is Hoffmann's; the
 others were fitted to runs of the default corpus by the recipe of the small presets (docs/performance.md). E, the same
@@ -30,6 +30,8 @@ from lightwell.training.presets import DEFAULT_PRESET, preset
 
 A, ALPHA = 32.2, 0.34
 B, BETA = 710.0, 0.5
+C = 12.8
+"""Nats times tokens of context."""
 E = 2.4
 """Nats per token."""
 WORTH = 15.4
@@ -41,8 +43,11 @@ LOOKING = 0.08
 
 SHAPES = ((1, 128), (2, 128), (2, 192), (3, 192), (3, 256), (4, 256), (5, 384), (6, 512), (8, 512), (8, 768), (12, 768))
 """Layers and d_model, the smallest first; heads are 64 wide."""
-CONTEXT = 128
-BATCH = 16
+CONTEXTS = (128, 256, 512)
+"""The shapes are compared with the first; the best of them is tried with the others."""
+BATCH, SMALL_BATCH = 16, 8
+ENOUGH_STEPS = 1000
+"""Where a long context leaves fewer steps than these, it goes with the small batch."""
 EVALUATIONS = 5
 """Along the way of a run whose size was chosen, and as many checkpoints."""
 BYTES_PER_PARAMETER = 16
@@ -113,48 +118,93 @@ def choose(
 ) -> tuple[Candidate, list[Candidate]]:
     """The candidate that is predicted to stand lowest at `ends` (time.monotonic()), and all that were looked at.
 
-    From small to large. Those for which there is no memory are not tried, and none after two in a row that are
-    predicted to be worse than the best, nor when looking would take more than LOOKING of the time.
+    Shapes from small to large, until two in a row are predicted to be worse than the best; then longer contexts for
+    the best shape, until one is worse. Those for which there is no memory are not tried, and none when looking would
+    take more than LOOKING of the time.
 
     Raises:
         SettingError: there is not enough time, or memory, for any.
     """
-    began = time.monotonic()
-    room = 0.7 * available_memory(resolve_device(config.training.device))
-    measured: list[tuple[RunConfig, Measured]] = []
-    losses: list[float] = []
+    search = _Search(corpus, ends, make_loader, 0.7 * available_memory(resolve_device(config.training.device)))
     for n_layers, d_model in SHAPES:
-        tried = _shaped(config, corpus, n_layers, d_model)
-        activations = measured[-1][1].activation_bytes if measured else 0
-        if BYTES_PER_PARAMETER * tried.model.parameter_count() + 2 * activations > room:
+        if not search.look_at(_shaped(config, corpus, n_layers, d_model, CONTEXTS[0])) or search.worse_in_a_row > 1:
             break
-        if measured and _until_seen(tried, measured[-1]) > began + LOOKING * (ends - began):
+    for context in CONTEXTS[1:]:
+        best = search.best().config
+        longer = _shaped(config, corpus, best.model.n_layers, best.model.d_model, context)
+        tokens = best.training.steps * best.batches.batch_size * best.model.context_length
+        if tokens < ENOUGH_STEPS * BATCH * context:
+            longer = longer.with_values({"batch_size": SMALL_BATCH})
+        if longer.model.context_length == best.model.context_length:  # the text is no longer
             break
-        measured.append((tried, measure(tried, make_loader(tried, corpus), TRIED)))
-        try:
-            losses.append(_candidate(*measured[-1], corpus, ends).loss)
-        except SettingError:  # too slow for the time
-            if len(measured) == 1:
-                raise
-            measured.pop()
+        if not search.look_at(longer) or search.worse_in_a_row:
             break
-        if len(losses) - losses.index(min(losses)) > 2:
-            break
-    if not measured:
-        raise SettingError("There is not enough free memory for even the smallest model; end other programs.")
-    looked_at: list[Candidate] = []
-    for one in measured:  # all for the time that is left now
-        try:
-            looked_at.append(_candidate(*one, corpus, ends))
-        except SettingError:  # there was time for it only before the others were looked at
-            if one is measured[0]:
-                raise
+    looked_at = search.candidates()
     return min(looked_at, key=lambda one: one.loss), looked_at
 
 
-def _until_seen(config: RunConfig, before: tuple[RunConfig, Measured]) -> float:
+class _Search:
+    """What was looked at so far."""
+
+    def __init__(
+        self, corpus: Corpus, ends: float, make_loader: Callable[[RunConfig, Corpus], BatchLoader], room: float
+    ) -> None:
+        self._corpus, self._ends, self._make_loader, self._room = corpus, ends, make_loader, room
+        self._until = time.monotonic() + LOOKING * (ends - time.monotonic())
+        self._measured: list[tuple[RunConfig, Measured]] = []
+        self._losses: list[float] = []
+
+    @property
+    def worse_in_a_row(self) -> int:
+        """How many were looked at since the best."""
+        return len(self._losses) - 1 - self._losses.index(min(self._losses))
+
+    def look_at(self, config: RunConfig) -> bool:
+        """Train it for a moment; False where there is no memory or no time for that, or it is too slow for the time.
+
+        Raises:
+            SettingError: it is the first, and the smallest.
+        """
+        last = self._measured[-1] if self._measured else None
+        activations = 2 * last[1].activation_bytes if last else 0
+        if BYTES_PER_PARAMETER * config.model.parameter_count() + activations > self._room:
+            if last is None:
+                raise SettingError("There is not enough free memory for even the smallest model; end other programs.")
+            return False
+        if last and _until_seen(config, *last) > self._until:
+            return False
+        measured = measure(config, self._make_loader(config, self._corpus), TRIED)
+        try:
+            self._losses.append(_candidate(config, measured, self._corpus, self._ends).loss)
+        except SettingError:
+            if last is None:
+                raise
+            return False
+        self._measured.append((config, measured))
+        return True
+
+    def candidates(self) -> list[Candidate]:
+        """All of them, for the time that is left now; without those that it has become too short for.
+
+        Raises:
+            SettingError: it is too short for the smallest.
+        """
+        found: list[Candidate] = []
+        for one in self._measured:
+            try:
+                found.append(_candidate(*one, self._corpus, self._ends))
+            except SettingError:
+                if one is self._measured[0]:
+                    raise
+        return found
+
+    def best(self) -> Candidate:
+        """The one with the lowest prediction."""
+        return min(self.candidates(), key=lambda one: one.loss)
+
+
+def _until_seen(config: RunConfig, last: RunConfig, measured: Measured) -> float:
     """When a candidate would have been looked at, by the time that a step of the one before took."""
-    last, measured = before
     step = measured.seconds_per_step * flops_per_step(config) / flops_per_step(last)
     return time.monotonic() + (TRIED + 1) * step
 
@@ -168,17 +218,17 @@ def predicted_loss(model: ModelConfig, tokens: float, unique_tokens: float) -> f
     parameters = 12 * model.n_layers * model.d_model**2
     repeats = max(0.0, tokens / unique_tokens - 1.0)
     worth = min(tokens, unique_tokens) + unique_tokens * WORTH * (1.0 - math.exp(-repeats / WORTH))
-    return float(E + A / parameters**ALPHA + B / worth**BETA)
+    return float(E + A / parameters**ALPHA + B / worth**BETA + C / model.context_length)
 
 
-def _shaped(config: RunConfig, corpus: Corpus, n_layers: int, d_model: int) -> RunConfig:
+def _shaped(config: RunConfig, corpus: Corpus, n_layers: int, d_model: int, context: int) -> RunConfig:
     """The configuration with that model, and a context no longer than the text."""
     return config.with_values(
         {
             "n_layers": n_layers,
             "d_model": d_model,
             "n_heads": d_model // 64,
-            "context_length": min(CONTEXT, len(corpus.train.tokens) - 1),
+            "context_length": min(context, len(corpus.train.tokens) - 1),
             "batch_size": BATCH,
         }
     )
