@@ -3,8 +3,8 @@
     python tests/torture.py --kills 50 --damages 30           (make torture)
 
 A trial trains a small run in a process of its own, which is killed (kill -9) again and again, each time resumed, until
-it is finished. Its weights, optimizer state, metrics and samples must then be those of the same run that nobody
-touched, bit by bit. A third of the kills wait for a phase (saving, evaluating, sampling), so that each phase is hit.
+it is finished. Its weights, optimizer state, metrics, samples and incidents must then be those of the same run that
+nobody touched, bit by bit. Many kills wait for a phase (saving, evaluating, sampling), so that each phase is hit.
 
 The processes are forked from this one, which has imported torch and computed nothing: a trial begins at once.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import mmap
 import os
 import random
@@ -28,11 +29,12 @@ from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from lightwell.training import loop, saving
-from lightwell.training.checkpoint import save_checkpoint
+from lightwell.training import loop
+from lightwell.training.loss import accumulate_gradients
 from lightwell.training.milestones import evaluate_held_out, write_sample
 from lightwell.training.run import Run
 from lightwell.training.start import resume, train
+from lightwell.training.writer import Writer
 from small import small_config, untimed, write_text
 
 VARIATIONS: dict[str, dict[str, Any]] = {
@@ -41,47 +43,55 @@ VARIATIONS: dict[str, dict[str, Any]] = {
     "random offsets, bf16": {"sampler": "random", "precision": "bf16"},
     "masked documents, muon": {"document_boundaries": "mask", "stride": 5, "optimizer": "muon"},
     "cut documents, stable then decay": {"document_boundaries": "cut", "schedule": "wsd"},
+    "updates left out": {"non_finite": "skip"},
 }
+POISONED = (7, 19)
+"""In the last variation: the updates whose gradients are made infinite."""
 BUSY: dict[str, Any] = {
     "steps": 30, "eval_every": 4, "sample_every": 5, "checkpoint_every": 3, "keep_checkpoints": 2, "d_model": 64,
     "eval_tokens": 400, "max_new_tokens": 12,
 }  # fmt: skip
-PHASES = ("training", "saving", "evaluating", "sampling")
+PHASES = ("saving", "evaluating", "sampling")
 GIVE_UP = 60.0
 """Seconds after which a process that was not killed is taken to be stuck."""
 
 
 class Phase:
-    """What a child is doing, in memory that it shares with its parent."""
+    """What a child is doing, in memory that it shares with its parent: a count for each phase.
+
+    The loop evaluates and samples while a thread saves, so that one byte for all of them would be torn.
+    """
 
     def __init__(self) -> None:
-        self._byte = mmap.mmap(-1, 1)
+        self._counts = mmap.mmap(-1, len(PHASES))
 
     def now(self) -> str:
-        """The phase."""
-        return PHASES[self._byte[0]]
+        """The phase; saving goes first, since it is the most delicate."""
+        return next((name for index, name in enumerate(PHASES) if self._counts[index]), "training")
 
     def during(self, name: str, work: Callable[..., Any]) -> Callable[..., Any]:
         """`work`, which says so while it goes on."""
+        place = PHASES.index(name)
 
         def wrapped(*arguments: Any, **named: Any) -> Any:
-            before, self._byte[0] = self._byte[0], PHASES.index(name)
+            self._counts[place] += 1
             try:
                 return work(*arguments, **named)
             finally:
-                self._byte[0] = before
+                self._counts[place] -= 1
 
         return wrapped
 
     def begin(self) -> None:
         """In a child: mark the phases of the loop."""
-        self._byte[0] = 0
-        for module, work, name in (
-            (saving, save_checkpoint, "saving"),
+        for place in range(len(PHASES)):
+            self._counts[place] = 0
+        for where, work, name in (
+            (Writer, Writer._run, "saving"),
             (loop, evaluate_held_out, "evaluating"),
             (loop, write_sample, "sampling"),
         ):
-            setattr(module, work.__name__, self.during(name, work))
+            setattr(where, work.__name__, self.during(name, work))
 
 
 class Torturer:
@@ -106,20 +116,21 @@ class Torturer:
         return self._peace[name]
 
     def trial(self, name: str, kills: int, damages: int) -> None:
-        """Train a variation, killed and damaged so many times, and compare what comes out."""
+        """Train a variation, killed so many times and damaged so often, and compare what comes out."""
         expected, whole = self.in_peace(name)
         out = self.folder / f"run-{self.counts['trials']}"
         self.counts["trials"] += 1
-        harm = ["kill"] * kills + ["damage"] * damages
-        self.draw.shuffle(harm)
-        for kind in harm:
-            wanted = self.draw.choice(PHASES[1:]) if self.draw.random() < 0.4 else None
+        for _ in range(kills):
+            wanted = self.draw.choice((None, *PHASES))
             code = self.live(name, out, self.draw.uniform(0.0, 0.5 * whole), wanted)
-            if code not in (0, -signal.SIGKILL):
+            if code == 0:  # it was faster than its killer
+                break
+            if code != -signal.SIGKILL:
                 self.wrong.append(f"{name}: a process ended with {code}")
                 return
-            if kind == "damage" and (done := damage(out, self.draw)):
+            if damages and (done := damage(out, self.draw)):
                 self.counts[f"damaged: {done}"] += 1
+                damages -= 1
         if self.live(name, out, None, None) != 0:
             self.wrong.append(f"{name}: the last process failed")
         elif (found := outcome(out)) != expected:
@@ -127,6 +138,10 @@ class Torturer:
             self.wrong.append(f"{name}: another outcome in {', '.join(parts)}")
         else:
             self.counts["identical"] += 1
+
+    def done(self, what: str) -> int:
+        """How many kills, or damages, there were."""
+        return sum(count for name, count in self.counts.items() if name.startswith(what))
 
     def live(self, name: str, out: Path, kill_after: float | None, wanted: str | None) -> int:
         """Train or resume in a child; kill it after so many seconds, and in the wanted phase. Its exit code, or -9."""
@@ -149,6 +164,8 @@ class Torturer:
 
     def _train(self, name: str, out: Path) -> int:
         self.phase.begin()
+        if VARIATIONS[name].get("non_finite") == "skip":
+            loop.accumulate_gradients = poisoned  # type: ignore[attr-defined]
         try:
             if (out / "config.toml").exists():
                 resume(out)
@@ -160,10 +177,18 @@ class Torturer:
         return 0
 
 
+def poisoned(learner: Any, batch: Any, **named: Any) -> float:
+    """The gradients of some updates made infinite."""
+    loss = accumulate_gradients(learner, batch, **named)
+    if named["step"] + 1 in POISONED:
+        learner.model.get_parameter("layers.1.feed_forward.up.weight").grad[0, 0] = math.inf
+    return loss
+
+
 def outcome(out: Path) -> dict[str, Any]:
     """What must be the same: the bytes of weights and optimizer state (by their hashes), and all records."""
     run = Run(out)
-    newest = max(path for path in run.checkpoints.iterdir() if path.suffix == "")
+    newest = max(path for path in run.checkpoints.iterdir() if path.name.isdigit())
     hashes = json.loads((newest / "state.json").read_text())["sha256"]
     return {
         "step": newest.name,
@@ -171,17 +196,18 @@ def outcome(out: Path) -> dict[str, Any]:
         "optimizer": hashes["training.safetensors"],
         "metrics": untimed(run.metrics()),
         "samples": run.samples(),
+        "incidents": run.incidents(),
     }
 
 
 def damage(out: Path, draw: random.Random) -> str:
     """Flip a bit of, cut or remove a file of the newest checkpoint, if there is an older one; says what was done."""
     folders = sorted(path for path in (out / "checkpoints").glob("*") if path.name.isdigit())
-    if len(folders) < 2:
+    if len(folders) < 2 or len(list(folders[-1].iterdir())) < 3:
         return ""
     file = draw.choice(sorted(folders[-1].iterdir()))
     content = bytearray(file.read_bytes())
-    kind = draw.choice(("a flipped bit", "a cut file", "a missing file"))
+    kind = draw.choice(("a flipped bit", "a cut file", "a missing file")) if content else "a missing file"
     if kind == "a missing file":
         file.unlink()
     elif kind == "a cut file":
@@ -193,16 +219,17 @@ def damage(out: Path, draw: random.Random) -> str:
 
 
 def campaign(kills: int, damages: int, seed: int) -> dict[str, Any]:
-    """Spread the kills and damages over trials, three of each kind at most in a trial, and all variations in turn."""
+    """Trials of all variations in turn, at most three kills and two damages in each, until there were so many."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["LIGHTWELL_CACHE"] = f"{folder}/cache"
         torturer = Torturer(Path(folder), seed)
-        names = list(VARIATIONS)
-        while (kills > 0 or damages > 0) and not torturer.wrong:
+        names, patience = list(VARIATIONS), 3 * (kills + damages) + 10
+        while (torturer.done("killed") < kills or torturer.done("damaged") < damages) and not torturer.wrong:
             name = names[torturer.counts["trials"] % len(names)]
-            torturer.trial(name, min(kills, 3), min(damages, 2))
-            kills, damages = kills - 3, damages - 2
+            torturer.trial(name, 3, 2 if torturer.done("damaged") < damages else 0)
             print(f"{name}: {dict(torturer.counts)}", file=sys.stderr, flush=True)
+            if torturer.counts["trials"] > patience:
+                torturer.wrong.append("hardly any process could be killed in time")
         return {"seed": seed, **torturer.counts, "wrong": torturer.wrong}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lightwell.text import fast_encoding, tokenizer
 from lightwell.text.config import TextConfig
-from lightwell.text.fast_encoding import EncodersDifferError, fast_encoder
+from lightwell.text.fast_encoding import fast_encoder
 from lightwell.text.prepare import prepare
 from lightwell.text.tokenizer import Tokenizer
 from lightwell.text.tokenizer_building import END_OF_TEXT, build_bpe
@@ -57,29 +57,49 @@ def test_large_texts_go_to_it_and_prompts_do_not(monkeypatch: pytest.MonkeyPatch
     assert made.encode("Rain falls").tolist() == BACKEND.encode("Rain falls", add_special_tokens=False).ids
     assert asked == []
     assert made.encode(text).tolist() == BACKEND.encode(text, add_special_tokens=False).ids
-    assert asked == [len(text), tokenizer.EXCERPT]
+    assert asked == [len(text)]
 
 
-def test_one_that_differs_is_left_and_everything_is_encoded_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def broken(texts: Sequence[str]) -> list[NDArray[np.int64]]:
+    raise RuntimeError("native failure")
+
+
+def wrong(texts: Sequence[str]) -> list[NDArray[np.int64]]:
+    return [np.zeros(len(text), dtype=np.int64) for text in texts]
+
+
+@pytest.mark.parametrize("fast", [wrong, broken])
+def test_one_that_differs_or_fails_is_left_at_once(
+    monkeypatch: pytest.MonkeyPatch, fast: Callable[[Sequence[str]], list[NDArray[np.int64]]]
 ) -> None:
-    def wrong(texts: Sequence[str]) -> list[NDArray[np.int64]]:
-        return [np.zeros(len(text), dtype=np.int64) for text in texts]
-
-    monkeypatch.setattr(tokenizer, "fast_encoder", lambda spec: wrong)
+    monkeypatch.setattr(tokenizer, "fast_encoder", lambda spec: fast)
     made = Tokenizer(BACKEND, END_OF_TEXT)
     text = "Nobody has seen the stone at the bottom. " * 1000
-    with pytest.raises(EncodersDifferError):
-        made.encode(text)
-    assert made.encoder == "tokenizers"
     assert made.encode(text).tolist() == BACKEND.encode(text, add_special_tokens=False).ids
+    assert made.encoder == "tokenizers"
 
-    folder = write_text(tmp_path / "text", documents=40, sentences=40)
+
+def test_where_it_differs_only_later_everything_is_encoded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def wrong_later(texts: Sequence[str]) -> list[NDArray[np.int64]]:
+        calls.append(len(texts))
+        if len(calls) > 1:
+            return wrong(texts)
+        return [np.array(encoding.ids) for encoding in made._backend.encode_batch_fast(list(texts))]
+
+    folder = write_text(tmp_path / "text", documents=100, sentences=40)
     config = TextConfig(paths=(str(folder),))
-    found = prepare(config, 0, cache=tmp_path / "wrong")
     monkeypatch.setattr(tokenizer, "fast_encoder", lambda spec: None)
     expected = prepare(config, 0, cache=tmp_path / "reference")
+    made = expected.tokenizer
+    monkeypatch.setattr(tokenizer, "fast_encoder", lambda spec: wrong_later)
+    found = prepare(config, 0, cache=tmp_path / "wrong")
+    assert len(calls) == 2  # the training side, then the held-out one
     assert found.digest == expected.digest
+    assert found.tokenizer.encoder == "tokenizers"
 
 
 def test_without_it_there_is_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from lightwell.training.listener import Listener
 from lightwell.training.loop import Progress
 from lightwell.training.loss import accumulate_gradients
 from lightwell.training.run import Run
-from lightwell.training.start import make_loader, resolve, resume
+from lightwell.training.start import carry_out, make_job, make_loader, resolve, resume
 from small import StopAt, final_state, same_bits, small_config, small_run, untimed, write_text
 
 
@@ -160,3 +160,36 @@ def test_what_is_done_with_numbers_that_are_not_finite_does_not_matter_without_t
     stopping, skipping = (small_run(text, tmp_path / choice, non_finite=choice) for choice in ("stop", "skip"))
     assert same_bits(final_state(stopping), final_state(skipping))
     assert untimed(stopping.metrics()) == untimed(skipping.metrics())
+
+
+def test_a_run_that_stopped_can_be_told_to_leave_the_update_out(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, 4)
+    skipping = small_run(text, tmp_path / "skipping", non_finite="skip")
+    with pytest.raises(TrainingError, match='resume with non_finite = "skip"'):
+        small_run(text, tmp_path / "run")
+    file = tmp_path / "run" / "config.toml"
+    file.write_text(file.read_text().replace('non_finite = "stop"', 'non_finite = "skip"'))
+    resumed = resume(tmp_path / "run")
+    assert same_bits(final_state(resumed), final_state(skipping))
+    assert untimed(resumed.metrics()) == untimed(skipping.metrics())
+    assert resumed.incidents() == skipping.incidents()
+
+
+def test_a_broken_weight_is_the_fault_of_the_update_before_and_is_not_skipped(text: Path, tmp_path: Path) -> None:
+    class Break(Listener):
+        def stepped(self, record: dict[str, Any]) -> None:
+            if record["step"] == 4:
+                with torch.no_grad():
+                    job.model.get_parameter("layers.0.attention.qkv.weight")[0, 0] = math.nan
+
+    config = small_config(text, non_finite="skip", eval_every=0, checkpoint_every=0, sample_every=0)
+    corpus = prepare(config.text, config.model.vocab_size)
+    config, _ = resolve(config, corpus, Listener())
+    run = Run.create(tmp_path / "run", config, corpus.tokenizer)
+    job = make_job(config, corpus, make_loader(config, corpus), run, Break())
+    with pytest.raises(TrainingError, match=r"the weight layers\.0\.attention\.qkv"):
+        carry_out(job)
+    (incident,) = run.incidents()
+    assert (incident["step"], incident["where"]) == (4, "the weight layers.0.attention.qkv.weight")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import signal
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 
 from lightwell.errors import RunError, TrainingError
 from lightwell.text.prepare import prepare
+from lightwell.training.checkpoint import _record_hash
 from lightwell.training.listener import Listener
 from lightwell.training.load import choose_checkpoint, load
 from lightwell.training.run import Run
@@ -328,3 +330,37 @@ def test_a_text_repeated_many_times_is_remarked_on(text: Path, tmp_path: Path) -
     config = small_config(text, epochs=50)
     resolve(config, prepare(config.text, config.model.vocab_size), heard)
     assert any("learned by heart" in sentence for sentence in heard.sentences)
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_damaged_checkpoints_do_not_take_the_places_of_new_ones(text: Path, tmp_path: Path, keep: int) -> None:
+    """Stopped again right after it fell back on an older checkpoint, a run has the new one."""
+    with pytest.raises(KeyboardInterrupt):
+        small_run(text, tmp_path / "run", StopAt(5), checkpoint_every=1, eval_every=0)
+    run = Run(tmp_path / "run")
+    for step in (4, 5):
+        (run.checkpoints / f"{step:08d}" / "model.safetensors").write_bytes(b"damaged")
+    file = run.path / "config.toml"
+    changed = file.read_text().replace("keep_checkpoints = 100", f"keep_checkpoints = {keep}")
+    file.write_text(changed.replace("checkpoint_every = 1", "checkpoint_every = 0"))
+    with pytest.raises(KeyboardInterrupt):
+        resume(run.path, listener=StopAt(4))
+    assert choose_checkpoint(Run(run.path), "newest").step == 4
+    assert (run.checkpoints / "00000005.damaged").is_dir()
+
+
+def test_a_run_from_before_a_setting_was_there_is_resumed(text: Path, tmp_path: Path, whole: Run) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        small_run(text, tmp_path / "run", StopAt(4))
+    run = Run(tmp_path / "run")
+    for folder in run.checkpoints.iterdir():
+        file = folder / "state.json"
+        state = json.loads(file.read_text())
+        for name in ("non_finite", "keep_every", "reproducible"):
+            del state["config"]["training"][name]
+        for name in ("skipped", "losses", "usual_loss", "usual_deviation"):
+            del state["progress"][name]
+        del state["sha256"]["state.json"]
+        state["sha256"]["state.json"] = _record_hash(state)
+        file.write_text(json.dumps(state))
+    assert same_bits(final_state(resume(run.path)), final_state(whole))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,17 +37,25 @@ def test_one_is_written_at_a_time_and_each_is_told_once() -> None:
     assert done == [f"{name} {what}" for name in "abc" for what in ("written", "told")]
 
 
-def waiting(gate: threading.Event) -> None:
-    gate.wait(30)
+class Held:
+    """A task that ends only when it is let go; `ended` says whether it has."""
+
+    def __init__(self) -> None:
+        self.gate, self.ended = threading.Event(), threading.Event()
+
+    def __call__(self) -> None:
+        self.gate.wait(20)
+        self.ended.set()
 
 
 def test_training_goes_on_meanwhile() -> None:
-    gate = threading.Event()
+    held = Held()
     with Writer() as writer:
-        writer.write(partial(waiting, gate), lambda: None)
+        writer.write(held, lambda: None)
         writer.check()  # does not wait
-        assert not gate.is_set()
-        gate.set()
+        assert not held.ended.is_set()
+        held.gate.set()
+    assert held.ended.is_set()  # leaving does
 
 
 @pytest.mark.parametrize("notice", ["write", "check", "leave"])
@@ -69,19 +78,29 @@ def test_an_error_of_the_loop_is_not_hidden_by_one_of_the_writer() -> None:
 
 
 def test_a_second_ctrl_c_does_not_wait() -> None:
-    gate = threading.Event()
-    with pytest.raises(KeyboardInterrupt), Writer() as writer:  # noqa: PT012
-        writer.write(partial(waiting, gate), lambda: None)
+    held, writer = Held(), Writer()
+    with pytest.raises(KeyboardInterrupt), writer:  # noqa: PT012
+        writer.write(held, lambda: None)
         raise KeyboardInterrupt
-    assert not gate.is_set()
-    gate.set()
+    assert not held.ended.is_set()
+    assert writer.cancelled  # so that nothing is put in place any more
+    held.gate.set()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't allocate memory"), ValueError("not JSON"), OSError(5, "I/O")])
+def test_whatever_goes_wrong_is_raised_and_nothing_is_told_as_saved(error: Exception) -> None:
+    def task() -> None:
+        raise error
+
+    with pytest.raises(type(error)), Writer() as writer:
+        writer.write(task, lambda: pytest.fail("it was not written"))
 
 
 def test_a_snapshot_is_of_its_step_however_late_it_is_written(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The checkpoint of step 2 is held back until step 4 is trained; it must still be that of step 2."""
-    straight = small_run(text, tmp_path / "straight", checkpoint_every=2)
+    straight = small_run(text, tmp_path / "straight", checkpoint_every=2, eval_every=0)
     trained = threading.Event()
 
     class Late(Listener):
@@ -89,12 +108,16 @@ def test_a_snapshot_is_of_its_step_however_late_it_is_written(
             if record["step"] == 3:
                 trained.set()
 
+    waited: list[bool] = []
+
     def late(*arguments: Any) -> Path:
-        trained.wait(10)
+        if arguments[1] == 2:
+            waited.append(trained.wait(10))
         return save_checkpoint(*arguments)
 
     monkeypatch.setattr(saving, "save_checkpoint", late)
-    run = small_run(text, tmp_path / "late", Late(), checkpoint_every=2)
+    run = small_run(text, tmp_path / "late", Late(), checkpoint_every=2, eval_every=0)
+    assert waited == [True]  # the loop went on while it was written
     for step in checkpoint_steps(straight.checkpoints):
         expected, found = (load_checkpoint(one.checkpoints / f"{step:08d}") for one in (straight, run))
         assert same_bits(expected.model, found.model)
@@ -120,7 +143,23 @@ def test_a_full_disk_stops_the_run_and_keeps_what_was_there(
     assert untimed(resumed.metrics()) == untimed(straight.metrics())
 
 
-def test_ctrl_c_leaves_only_after_the_checkpoint_is_there(text: Path, tmp_path: Path) -> None:
+def test_ctrl_c_leaves_only_after_the_checkpoint_is_there(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+
+    def slow(*arguments: Any) -> Path:
+        time.sleep(0.3)
+        path = save_checkpoint(*arguments)
+        order.append("saved")
+        return path
+
+    class Ends(StopAt):
+        def end(self) -> None:
+            order.append("left")
+
+    monkeypatch.setattr(saving, "save_checkpoint", slow)
     with pytest.raises(KeyboardInterrupt):
-        small_run(text, tmp_path / "run", StopAt(5), checkpoint_every=0)
+        small_run(text, tmp_path / "run", Ends(5), checkpoint_every=0, eval_every=0)
+    assert order == ["saved", "left"]
     assert checkpoint_steps(tmp_path / "run" / "checkpoints")[-1] == 5

@@ -1,7 +1,7 @@
 """A faster encoder behind the reference: fastokens, where it is installed, as long as it gives the very same ids.
 
 The tokenizers library is the format and the reference. fastokens reads the same tokenizer.json and encodes at ten and
-more times its speed. It is tried on an excerpt of every batch; the first difference ends its use for good.
+more times its speed. A piece of every batch is encoded by both; the first difference, or failure, ends its use.
 """
 
 from __future__ import annotations

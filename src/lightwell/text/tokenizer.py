@@ -23,8 +23,8 @@ from lightwell.errors import SettingError, TextError
 from lightwell.settings import nearest
 from lightwell.text.config import TextConfig
 from lightwell.text.direct import DirectEncoder, Ids
-from lightwell.text.fast_encoding import WORTH_IT, EncodersDifferError, FastEncoder, fast_encoder
-from lightwell.text.pieces import can_be_cut, cut_in_pieces
+from lightwell.text.fast_encoding import WORTH_IT, EncodersDifferError, fast_encoder
+from lightwell.text.pieces import PIECE, can_be_cut, cut_in_pieces
 from lightwell.text.token_bytes import byte_alphabet, decoder_names, fallback_byte, token_bytes
 from lightwell.text.tokenizer_building import END_OF_TEXT, build_bpe, build_byte, build_character
 from lightwell.text.tokenizer_files import find_end_of_text, known_end_of_text, load_backend, write_end_of_text
@@ -33,8 +33,6 @@ Kind: TypeAlias = Literal["character", "byte", "bpe", "file"]
 KINDS = ("character", "byte", "bpe")
 """The tokenizers that are made from the text; every other name is the path of a file or folder."""
 
-EXCERPT = 1000
-"""Characters of every batch on which the faster encoder is held against the reference."""
 GROUP = 200
 """Pieces that are encoded at once, which bounds the memory: the library keeps about 100 bytes for a token."""
 
@@ -68,6 +66,7 @@ class Tokenizer:
         self._direct = _direct_encoder(self.kind, vocabulary, self._specials)
         self._can_cut = can_be_cut(spec)
         self._fast = None if self._direct else fast_encoder(backend.to_str())
+        self._trusted = False  # whether the faster encoder has encoded anything
 
     def encode(self, text: str) -> Ids:
         """Token ids of `text`, (T,). No special token is added, and none is read out of the text.
@@ -82,7 +81,8 @@ class Tokenizer:
 
         Raises:
             TextError: a text holds half of a surrogate pair, which is no character.
-            EncodersDifferError: the faster encoder differs and is not used any more; encode everything again.
+            EncodersDifferError: the faster encoder differs after it has encoded other texts; it is not used any more,
+                and what was encoded before is to be encoded again.
         """
         for text in texts:
             _check_characters(text)
@@ -90,11 +90,7 @@ class Tokenizer:
             return [self._direct(text) for text in texts]
         pieces = [list(cut_in_pieces(text)) if self._can_cut else [text] for text in texts]
         every = list(itertools.chain.from_iterable(pieces))
-        if self._fast is not None and sum(map(len, every)) >= WORTH_IT:
-            ids = iter(self._fast(every))
-            self._compare(self._fast, max(texts, key=len))
-        else:
-            ids = self._encode_pieces(iter(every))
+        ids = iter(self._encode_fast(every) or self._encode_pieces(iter(every)))
         return [np.concatenate(list(itertools.islice(ids, len(parts)))) for parts in pieces]
 
     @property
@@ -102,21 +98,34 @@ class Tokenizer:
         """The package that encodes large texts."""
         return "lightwell" if self._direct is not None else "fastokens" if self._fast is not None else "tokenizers"
 
-    def _compare(self, fast: FastEncoder, text: str) -> None:
-        """Hold an excerpt from the middle of a text against the reference.
+    def _encode_fast(self, pieces: Sequence[str]) -> list[Ids] | None:
+        """The ids of many pieces by the faster encoder, one piece held against the reference; None without it.
 
         Raises:
-            EncodersDifferError: the ids are not the same.
+            EncodersDifferError: they differ, and this encoder was trusted before.
         """
-        start = max(0, (len(text) - EXCERPT) // 2)
-        excerpt = text[start : start + EXCERPT]
-        (found,) = fast([excerpt])
-        (expected,) = self._encode_pieces(iter([excerpt]))
-        if not np.array_equal(found, expected):
-            self._fast = None
+        if self._fast is None or sum(map(len, pieces)) < WORTH_IT:
+            return None
+        sizes = [len(piece) for piece in pieces]
+        looked_at = max(range(len(pieces)), key=lambda index: min(sizes[index], 2 * PIECE - sizes[index] // 2))
+        try:
+            found = self._fast(pieces)
+            (expected,) = self._encode_pieces(iter([pieces[looked_at]]))
+            same = len(found) == len(pieces) and np.array_equal(found[looked_at], expected)
+        except TextError:
+            raise
+        except Exception:  # whatever went wrong in it: there is the reference
+            same = False
+        if same:
+            self._trusted = True
+            return found
+        self._fast = None
+        if self._trusted:
             raise EncodersDifferError(
-                "The faster encoder fastokens gives other ids than the tokenizers library; it is left."
+                "The encoder fastokens gives other ids than the tokenizers library, and is not used any more; "
+                "give the command again without it: pip uninstall fastokens."
             )
+        return None
 
     def _encode_pieces(self, pieces: Iterator[str]) -> Iterator[Ids]:
         while group := list(itertools.islice(pieces, GROUP)):

@@ -164,6 +164,22 @@ def prune(checkpoints: Path, keep: int, best_step: int | None, every: int = 0) -
         shutil.rmtree(leftover, ignore_errors=True)
 
 
+def set_aside_after(checkpoints: Path, step: int) -> None:
+    """Rename the checkpoints after `step`, which could not be used, so that they are not taken for the newest ones.
+
+    Raises:
+        RunError: one could not be renamed.
+    """
+    for folder in _folders(checkpoints):
+        if _step_of(folder) > step:
+            aside = folder.with_name(f"{folder.name}.damaged")
+            shutil.rmtree(aside, ignore_errors=True)
+            try:
+                folder.rename(aside)
+            except OSError as error:
+                raise RunError(f"The damaged checkpoint {folder} could not be set aside ({_reason(error)}).") from None
+
+
 def _write(
     partial: Path, step: int, model: dict[str, Tensor], training: dict[str, Tensor], state: dict[str, Any]
 ) -> None:

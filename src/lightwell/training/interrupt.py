@@ -10,7 +10,7 @@ from typing import Any, Self
 
 
 class Terminated(KeyboardInterrupt):
-    """The run was stopped by SIGTERM, as a scheduler stops it: saved, and to be resumed."""
+    """The run was stopped by SIGTERM, as a scheduler stops it, and can be resumed from its newest checkpoint."""
 
 
 class Interrupt:

@@ -212,8 +212,9 @@ def skip(job: Job, batch: Batch, started: float) -> dict[str, Any]:
     """
     progress, step = job.progress, job.progress.step + 1
     where = origin(job, batch)
-    note(job, step, "non_finite", where=where)
-    if job.config.training.non_finite == "stop" or progress.skipped == MOST_SKIPPED:
+    broken = where.startswith("the weight ")  # by the update before, which no skipping undoes
+    note(job, step - 1 if broken and step > 1 else step, "non_finite", where=where)
+    if broken or job.config.training.non_finite == "stop" or progress.skipped == MOST_SKIPPED:
         raise TrainingError(non_finite_sentence(job, step, where))
     job.optimizers.zero_grad()
     job.listener.say(f"Step {step} is not finite, first in {where}; it is left out, see incidents.jsonl.")
@@ -259,12 +260,15 @@ def require_finite_weights(job: Job) -> None:
     """
     for name, weight in job.model.named_parameters():
         if not torch.isfinite(weight).all():
+            note(job, max(1, job.progress.step), "non_finite", where=f"the weight {name}")
             raise TrainingError(non_finite_sentence(job, job.progress.step, name))
 
 
 def non_finite_sentence(job: Job, step: int, where: str) -> str:
     """What the user is told when numbers overflow in update number `step`: where it began, and what helps."""
-    config, kept = job.config.training, checkpoint_steps(job.run.checkpoints)
+    config = job.config.training
+    job.writer.wait()  # what is being written will be there, too
+    kept = checkpoint_steps(job.run.checkpoints)
     rate = f"learning_rate than {config.learning_rate:g}"
     if config.optimizer == "muon":
         rate += f", a lower muon_learning_rate than {config.muon_learning_rate:g}"
@@ -272,5 +276,6 @@ def non_finite_sentence(job: Job, step: int, where: str) -> str:
         f"Step {step} is not finite, first in {where}; "
         + (f"the checkpoint of step {kept[-1]} is kept. " if kept else "no checkpoint was saved yet. ")
         + f"Train again with a lower {rate}"
-        + (", or with --precision fp32." if config.precision == "bf16" else ".")
+        + (", or with --precision fp32" if config.precision == "bf16" else "")
+        + ("." if where.startswith("the weight ") else '; or resume with non_finite = "skip" in its config.toml.')
     )

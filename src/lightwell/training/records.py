@@ -60,10 +60,17 @@ class Records:
         write_whole(self.path, kept)
 
     def sync(self) -> None:
-        """Wait until the records are on the disk itself."""
-        if self.path.exists():
-            with self.path.open("ab") as file:
-                os.fsync(file.fileno())
+        """Wait until the records are on the disk itself.
+
+        Raises:
+            RunError: the disk is full, or another failure of the file system.
+        """
+        try:
+            if self.path.exists():
+                with self.path.open("ab") as file:
+                    os.fsync(file.fileno())
+        except OSError as error:
+            raise RunError(f"{self.path} could not be written ({error.strerror or error}).") from None
 
     def _lines(self) -> list[tuple[dict[str, Any], bytes]]:
         """Each record with the line that holds it."""

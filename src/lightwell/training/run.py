@@ -21,6 +21,7 @@ from typing import Any, Self
 from lightwell.errors import RunError, SettingError
 from lightwell.text.config import TextConfig
 from lightwell.text.tokenizer import Tokenizer
+from lightwell.training.checkpoint import sync
 from lightwell.training.config import RunConfig
 from lightwell.training.records import Records, write_whole
 from lightwell.training.references import References
@@ -68,10 +69,13 @@ class Run:
             (beside / CHECKPOINTS).mkdir(parents=True)
             (beside / CONFIG).write_text(config.to_toml(), encoding="utf-8")
             tokenizer.save(beside / TOKENIZER)
+            for written in (beside / CONFIG, beside / TOKENIZER, beside):
+                sync(written)
             if path.exists():
                 shutil.rmtree(aside, ignore_errors=True)
                 path.rename(aside)
             beside.rename(path)
+            sync(path.parent)
         except OSError as error:
             raise RunError(
                 f"The run {path} could not be created ({error.strerror or error}); choose another --out."
@@ -182,6 +186,7 @@ class Run:
         self._metrics.sync()
         self._samples.sync()
         self._incidents.sync()
+        sync(self.path)  # their names, too
 
 
 def refuse_to_overwrite(path: Path, force: bool = False) -> None:

@@ -19,6 +19,7 @@ def save(job: Job) -> None:
     """
     if not job.team.leads:
         return
+    job.writer.wait()  # one snapshot at a time is enough memory
     run, step, best = job.run, job.progress.step, job.progress.best_step
     keep, every = job.config.training.keep_checkpoints, job.config.training.keep_every
     if job.deadline is not None:  # resumed from here, the run has the number of steps that it has now
@@ -34,12 +35,16 @@ def save(job: Job) -> None:
         "random": {"seed": job.config.training.seed, "step": step},
     }
 
+    writer = job.writer
+
     def write() -> None:
         run.sync()  # before the checkpoint: of the records up to it, none may be missing
-        save_checkpoint(run.checkpoints, step, weights, optimizers, state)
-        prune(run.checkpoints, keep, best, every)
+        if not writer.cancelled:
+            save_checkpoint(run.checkpoints, step, weights, optimizers, state)
+        if not writer.cancelled:
+            prune(run.checkpoints, keep, best, every)
 
-    job.writer.write(write, lambda: job.listener.saved(checkpoint_folder(run.checkpoints, step)))
+    writer.write(write, lambda: job.listener.saved(checkpoint_folder(run.checkpoints, step)))
 
 
 def restore(job: Job, checkpoint: Checkpoint) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from lightwell.errors import RunError, SettingError, TextError
 from lightwell.model.decoder import Decoder
 from lightwell.text.prepare import Corpus, prepare
 from lightwell.training.budget import choose, fit
-from lightwell.training.checkpoint import checkpoint_steps, newest_checkpoint
+from lightwell.training.checkpoint import checkpoint_steps, newest_checkpoint, set_aside_after
 from lightwell.training.compilation import compile_for_training, refuse_compile, resolve_compile
 from lightwell.training.config import RunConfig
 from lightwell.training.deadline import Deadline, ending_seconds
@@ -51,6 +51,7 @@ ONLY_WATCHING = frozenset(
         "checkpoint_every",
         "keep_checkpoints",
         "keep_every",
+        "non_finite",  # up to a number that is not finite, both values are the same run
         "log_every",
         "patience",
     }
@@ -145,6 +146,8 @@ def job_to_resume(run: Run, listener: Listener, team: Team) -> Job:
         if checkpoint.state["data"]["digest"] != corpus.digest:
             raise RunError(f"The text that {run.name} was trained on has changed; train a new run on the new text.")
         restore(job, checkpoint)
+        if team.leads:
+            set_aside_after(run.checkpoints, checkpoint.step)  # they are damaged, and would be kept for the newest
     if team.leads:
         run.truncate(-1 if checkpoint is None else job.progress.step)
     team.wait()  # before anything is saved that others might take for the newest checkpoint
@@ -166,7 +169,8 @@ def refuse_other_settings(run: Run, state: dict[str, Any]) -> None:
         raise RunError(
             f"{run.name} was trained by an older version, which computed otherwise; it can be used, but not resumed."
         )
-    saved, step = state["config"], state["progress"]["step"]
+    # What an earlier version had no setting for was as the setting's default is now.
+    saved, step = RunConfig.from_dict(state["config"]).to_dict(), state["progress"]["step"]
     if state["length_is_open"] and step > stable_steps(run.config.training.steps, run.config.training):
         raise RunError(
             f"config.toml of {run.name} says steps is {run.config.training.steps}, with which step {step} "
@@ -293,8 +297,11 @@ def carry_out(job: Job) -> Run:
             finished = train_loop(job, interrupt)
     finally:
         job.listener.end()
+    if not finished:
+        with suppress(RunError):  # it is saved; a picture that could not be drawn changes nothing about that
+            if job.team.leads:
+                draw_run(job.run)
+        raise interrupt.stop
     if job.team.leads:
         draw_run(job.run)
-    if not finished:
-        raise interrupt.stop
     return job.run

@@ -39,7 +39,7 @@ class Summary:
             RunError: its configuration or a record is damaged.
         """
         metrics = run.metrics()
-        steps = [record for record in metrics if "loss" in record]
+        steps = [record for record in metrics if "validation_loss" not in record]  # those left out, too
         scores = [record for record in metrics if "validation_loss" in record]
         best = min(scores, key=lambda record: float(record["validation_loss"]), default={})
         last = steps[-1] if steps else {}

@@ -11,8 +11,6 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from lightwell.errors import RunError
-
 
 class Writer:
     """As a context: leaving it waits for the last write, unless a second Ctrl-C wants to leave at once."""
@@ -21,6 +19,8 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._then: Callable[[], None] = lambda: None
+        self.cancelled = False
+        """Whether the loop has left without waiting: what is being written must not be put in place any more."""
 
     def __enter__(self) -> Self:
         return self
@@ -30,7 +30,9 @@ class Writer:
     ) -> None:
         if error is None:
             self.wait()
-        elif not isinstance(error, KeyboardInterrupt) and self._thread is not None:
+        elif isinstance(error, KeyboardInterrupt):
+            self.cancelled = True
+        elif self._thread is not None:
             self._thread.join()  # what the loop has to say is more than what the thread might
 
     def write(self, task: Callable[[], None], then: Callable[[], None]) -> None:
@@ -42,8 +44,9 @@ class Writer:
         self.wait()
         self._then = then
         # A daemon: where the process is to end, a half-written checkpoint is not waited for; it has another name.
-        self._thread = threading.Thread(target=self._run, args=(task,), daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, args=(task,), daemon=True)
+        thread.start()
+        self._thread = thread
 
     def check(self) -> None:
         """Look, without waiting, whether the write has ended.
@@ -72,5 +75,5 @@ class Writer:
     def _run(self, task: Callable[[], None]) -> None:
         try:
             task()
-        except (RunError, MemoryError, OSError) as error:
+        except BaseException as error:  # whatever it is, the loop must not take the checkpoint for written
             self._error = error
