@@ -56,7 +56,7 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         failed = Path(folder) / "failed"
         # Restarted processes that share torchrun's own store find there what those before them left, and wait for the
-        # dead: two of four restarts hung in init_process_group with torch 2.13. With a store of their own, none did.
+        # dead: four of six restarts hung in init_process_group with torch 2.13. With a store of their own, none did.
         store = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
         environment = {"OMP_NUM_THREADS": threads, **store, **os.environ, FAILED: str(failed)}
         started = subprocess.Popen(command, env=environment, start_new_session=True)
