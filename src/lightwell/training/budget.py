@@ -6,8 +6,8 @@ predicted by a law of the form of Hoffmann 2022 ("Chinchilla", equation 10),
     loss = E + A / parameters^alpha + B / tokens^beta + C / context,
 
 with repeated text worth less the more often it is repeated (Muennighoff 2023, equation 5). alpha is Hoffmann's; the
-others were fitted to runs of the default corpus by the recipe of the small presets (docs/performance.md). E, the same
-for all, decides nothing.
+others were fitted to runs of one, three and ten minutes on the default corpus by the recipe of the small presets
+(docs/performance.md). E, the same for all, decides nothing.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ from lightwell.training.device import available_memory, resolve_device
 from lightwell.training.plan import Measured, flops_per_step, measure
 from lightwell.training.presets import DEFAULT_PRESET, preset
 
-A, ALPHA = 32.2, 0.34
-B, BETA = 710.0, 0.5
-C = 12.8
+A, ALPHA = 30.0, 0.34
+B, BETA = 428.0, 0.452
+C = 8.0
 """Nats times tokens of context."""
-E = 2.4
+E = 2.3
 """Nats per token."""
-WORTH = 15.4
-"""R*: repeating a text without end is worth this many times reading it anew (Muennighoff 2023, section 5)."""
+WORTH = 3.0
+"""R*: repeating a text without end is worth this many times reading it anew, for models of 0.4 to 11 million
+parameters; for ones a thousand times as large Muennighoff 2023 (section 5) has 15.4."""
 TRIED = 2
 """Timed micro-batches for each candidate."""
 LOOKING = 0.08
