@@ -167,7 +167,7 @@ def test_evaluations_count_as_time(corpus: Corpus) -> None:
     assert often == pytest.approx((60.0 - ending - 2 * evaluation) / (0.1 + evaluation), abs=2)
 
 
-def test_with_time_the_context_grows_and_a_step_has_no_more_tokens_than_leave_enough_steps(
+def test_with_time_the_context_grows_as_long_as_it_leaves_enough_steps(
     corpus: Corpus, pretended: list[RunConfig]
 ) -> None:
     def chosen(minutes: float) -> RunConfig:
@@ -175,5 +175,4 @@ def test_with_time_the_context_grows_and_a_step_has_no_more_tokens_than_leave_en
 
     little, much = chosen(0.5), chosen(500)
     assert little.model.context_length < much.model.context_length
-    assert little.batches.batch_size <= much.batches.batch_size
     assert much.training.steps >= budget.ENOUGH_STEPS

@@ -46,9 +46,9 @@ SHAPES = ((1, 128), (2, 128), (2, 192), (3, 192), (3, 256), (4, 256), (5, 384), 
 """Layers and d_model, the smallest first; heads are 64 wide."""
 CONTEXTS = (128, 256, 512)
 """The shapes are compared with the first; the best of them is tried with the others."""
-BATCH, SMALL_BATCH = 16, 8
+BATCH = 16
 ENOUGH_STEPS = 1000
-"""Where a long context leaves fewer steps than these, it goes with the small batch."""
+"""A longer context is tried as long as it leaves so many steps: before, its larger steps are worth more apart."""
 EVALUATIONS = 5
 """Along the way of a run whose size was chosen, and as many checkpoints."""
 BYTES_PER_PARAMETER = 16
@@ -133,10 +133,8 @@ def choose(
     for context in CONTEXTS[1:]:
         best = search.best().config
         longer = _shaped(config, corpus, best.model.n_layers, best.model.d_model, context)
-        tokens = best.training.steps * best.batches.batch_size * best.model.context_length
-        if tokens < ENOUGH_STEPS * BATCH * context:
-            longer = longer.with_values({"batch_size": SMALL_BATCH})
-        if longer.model.context_length == best.model.context_length:  # the text is no longer
+        steps = best.training.steps * best.model.context_length / context
+        if steps < ENOUGH_STEPS or longer.model.context_length == best.model.context_length:  # the text is no longer
             break
         if not search.look_at(longer) or search.worse_in_a_row:
             break
