@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from lightwell.training.checkpoint import checkpoint_folder, load_checkpoint
+from lightwell.training.checkpoint import checkpoint_folder, checkpoint_steps, load_checkpoint
 from lightwell.training.compose import compose
 from lightwell.training.config import RunConfig
 from lightwell.training.listener import Listener
@@ -83,8 +83,7 @@ def small_run(text: Path, out: Path, listener: Listener | None = None, **setting
 
 def final_state(run: Run) -> dict[str, torch.Tensor]:
     """Weights and optimizer state of the last checkpoint."""
-    steps = sorted(int(path.name) for path in run.checkpoints.iterdir())
-    saved = load_checkpoint(checkpoint_folder(run.checkpoints, steps[-1]))
+    saved = load_checkpoint(checkpoint_folder(run.checkpoints, checkpoint_steps(run.checkpoints)[-1]))
     return {**saved.model, **{f"optimizer.{name}": tensor for name, tensor in saved.training.items()}}
 
 
