@@ -30,7 +30,7 @@ class TrainConfig(Settings):
     minutes: Annotated[float, Meta(ge=0.0)] = 0.0
     """Time from start to end, all included; the pace says how many steps. 0 takes the length from the others."""
     size: Literal["given", "auto"] = "given"
-    """auto, with minutes, chooses n_layers, n_heads, d_model and context_length for the time there is; batch_size is 16."""
+    """auto, with minutes, chooses n_layers, n_heads, d_model and context_length for the time; batch_size is 16."""
     seed: Annotated[int, Meta(ge=0)] = 1
     """Seeds the initialisation, the data order, the dropout and the samples, each a stream of its own."""
     optimizer: Literal["adamw", "muon"] = "adamw"
