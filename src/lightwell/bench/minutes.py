@@ -27,11 +27,11 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Annotated, Any
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from lightwell.bench.host import describe_host
-from lightwell.bench.quality import keep, run_quietly
-from lightwell.errors import LightwellError, SettingError
+from lightwell.bench.quality import as_command, keep, run_quietly
+from lightwell.errors import SettingError
 
 CHOICE = "chosen"
 
@@ -207,8 +207,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = App(name="python -m lightwell.bench.minutes", help_format="plaintext", default_command=main)
-    try:
-        app()
-    except LightwellError as error:
-        sys.exit(f"lightwell: {error}")
+    as_command("minutes", main)

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -210,9 +210,14 @@ def main(
     print(json.dumps({key: value for key, value in found.items() if key != "trials"}, indent=1))
 
 
-if __name__ == "__main__":
-    app = App(name="python -m lightwell.bench.quality", help_format="plaintext", default_command=main)
+def as_command(module: str, function: Callable[..., None]) -> None:
+    """Run a function as `python -m lightwell.bench.MODULE`; a failure is one sentence."""
+    app = App(name=f"python -m lightwell.bench.{module}", help_format="plaintext", default_command=function)
     try:
         app()
     except LightwellError as error:
         sys.exit(f"lightwell: {error}")
+
+
+if __name__ == "__main__":
+    as_command("quality", main)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,14 +26,13 @@ from lightwell.training.finite import first_non_finite
 from lightwell.training.incidents import MOST_SKIPPED, note, watch_loss
 from lightwell.training.interrupt import Interrupt
 from lightwell.training.listener import Listener
-from lightwell.training.loss import accumulate_gradients
+from lightwell.training.loss import accumulate_gradients, seeded
 from lightwell.training.milestones import evaluate_held_out, write_sample
 from lightwell.training.optimizers import Optimizers
 from lightwell.training.reproducible import tree_gradients
 from lightwell.training.run import Run
 from lightwell.training.saving import save
 from lightwell.training.schedule import learning_rate_factor
-from lightwell.training.streams import stream_seed
 from lightwell.training.team import Team
 from lightwell.training.writer import Writer
 
@@ -241,15 +239,11 @@ def gradient_norm(model: nn.Module) -> Tensor:
 
 def origin(job: Job, batch: Batch) -> str:
     """Where in the model the first number that is not finite comes from."""
-    config = job.config
-
-    def micro_batches() -> Iterator[Batch]:
-        for index, micro in enumerate(batch.split(config.batches.micro_batch_size)):
-            torch.manual_seed(stream_seed(config.training.seed, "dropout", job.progress.step, index))  # the same masks
-            yield micro.to(job.device)
-
+    config = job.config.training
+    micro_batches = batch.split(job.config.batches.micro_batch_size)
+    again = seeded(micro_batches, 0, seed=config.seed, step=job.progress.step, device=job.device)  # the same masks
     with as_written():
-        return first_non_finite(job.model, micro_batches(), compute_dtype(config.training.precision))
+        return first_non_finite(job.model, again, compute_dtype(config.precision))
 
 
 def require_finite_weights(job: Job) -> None:

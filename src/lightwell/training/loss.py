@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -94,14 +94,21 @@ def accumulate_gradients(
     micro_batches = batch.part(rows).split(micro_batch_size)
     first = rows.start // micro_batch_size if micro_batch_size else team.rank
     total = 0.0
-    for index, micro in enumerate(micro_batches):
-        torch.manual_seed(stream_seed(seed, "dropout", step, first + index))
-        micro = micro.to(team.device)
+    for index, micro in enumerate(seeded(micro_batches, first, seed=seed, step=step, device=team.device)):
         with summed_at_the_end(learner, last=index == len(micro_batches) - 1):
             loss = learner(micro.inputs, micro.targets, micro.documents) / counted
             (loss * team.size).backward()
         total += loss.item()
     return team.total(total)
+
+
+def seeded(
+    micro_batches: Sequence[Batch], first: int, *, seed: int, step: int, device: torch.device
+) -> Iterator[Batch]:
+    """Each micro-batch on the device, the generator seeded just before for its dropout; the first has that number."""
+    for number, micro in enumerate(micro_batches, first):
+        torch.manual_seed(stream_seed(seed, "dropout", step, number))
+        yield micro.to(device)
 
 
 def summed_at_the_end(learner: nn.Module, last: bool) -> AbstractContextManager[None]:

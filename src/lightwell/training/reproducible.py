@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from lightwell.batches.batch import Batch
 from lightwell.errors import SettingError
-from lightwell.training.streams import stream_seed
+from lightwell.training.loss import seeded
 from lightwell.training.team import Team
 
 MOST_LEAVES = 8
@@ -65,9 +65,7 @@ def tree_gradients(
     losses, waiting = [0.0] * leaves, list[tuple[int, list[Tensor]]]()
     for leaf in range(team.rank * mine, (team.rank + 1) * mine):
         micro_batches = batch.part(slice(leaf * rows, (leaf + 1) * rows)).split(micro_batch_size)
-        for index, micro in enumerate(micro_batches):
-            torch.manual_seed(stream_seed(seed, "dropout", step, leaf * len(micro_batches) + index))
-            micro = micro.to(team.device)
+        for micro in seeded(micro_batches, leaf * len(micro_batches), seed=seed, step=step, device=team.device):
             loss = learner(micro.inputs, micro.targets, micro.documents) / counted
             loss.backward()
             losses[leaf] += loss.item()

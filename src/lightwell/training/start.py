@@ -272,9 +272,8 @@ def make_job(
     model = Decoder(config.model, seed=stream_seed(config.training.seed, "initialisation")).to(device)
     loss = compile_for_training(model) if config.training.compile == "on" else head_loss
     learner: nn.Module = TrainedLoss(model, loss, config.training.precision)
-    if (
-        team.size > 1 and not config.training.reproducible
-    ):  # every process starts from the same weights, and the mask is the same for all
+    if team.size > 1 and not config.training.reproducible:
+        # Every process starts from the same weights, and the mask is the same for all.
         learner = DistributedDataParallel(learner, broadcast_buffers=False, gradient_as_bucket_view=True)
     optimizers = Optimizers(model, config.training)
     byte_lengths = true_byte_lengths(corpus.validation, corpus.tokenizer.byte_lengths)

@@ -40,7 +40,7 @@ class Team:
 
     def total(self, number: float) -> float:
         """The sum of everybody's number, the same for all."""
-        return self._exchange([number], dist.ReduceOp.SUM)[0]
+        return self.together([number])[0]
 
     def anybody(self, flag: bool) -> bool:
         """Whether it is true for one of them, at least."""
@@ -52,7 +52,7 @@ class Team:
 
     def from_leader(self, numbers: Sequence[float]) -> list[float]:
         """The leader's numbers, for all."""
-        return self._exchange([number if self.leads else 0.0 for number in numbers], dist.ReduceOp.SUM)
+        return self.together([number if self.leads else 0.0 for number in numbers])
 
     def wait(self) -> None:
         """Until all are here."""
