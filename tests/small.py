@@ -30,6 +30,7 @@ SMALL: dict[str, Any] = {
     "optimizer": "adamw",
     "learning_rate": 3e-3,
     "beta1": 0.9,
+    "muon_momentum": 0.9,
     "schedule": "cosine",
     "decay_fraction": 0.3,
     "final_learning_rate": 0.05,

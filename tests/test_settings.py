@@ -275,3 +275,10 @@ def test_what_a_file_leaves_out_has_its_default(tmp_path: Path) -> None:
     assert RunConfig.read_sections(path) == {"model": {"n_layers": 3}}
     path.write_text("")
     assert RunConfig.from_toml(path) == RunConfig()
+
+
+def test_a_run_from_the_time_when_beta1_was_muons_momentum_too_keeps_its_momentum() -> None:
+    old = {"training": {"optimizer": "muon", "beta1": 0.8}}
+    assert RunConfig.from_dict(old).training.muon_momentum == 0.8
+    new = {"training": {"optimizer": "muon", "beta1": 0.8, "muon_momentum": 0.7}}
+    assert RunConfig.from_dict(new).training.muon_momentum == 0.7

@@ -42,6 +42,7 @@ KNOBS = {
     "muon_learning_rate": Knob(
         {"optimizer": "muon", "muon_learning_rate": 0.1}, "weights", {"muon_learning_rate": 0.1}
     ),  # without muon it is not used
+    "muon_momentum": Knob({"optimizer": "muon", "muon_momentum": 0.5}, "weights", {"muon_momentum": 0.5}),
     "schedule": Knob({"schedule": "constant"}, "weights", {"schedule": "cosine"}),
     "warmup_steps": Knob({"warmup_steps": 4}, "weights", {"warmup_steps": 2}),
     "decay_fraction": Knob({"schedule": "wsd", "decay_fraction": 0.9}, "weights", {"decay_fraction": 0.9}),

@@ -43,7 +43,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "the recipe": (),
     "AdamW for all weights, at 0.005": ("--optimizer", "adamw", "--learning-rate", "0.005"),
     "AdamW's learning rate 0.003 instead of 0.01": ("--learning-rate", "0.003"),
-    "beta1 0.95 instead of 0.85, of Muon and AdamW": ("--beta1", "0.95"),
+    "beta1 0.95 instead of 0.85, of Muon and AdamW": ("--beta1", "0.95", "--muon-momentum", "0.95"),
     "twice the batch, half the steps": ("--batch-size", "32", "--steps", "125"),
     "cosine to 0.05": ("--schedule", "cosine", "--final-learning-rate", "0.05"),
     "gelu instead of relu2": ("--activation", "gelu"),

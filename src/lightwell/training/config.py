@@ -39,6 +39,8 @@ class TrainConfig(Settings):
     """Peak learning rate of adamw."""
     muon_learning_rate: Annotated[float, Meta(gt=0.0)] = 0.02
     """Peak learning rate of muon (muon only)."""
+    muon_momentum: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.95
+    """Muon's memory of the mean gradient (muon only)."""
     schedule: Literal["cosine", "wsd", "constant"] = "cosine"
     """The learning rate after warm-up: a falling cosine, stable then a linear decay (wsd), or constant."""
     warmup_steps: Annotated[int, Meta(ge=0)] = 50
@@ -48,7 +50,7 @@ class TrainConfig(Settings):
     final_learning_rate: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.05
     """The learning rate at the end, as a share of the peak."""
     beta1: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.9
-    """adamw's memory of the mean gradient (and muon's momentum)."""
+    """adamw's memory of the mean gradient."""
     beta2: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.95
     """adamw's memory of the squared gradient."""
     weight_decay: Annotated[float, Meta(ge=0.0)] = 0.1
@@ -174,6 +176,13 @@ class RunConfig:
 
 
 def _renewed(section: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A section as an older version wrote it, in today's values: compile was true or false."""
+    """A section as an older version wrote it, in today's values.
+
+    compile was true or false, and beta1 was muon's momentum as well.
+    """
     compiled = section.get("compile")
-    return {**section, "compile": "on" if compiled else "off"} if isinstance(compiled, bool) else section
+    if isinstance(compiled, bool):
+        section = {**section, "compile": "on" if compiled else "off"}
+    if section.get("optimizer") == "muon" and "beta1" in section:
+        section = {"muon_momentum": section["beta1"], **section}
+    return section

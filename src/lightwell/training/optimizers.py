@@ -112,7 +112,7 @@ class Optimizers:
             [self._parts(name) for name in names],
             lr=config.muon_learning_rate,
             weight_decay=config.weight_decay,
-            momentum=config.beta1,
+            momentum=config.muon_momentum,
             dtype=compute_dtype(config.precision),
         )
 
