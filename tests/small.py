@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def final_state(run: Run) -> dict[str, torch.Tensor]:
     return {**saved.model, **{f"optimizer.{name}": tensor for name, tensor in saved.training.items()}}
 
 
-def same_bits(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+def same_bits(left: Mapping[str, torch.Tensor], right: Mapping[str, torch.Tensor]) -> bool:
     """Whether two states have the same names and the same bits."""
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightwell.errors import RunError, SettingError
-from lightwell.training.checkpoint import _record_hash
+from lightwell.training.checkpoint_files import record_hash
 from lightwell.training.config import RunConfig, TrainConfig
 from lightwell.training.deadline import AT_THE_END, FIRST_STEPS, Deadline, ending_seconds, is_open
 from lightwell.training.load import load
@@ -161,7 +161,7 @@ def test_a_run_of_an_older_version_is_not_resumed_but_read(text: Path, tmp_path:
     file = run.checkpoints / "00000006" / "state.json"
     state = json.loads(file.read_text())
     del state["length_is_open"], state["sha256"]["state.json"]
-    state["sha256"]["state.json"] = _record_hash(state)
+    state["sha256"]["state.json"] = record_hash(state)
     file.write_text(json.dumps(state))
     settings = run.path / "config.toml"
     settings.write_text(settings.read_text().replace('compile = "off"', "compile = false"))

@@ -14,7 +14,7 @@ import torch
 
 from lightwell.errors import RunError, TrainingError
 from lightwell.text.prepare import prepare
-from lightwell.training.checkpoint import _record_hash
+from lightwell.training.checkpoint_files import record_hash
 from lightwell.training.listener import Listener
 from lightwell.training.load import choose_checkpoint, load
 from lightwell.training.run import Run
@@ -361,6 +361,6 @@ def test_a_run_from_before_a_setting_was_there_is_resumed(text: Path, tmp_path: 
         for name in ("skipped", "losses", "usual_loss", "usual_deviation"):
             del state["progress"][name]
         del state["sha256"]["state.json"]
-        state["sha256"]["state.json"] = _record_hash(state)
+        state["sha256"]["state.json"] = record_hash(state)
         file.write_text(json.dumps(state))
     assert same_bits(final_state(resume(run.path)), final_state(whole))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -28,9 +26,8 @@ from lightwell.training.loss import TrainedLoss, accumulate_gradients, head_loss
 from lightwell.training.reproducible import leaves_of, refuse_uneven, tree_gradients
 from lightwell.training.run import Run
 from lightwell.training.team import Team
-from small import SMALL, final_state, same_bits, small_run, untimed, write_text
-
-SETTINGS: dict[str, Any] = {**SMALL, "batch_size": 6, "micro_batch_size": 1, "steps": 8, "checkpoint_every": 4}
+from small import final_state, same_bits, small_run, untimed, write_text
+from teams import SETTINGS, close, lightwell, lost
 
 
 @pytest.fixture(scope="module")
@@ -46,20 +43,6 @@ def alone(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def loader(batch_size: int) -> BatchLoader:
     ids = np.random.default_rng(0).integers(0, V, 20_000)
     return BatchLoader(TokenFile.from_ids(ids, vocab_size=V), BatchConfig(batch_size=batch_size), L, seed=1)
-
-
-def lightwell(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "lightwell", *map(str, words)], capture_output=True, encoding="utf-8")
-
-
-def close(left: Run, right: Run) -> None:
-    """The same records, losses within 1e-6, and weights that differ by rounding at most."""
-    for one, other in zip(left.metrics(), right.metrics(), strict=True):
-        assert one["step"] == other["step"]
-        for name in ("loss", "validation_loss", "grad_norm"):
-            assert one.get(name) == pytest.approx(other.get(name), abs=1e-6 if name != "grad_norm" else 1e-5)
-    for name, tensor in final_state(left).items():
-        assert (tensor - final_state(right)[name]).abs().max() < 1e-4, name
 
 
 @given(st.integers(1, 9), st.integers(1, 40))
@@ -82,15 +65,6 @@ def of_two(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Saved in") == 1
     return out
-
-
-def lost(run: Path, to: Path) -> Path:
-    """A copy of a finished run as it would be, had it been killed after step 4."""
-    shutil.copytree(run, to)
-    for folder in (to / "checkpoints").iterdir():
-        if int(folder.name) > 4:
-            shutil.rmtree(folder)
-    return to
 
 
 def test_two_processes_have_the_losses_of_one(of_two: Path, alone: Run) -> None:

@@ -6,6 +6,7 @@ Shapes: B batch, T time, S time that can be seen, D model, V vocabulary, L conte
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -70,19 +71,33 @@ class Decoder(nn.Module):
         self.norm = make_norm(config)
         # A tied head is the token embedding itself, so there is no second tensor to keep in step with it.
         self.unembedding = None if config.tied_head else Linear(config.d_model, config.vocab_size, bias=False)
-        # Buffers move with the model (device, dtype) but are no parameters; non-persistent ones are in no file, so a
-        # checkpoint is not tied to one context length. One mask serves all layers.
+        self.make_buffers()
+        self.initialise(seed)
+
+    def make_buffers(self) -> None:
+        """Make what is neither learned nor saved: the mask, and the table of rotations.
+
+        Buffers move with the model (device, dtype) but are no parameters; non-persistent ones are in no file, so a
+        checkpoint is not tied to one context length. One mask serves all layers.
+        """
+        config = self.config
         mask = causal_mask(config.context_length, config.attention_window)
         self.register_buffer("causal_mask", mask, persistent=False)
         if config.positions == "rope":
             table = rotation_table(config.context_length, config.head_width, config.rope_base)
             self.register_buffer("cos", table.cos, persistent=False)
             self.register_buffer("sin", table.sin, persistent=False)
-        self.initialise(seed)
 
     @torch.no_grad()
     def initialise(self, seed: int) -> None:
-        """Draw the weights from N(0, init_std^2); biases 0, gains 1. Two kinds are drawn smaller:
+        """Give all weights the values that `initial_weights` draws; on the meta device there is nothing to give."""
+        if self.token_embedding.weight.is_meta:
+            return
+        for parameter, values in self.initial_weights(seed):
+            parameter.copy_(values)
+
+    def initial_weights(self, seed: int) -> Iterator[tuple[nn.Parameter, Tensor]]:
+        """Each weight with its first values, drawn from N(0, init_std^2); biases 0, gains 1. Two kinds are smaller:
 
         Projections into the residual stream by sqrt(2 n_layers), since so many branches add up there (GPT-2, section
         2.3). Embeddings and head so that logits, sums of D products with a normed x, start with a standard deviation
@@ -93,16 +108,18 @@ class Decoder(nn.Module):
         embedding = min(std, 0.3 / math.sqrt(D))
         generator = torch.Generator().manual_seed(seed)
         for name, parameter in self.named_parameters():
+            values = torch.empty(parameter.shape, device="cpu")
             if name.endswith("bias"):
-                parameter.zero_()
+                values.zero_()
             elif parameter.dim() == 1:  # a norm's gain
-                parameter.fill_(1.0)
+                values.fill_(1.0)
             elif name.endswith(("output.weight", "down.weight")):
-                parameter.normal_(0.0, into_residual, generator=generator)
+                values.normal_(0.0, into_residual, generator=generator)
             elif "embedding" in name:
-                parameter.normal_(0.0, embedding, generator=generator)
+                values.normal_(0.0, embedding, generator=generator)
             else:
-                parameter.normal_(0.0, std, generator=generator)
+                values.normal_(0.0, std, generator=generator)
+            yield parameter, values
 
     def forward(
         self,

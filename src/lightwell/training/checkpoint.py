@@ -4,6 +4,8 @@
                          training.safetensors   the optimizer's state, and whatever tensors the trainer adds
                          state.json             step, data position, random streams, and the SHA-256 of each file
 
+Of a model that several processes hold in parts, there are several files of the first two kinds (checkpoint_files.py).
+
 A checkpoint is written as 00000500.partial, every file synced to disk, then renamed: a name without a suffix is
 complete whatever happens to the machine. When a step is saved again, the old folder waits as 00000500.replaced until
 the new one stands. Damage after that (a flipped bit, a cut or missing file) is found by the hashes; state.json carries
@@ -12,13 +14,9 @@ its own too.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import re
 import shutil
-import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,11 +24,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from safetensors import SafetensorError
 
 from lightwell.errors import RunError
+from lightwell.training.checkpoint_files import (
+    ALONE,
+    MODEL,
+    TRAINING,
+    Part,
+    Tensors,
+    gather_notes,
+    kind_of,
+    reason,
+    sync,
+    verified_state,
+    write_part,
+    write_state,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-MODEL, TRAINING, STATE = "model.safetensors", "training.safetensors", "state.json"
 _COMPLETE = re.compile(r"(\d{8,})(\.replaced)?")
 
 
@@ -40,8 +51,8 @@ class Weights:
 
     step: int
     """Updates done when it was saved."""
-    model: dict[str, Tensor]
-    """The weights by parameter name, on the CPU."""
+    model: Mapping[str, Tensor]
+    """The weights by parameter name, on the CPU, each read when it is asked for."""
     state: dict[str, Any]
     """The plain values that the trainer saved."""
 
@@ -50,7 +61,7 @@ class Weights:
 class Checkpoint(Weights):
     """All that one checkpoint holds, verified: what training goes on from."""
 
-    training: dict[str, Tensor]
+    training: Mapping[str, Tensor]
     """The optimizer's state, and whatever tensors the trainer added."""
 
 
@@ -58,11 +69,20 @@ Found = TypeVar("Found", bound=Weights)
 
 
 def save_checkpoint(
-    checkpoints: Path, step: int, model: dict[str, Tensor], training: dict[str, Tensor], state: dict[str, Any]
+    checkpoints: Path,
+    step: int,
+    model: Mapping[str, Tensor],
+    training: Mapping[str, Tensor],
+    state: dict[str, Any],
+    *,
+    part: Part = ALONE,
+    given_up: Callable[[], bool] = lambda: False,
 ) -> Path:
     """Write checkpoints/<step, 8 digits>/ and return it; it is complete and on disk when this returns.
 
     model and training: tensors that share no memory. state: plain values, without the names step and sha256.
+    part: of several processes, which this is. Each writes its tensors into the folder that the first one has begun
+    (`begin_checkpoint`); the first one waits for the others, unless it has `given_up`, and completes it.
 
     Raises:
         RunError: the disk is full, or another failure of the file system; earlier checkpoints are as they were.
@@ -71,19 +91,45 @@ def save_checkpoint(
     folder = checkpoints / f"{step:08d}"
     partial = folder.with_suffix(".partial")
     try:
-        checkpoints.mkdir(parents=True, exist_ok=True)
-        for leftover in checkpoints.glob("*.partial"):  # of a process that was killed while it wrote
-            shutil.rmtree(leftover, ignore_errors=True)
-        _write(partial, step, model, training, state)
-        _put_in_place(partial, folder)
+        if part.of == 1:
+            begin_checkpoint(checkpoints, step)
+        hashes = write_part(partial, part, model, training)
+        if part.number:
+            return folder
+        if part.of > 1:
+            hashes = gather_notes(partial, part.of, given_up)
+        if hashes:
+            write_state(partial, step, state, hashes)
+            sync(partial)
+            _put_in_place(partial, folder)
     except (OSError, SafetensorError) as error:
-        raise RunError(
-            f"The checkpoint {folder} could not be written ({_reason(error)}); the earlier ones are untouched: "
-            "free some space or mend the disk, then resume the run."
-        ) from None
+        raise RunError(_could_not_be_written(folder, error)) from None
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if not part.number:
+            shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def begin_checkpoint(checkpoints: Path, step: int) -> None:
+    """Make the folder in which a checkpoint is written, and remove what killed processes left of others.
+
+    Raises:
+        RunError: the disk is full, or another failure of the file system.
+    """
+    try:
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        for leftover in checkpoints.glob("*.partial"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        (checkpoints / f"{step:08d}.partial").mkdir()
+    except OSError as error:
+        raise RunError(_could_not_be_written(checkpoints / f"{step:08d}", error)) from None
+
+
+def _could_not_be_written(folder: Path, error: OSError | SafetensorError) -> str:
+    return (
+        f"The checkpoint {folder} could not be written ({reason(error)}); the earlier ones are untouched: "
+        "free some space or mend the disk, then resume the run."
+    )
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -160,7 +206,7 @@ def prune(checkpoints: Path, keep: int, best_step: int | None, every: int = 0) -
         try:
             folder.rename(leftover)
         except OSError as error:
-            raise RunError(f"The old checkpoint {folder} could not be removed ({_reason(error)}).") from None
+            raise RunError(f"The old checkpoint {folder} could not be removed ({reason(error)}).") from None
         shutil.rmtree(leftover, ignore_errors=True)
 
 
@@ -177,31 +223,7 @@ def set_aside_after(checkpoints: Path, step: int) -> None:
             try:
                 folder.rename(aside)
             except OSError as error:
-                raise RunError(f"The damaged checkpoint {folder} could not be set aside ({_reason(error)}).") from None
-
-
-def _write(
-    partial: Path, step: int, model: dict[str, Tensor], training: dict[str, Tensor], state: dict[str, Any]
-) -> None:
-    """All three files, synced, and the folder's own entries too."""
-    from safetensors.torch import save_file
-
-    partial.mkdir()
-    hashes: dict[str, str] = {}
-    for name, tensors in ((MODEL, model), (TRAINING, training)):
-        path = partial / name
-        save_file({key: tensor.detach().contiguous() for key, tensor in tensors.items()}, path)
-        # safetensors makes files that only their owner can read; the folder knows what the user's umask allows.
-        path.chmod(stat.S_IMODE(partial.stat().st_mode) & 0o666)
-        sync(path)
-        hashes[name] = _sha256(path)
-    # Through JSON and back, so that the hash is of what a reader will see (tuples as lists, keys as texts).
-    record = json.loads(json.dumps({**state, "step": step, "sha256": hashes}))
-    record["sha256"][STATE] = _record_hash(record)
-    path = partial / STATE
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    sync(path)
-    sync(partial)
+                raise RunError(f"The damaged checkpoint {folder} could not be set aside ({reason(error)}).") from None
 
 
 def _put_in_place(partial: Path, folder: Path) -> None:
@@ -219,20 +241,18 @@ def _put_in_place(partial: Path, folder: Path) -> None:
     shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _read(folder: Path, *names: str) -> tuple[int, dict[str, Any], list[dict[str, Tensor]]]:
-    """The step, the plain values and the tensors of the named files, all verified."""
+def _read(folder: Path, *kinds: str) -> tuple[int, dict[str, Any], list[Tensors]]:
+    """The step, the plain values and the tensors of these kinds, all verified."""
     if not folder.is_dir():
         steps = ", ".join(str(step) for step in checkpoint_steps(folder.parent))
         raise RunError(
             f"There is no checkpoint {folder}; {f'there are those of steps {steps}' if steps else 'none is'}."
         )
-    record = _verified_state(folder, *names)
-    from safetensors.torch import load_file  # brings torch, which listing checkpoints can do without
-
+    record = verified_state(folder, *kinds)
     try:
-        tensors = [load_file(folder / name) for name in names]
+        tensors = [Tensors([folder / name for name in record["sha256"] if kind_of(name) == kind]) for kind in kinds]
     except (OSError, SafetensorError) as error:
-        raise RunError(f"The checkpoint {folder} cannot be read ({_reason(error)}).") from None
+        raise RunError(f"The checkpoint {folder} cannot be read ({reason(error)}).") from None
     return record["step"], {name: record[name] for name in record if name not in ("step", "sha256")}, tensors
 
 
@@ -264,52 +284,7 @@ def _step_of(folder: Path) -> int:
 
 def _is_whole(folder: Path) -> bool:
     try:
-        _verified_state(folder, MODEL, TRAINING)
+        verified_state(folder, MODEL, TRAINING)
     except RunError:
         return False
     return True
-
-
-def _verified_state(folder: Path, *names: str) -> dict[str, Any]:
-    """The content of state.json, after it and the named files have been held against their hashes."""
-    path = folder / STATE
-    try:
-        record = json.loads(path.read_bytes())
-        hashes = dict(record["sha256"])
-        if hashes.pop(STATE) != _record_hash({**record, "sha256": hashes}):
-            raise ValueError
-        for name in names:
-            path = folder / name
-            if _sha256(path) != hashes[name]:
-                raise ValueError
-    except FileNotFoundError:
-        raise RunError(f"The checkpoint {folder} is damaged: {path.name} is missing.") from None
-    except OSError as error:
-        raise RunError(f"The checkpoint {folder} cannot be read: {path.name} ({_reason(error)}).") from None
-    except (ValueError, KeyError, TypeError):  # not JSON, not ours, or not what was written
-        raise RunError(f"The checkpoint {folder} is damaged: {path.name} is not what was written.") from None
-    return dict(record)
-
-
-def _record_hash(record: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names, is on the disk itself."""
-    if os.name == "nt" and path.is_dir():  # Windows opens no folders, and orders its renames by itself
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _reason(error: OSError | SafetensorError) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -61,6 +61,8 @@ class TrainConfig(Settings):
     """Where to compute; auto takes a GPU where there is one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """fp32, or products and residual stream in bf16; auto takes bf16 where the machine has it in hardware."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """What each of several processes holds: all weights, gradients and moments (ddp), or its part of each (fsdp)."""
     reproducible: bool = False
     """Gradients summed in one fixed order, to the same bits on 1, 2, 4 or 8 processes; each uses one thread."""
     compile: Literal["auto", "on", "off"] = "auto"

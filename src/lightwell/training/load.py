@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from lightwell.training.checkpoint import (
 )
 from lightwell.training.device import resolve_device
 from lightwell.training.listener import Listener
+from lightwell.training.parts import put
 from lightwell.training.run import Run
 
 
@@ -88,7 +90,7 @@ def choose_checkpoint(run: Run, wanted: str | int, listener: Listener | None = N
 
 
 @torch.no_grad()
-def load_weights(model: Decoder, weights: dict[str, Tensor]) -> None:
-    """Copy saved weights into a model of the same shape."""
+def load_weights(model: Decoder, weights: Mapping[str, Tensor]) -> None:
+    """Copy saved weights into a model of the same shape, of which this process may hold parts only."""
     for name, parameter in model.named_parameters():
-        parameter.copy_(weights[name])
+        put(weights[name], parameter)

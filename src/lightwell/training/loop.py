@@ -29,10 +29,12 @@ from lightwell.training.listener import Listener
 from lightwell.training.loss import accumulate_gradients, seeded
 from lightwell.training.milestones import evaluate_held_out, write_sample
 from lightwell.training.optimizers import Optimizers
+from lightwell.training.parts import held, whole
 from lightwell.training.reproducible import tree_gradients
 from lightwell.training.run import Run
 from lightwell.training.saving import save
 from lightwell.training.schedule import learning_rate_factor
+from lightwell.training.sharding import is_sharded
 from lightwell.training.team import Team
 from lightwell.training.writer import Writer
 
@@ -86,6 +88,11 @@ class Job:
     """Writes checkpoints beside training."""
     deadline: Deadline | None = None
     """Where the run was asked for minutes: until its number of steps stands fast."""
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether each process holds a part of the model only: all take part in every pass then."""
+        return is_sharded(self.model)
 
 
 def train_loop(job: Job, interrupt: Interrupt) -> bool:
@@ -179,7 +186,7 @@ def train_step(job: Job) -> dict[str, Any]:
         return skip(job, batch, started)
     watch_loss(job, step + 1, loss)
     if config.grad_clip and grad_norm > config.grad_clip:
-        nn.utils.clip_grads_with_norm_(model.parameters(), config.grad_clip, grad_norm)
+        shrink(model, config.grad_clip, grad_norm)
     factor = learning_rate_factor(step, config.steps, config)
     job.optimizers.set_factor(factor)
     job.optimizers.step()
@@ -233,8 +240,14 @@ def due(step: int, every: int, steps: int) -> bool:
 
 
 def gradient_norm(model: nn.Module) -> Tensor:
-    """The norm of the whole gradient."""
-    return nn.utils.get_total_norm([weight.grad for weight in model.parameters() if weight.grad is not None])
+    """The norm of the whole gradient, the same in all processes."""
+    return whole(nn.utils.get_total_norm([weight.grad for weight in model.parameters() if weight.grad is not None]))
+
+
+def shrink(model: nn.Module, longest: float, norm: Tensor) -> None:
+    """Scale the gradient, which has that norm, down to the longest one that is allowed."""
+    factor = torch.clamp(longest / (norm + 1e-6), max=1.0)
+    torch._foreach_mul_([held(weight.grad) for weight in model.parameters() if weight.grad is not None], factor)
 
 
 def origin(job: Job, batch: Batch) -> str:
@@ -252,8 +265,9 @@ def require_finite_weights(job: Job) -> None:
     Raises:
         TrainingError: a weight is not finite; it is named.
     """
-    for name, weight in job.model.named_parameters():
-        if not torch.isfinite(weight).all():
+    broken = [not torch.isfinite(held(weight)).all() for weight in job.model.parameters()]
+    for (name, _), flag in zip(job.model.named_parameters(), job.team.anywhere(broken), strict=True):
+        if flag:
             note(job, max(1, job.progress.step), "non_finite", where=f"the weight {name}")
             raise TrainingError(non_finite_sentence(job, job.progress.step, name))
 

@@ -112,7 +112,13 @@ def seeded(
 
 
 def summed_at_the_end(learner: nn.Module, last: bool) -> AbstractContextManager[None]:
-    """Gradients of all but the last micro-batch stay with the process; they are summed together with the last one's."""
+    """Gradients of all but the last micro-batch stay with the process; they are summed together with the last one's.
+
+    With FSDP2, too: until then a process holds whole gradients, in memory, for less to be sent.
+    """
+    share = getattr(learner.model, "set_requires_gradient_sync", None) if isinstance(learner, TrainedLoss) else None
+    if callable(share):
+        share(last)
     wait: AbstractContextManager[None] = (
         learner.no_sync() if isinstance(learner, DistributedDataParallel) and not last else nullcontext()
     )

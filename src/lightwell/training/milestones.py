@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 def evaluate_held_out(job: Job) -> None:
     """Score the first eval_tokens held-out tokens, the same ones each time, and keep count of the best.
 
-    The leader does, and tells the others.
+    The leader does, and tells the others; a model in parts needs all of them for every pass.
     """
     progress = job.progress
-    if job.team.leads:
+    if job.team.leads or job.in_parts:
         score_held_out(job)
     found = job.team.from_leader([progress.best_loss or 0.0, progress.best_step, progress.since_best])
     progress.best_loss, progress.best_step, progress.since_best = found[0], int(found[1]), int(found[2])
@@ -49,13 +49,14 @@ def score_held_out(job: Job) -> None:
         "validation_bits_per_byte": score.bits_per_byte,
         "perplexity": score.perplexity,
     }
-    job.run.append_metric(record)
+    if job.team.leads:
+        job.run.append_metric(record)
     job.listener.evaluated(record)
 
 
 def write_sample(job: Job) -> None:
     """Let the model write from the run's prompt, from the samples' own random stream."""
-    if not job.team.leads:
+    if not (job.team.leads or job.in_parts):
         return
     config, step = job.config, job.progress.step
     writer = LanguageModel(job.model, job.corpus.tokenizer)
@@ -64,5 +65,6 @@ def write_sample(job: Job) -> None:
     with as_written():
         text = writer.generate(prompt, seed=seed, **config.sampling.to_dict())
     record = {"step": step, "prompt": prompt, "text": text}
-    job.run.append_sample(record)
+    if job.team.leads:
+        job.run.append_sample(record)
     job.listener.sampled(record)

@@ -2,7 +2,8 @@
 
 Jordan 2024 (kellerjordan.github.io/posts/muon). torch.optim.Muon takes one matrix after the other; here matrices of
 equal shape are stacked and go through the same products together, and queries, keys and values, which share a weight
-for speed, are taken apart: they are three maps, and making their stack orthogonal would couple them.
+for speed, are taken apart: they are three maps, and making their stack orthogonal would couple them. Of weights in
+parts (parts.py) every process makes the whole directions, and moves the rows that it holds.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from lightwell.training.parts import held, like, rows_held, whole
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Jordan's: they bring singular values between 0.002 and 1 into 0.68 ... 1.2 in five rounds, fast rather than exact."""
@@ -56,7 +59,9 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update the weights from their gradients; those without one stay as they are. There are no closures here."""
         group = self.param_groups[0]
-        updates = {id(weight): self._momentum(weight, group) for weight in group["params"] if weight.grad is not None}
+        updates = {
+            id(weight): whole(self._momentum(weight, group)) for weight in group["params"] if weight.grad is not None
+        }
         for (rows, columns), pieces in self._stacks.items():
             moving = [piece for piece in pieces if id(piece.weight) in updates]
             if not moving:
@@ -65,17 +70,26 @@ class Muon(torch.optim.Optimizer):
             directions = orthogonal(stack.to(self._dtype))
             scale = max(1.0, rows / columns) ** 0.5
             for (weight, part), direction in zip(moving, directions, strict=True):
-                weight[part].mul_(1.0 - group["lr"] * group["weight_decay"])
-                weight[part].add_(direction, alpha=-group["lr"] * scale)
+                mine, held_of_it = self._mine(weight, part)
+                mine.mul_(1.0 - group["lr"] * group["weight_decay"])
+                mine.add_(direction[held_of_it], alpha=-group["lr"] * scale)
 
     def _momentum(self, weight: nn.Parameter, group: dict[str, Any]) -> Tensor:
         """The mean gradient so far, looked ahead by one step (Nesterov)."""
-        state, gradient = self.state[weight], weight.grad
-        assert gradient is not None
+        state = self.state[weight]
+        assert weight.grad is not None
         if not state:
             state["momentum_buffer"] = torch.zeros_like(weight)
-        mean = state["momentum_buffer"].lerp_(gradient, 1.0 - group["momentum"])
-        return gradient.lerp(mean, group["momentum"])
+        gradient = held(weight.grad)
+        mean = held(state["momentum_buffer"]).lerp_(gradient, 1.0 - group["momentum"])
+        return like(gradient.lerp(mean, group["momentum"]), weight)
+
+    @staticmethod
+    def _mine(weight: nn.Parameter, part: slice) -> tuple[Tensor, slice]:
+        """What this process holds of a part of a weight, and which rows of that part these are."""
+        here = rows_held(weight)
+        first, last = max(part.start, here.start), max(part.start, here.start, min(part.stop, here.stop))
+        return held(weight)[first - here.start : last - here.start], slice(first - part.start, last - part.start)
 
 
 def orthogonal(matrices: Tensor) -> Tensor:

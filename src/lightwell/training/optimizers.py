@@ -21,6 +21,7 @@ from lightwell.model.decoder import Decoder
 from lightwell.training.config import TrainConfig
 from lightwell.training.device import compute_dtype
 from lightwell.training.muon import Muon
+from lightwell.training.parts import like, rows_held
 
 _PEAK = "peak_learning_rate"
 
@@ -86,7 +87,8 @@ class Optimizers:
                     f"The saved optimizer state of {full_name} has the shape {tuple(tensor.shape)}, "
                     f"but the parameter has {tuple(parameter.shape)}."
                 )
-            states[name][key] = tensor.to(parameter.device, copy=True)
+            mine = (tensor if key == "step" else tensor[rows_held(parameter)]).to(parameter.device, copy=True)
+            states[name][key] = mine if key == "step" else like(mine, parameter)
         for name, state in states.items():
             missing = [key for key in _state_names(owners[name]) if tensors and key not in state]
             if missing:

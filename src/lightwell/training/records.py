@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightwell.errors import RunError
-from lightwell.training.checkpoint import sync
+from lightwell.training.checkpoint_files import sync
 
 
 class Records:

@@ -21,7 +21,7 @@ from typing import Any, Self
 from lightwell.errors import RunError, SettingError
 from lightwell.text.config import TextConfig
 from lightwell.text.tokenizer import Tokenizer
-from lightwell.training.checkpoint import sync
+from lightwell.training.checkpoint_files import sync
 from lightwell.training.config import RunConfig
 from lightwell.training.records import Records, write_whole
 from lightwell.training.references import References

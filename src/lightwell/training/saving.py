@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lightwell.training.checkpoint import Checkpoint, checkpoint_folder, prune, save_checkpoint
+from torch import Tensor
+
+from lightwell.training.checkpoint import (
+    Checkpoint,
+    begin_checkpoint,
+    checkpoint_folder,
+    prune,
+    save_checkpoint,
+)
+from lightwell.training.checkpoint_files import Part
 from lightwell.training.load import load_weights
+from lightwell.training.parts import in_parts, whole
+from lightwell.training.team import Team
 
 if TYPE_CHECKING:
     from lightwell.training.loop import Job
@@ -14,18 +26,25 @@ if TYPE_CHECKING:
 def save(job: Job) -> None:
     """Take a snapshot of the job as it stands, and let it be written beside training; older checkpoints go after it.
 
+    Of a model in parts, every process snapshots and writes a share of the tensors, each of them whole.
+
     Raises:
         RunError: an earlier checkpoint, or the configuration, could not be written; what there was before is untouched.
     """
-    if not job.team.leads:
+    sharers = job.team if job.in_parts else Team()
+    if not (sharers.size > 1 or job.team.leads):
         return
     job.writer.wait()  # one snapshot at a time is enough memory
     run, step, best = job.run, job.progress.step, job.progress.best_step
     keep, every = job.config.training.keep_checkpoints, job.config.training.keep_every
     if job.deadline is not None:  # resumed from here, the run has the number of steps that it has now
         run.write_config(job.config)
-    weights = {name: parameter.detach().to("cpu", copy=True) for name, parameter in job.model.named_parameters()}
-    optimizers = {name: tensor.to("cpu", copy=True) for name, tensor in job.optimizers.state_tensors().items()}
+    if sharers.size > 1:
+        if job.team.leads:
+            begin_checkpoint(run.checkpoints, step)
+        job.team.wait()  # the folder is there, and nobody still writes the one before
+    weights = snapshot(dict(job.model.named_parameters()), sharers)
+    optimizers = snapshot(job.optimizers.state_tensors(), sharers)
     state: dict[str, Any] = {
         "progress": dict(vars(job.progress)),
         "config": job.config.to_dict(),
@@ -35,16 +54,31 @@ def save(job: Job) -> None:
         "random": {"seed": job.config.training.seed, "step": step},
     }
 
-    writer = job.writer
+    writer, part = job.writer, Part(sharers.rank, sharers.size)
 
     def write() -> None:
-        run.sync()  # before the checkpoint: of the records up to it, none may be missing
+        if job.team.leads:
+            run.sync()  # before the checkpoint: of the records up to it, none may be missing
         if not writer.cancelled:
-            save_checkpoint(run.checkpoints, step, weights, optimizers, state)
-        if not writer.cancelled:
+            given_up = lambda: writer.cancelled  # noqa: E731
+            save_checkpoint(run.checkpoints, step, weights, optimizers, state, part=part, given_up=given_up)
+        if job.team.leads and not writer.cancelled:
             prune(run.checkpoints, keep, best, every)
 
     writer.write(write, lambda: job.listener.saved(checkpoint_folder(run.checkpoints, step)))
+
+
+def snapshot(tensors: Mapping[str, Tensor], sharers: Team) -> dict[str, Tensor]:
+    """Copies, on the CPU and whole, of this process's share of the tensors: all of them where nobody shares."""
+    shares = [0] * sharers.size
+    mine: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        complete = whole(tensor.detach())  # all ask, one keeps it
+        keeper = shares.index(min(shares))
+        shares[keeper] += complete.nbytes
+        if keeper == sharers.rank:
+            mine[name] = complete.to("cpu", copy=not in_parts(tensor))
+    return mine
 
 
 def restore(job: Job, checkpoint: Checkpoint) -> None:

@@ -35,6 +35,7 @@ from lightwell.training.reproducible import one_thread, refuse_uneven
 from lightwell.training.run import Run, new_run_path, refuse_to_overwrite
 from lightwell.training.saving import restore
 from lightwell.training.schedule import stable_steps, warmup_length
+from lightwell.training.sharding import shard
 from lightwell.training.streams import stream_seed
 from lightwell.training.team import Team, joined
 
@@ -54,6 +55,7 @@ ONLY_WATCHING = frozenset(
         "non_finite",  # up to a number that is not finite, both values are the same run
         "log_every",
         "patience",
+        "parallel",  # as the number of processes, it shows in the rounding of sums at most
     }
 )
 """Settings that may be edited before a run is resumed: they do not change what it computes (law 10)."""
@@ -113,6 +115,8 @@ def refuse_team(config: RunConfig, team: Team) -> None:
         )
     if config.training.reproducible:
         refuse_uneven(config.batches.batch_size, team.size)
+        if config.training.parallel == "fsdp" and team.size > 1:
+            raise SettingError("reproducible sums whole gradients in each process; leave --parallel fsdp out.")
     if team.size > 1 and config.training.minutes:
         raise SettingError("minutes is a length for one process; give --steps or --epochs to several.")
 
@@ -268,16 +272,24 @@ def make_job(
 ) -> Job:
     """Build the model and the optimizers at step 0."""
     team = team or Team(device=resolve_device(config.training.device))
-    device = team.device
-    model = Decoder(config.model, seed=stream_seed(config.training.seed, "initialisation")).to(device)
-    loss = compile_for_training(model) if config.training.compile == "on" else head_loss
-    learner: nn.Module = TrainedLoss(model, loss, config.training.precision)
-    if team.size > 1 and not config.training.reproducible:
-        # Every process starts from the same weights, and the mask is the same for all.
-        learner = DistributedDataParallel(learner, broadcast_buffers=False, gradient_as_bucket_view=True)
+    model, learner = make_learner(config, team)
     optimizers = Optimizers(model, config.training)
     byte_lengths = true_byte_lengths(corpus.validation, corpus.tokenizer.byte_lengths)
-    return Job(config, corpus, model, learner, loader, optimizers, run, device, listener, byte_lengths, team=team)
+    return Job(config, corpus, model, learner, loader, optimizers, run, team.device, listener, byte_lengths, team=team)
+
+
+def make_learner(config: RunConfig, team: Team) -> tuple[Decoder, nn.Module]:
+    """The model at step 0, and what is called to learn: the model with its loss, as the processes share it."""
+    training, seed = config.training, stream_seed(config.training.seed, "initialisation")
+    several = team.size > 1 and not training.reproducible
+    model = shard(config.model, seed, team) if several and training.parallel == "fsdp" else Decoder(config.model, seed)
+    model = model.to(team.device)
+    loss = compile_for_training(model) if training.compile == "on" else head_loss
+    learner: nn.Module = TrainedLoss(model, loss, training.precision)
+    if several and training.parallel == "ddp":
+        # Every process starts from the same weights, and the mask is the same for all.
+        learner = DistributedDataParallel(learner, broadcast_buffers=False, gradient_as_bucket_view=True)
+    return model, learner
 
 
 def carry_out(job: Job) -> Run:

@@ -44,7 +44,11 @@ class Team:
 
     def anybody(self, flag: bool) -> bool:
         """Whether it is true for one of them, at least."""
-        return self._exchange([float(flag)], dist.ReduceOp.MAX)[0] > 0
+        return self.anywhere([flag])[0]
+
+    def anywhere(self, flags: Sequence[bool]) -> list[bool]:
+        """Place by place, whether it is true for one of them, at least."""
+        return [found > 0 for found in self._exchange([float(flag) for flag in flags], dist.ReduceOp.MAX)]
 
     def together(self, numbers: Sequence[float]) -> list[float]:
         """The sums of everybody's numbers, place by place."""

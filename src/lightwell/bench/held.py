@@ -1,0 +1,87 @@
+"""What each of several processes holds of a model that they train together, measured after two real updates.
+
+    torchrun --standalone --nproc-per-node 4 -m lightwell.bench.held --preset gpt2-124m --parallel fsdp
+
+A line of JSON from the first process: for every process, the bytes of its weights, gradients and moments.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from cyclopts import Parameter
+from torch import nn
+
+from lightwell.batches.batch import Batch
+from lightwell.bench.quality import as_command
+from lightwell.model.config import ModelConfig
+from lightwell.training.config import RunConfig, TrainConfig
+from lightwell.training.device import resolve_device
+from lightwell.training.loss import accumulate_gradients
+from lightwell.training.optimizers import Optimizers
+from lightwell.training.parts import bytes_held
+from lightwell.training.presets import preset
+from lightwell.training.start import make_learner
+from lightwell.training.team import Team, joined
+
+TOKENS = 16
+"""Of each sequence: what is held does not depend on them."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """Bytes in one process, between two updates."""
+
+    weights: int
+    gradients: int
+    moments: int
+
+
+def measure(model_config: ModelConfig, training: TrainConfig, team: Team) -> Held:
+    """Build the model as a run would, and learn twice, so that gradients and moments are there."""
+    model, learner = make_learner(RunConfig(model=model_config, training=training), team)
+    optimizers = Optimizers(model, training)
+    for step in range(2):
+        optimizers.zero_grad()
+        accumulate_gradients(learner, _batch(model_config, team), micro_batch_size=0, seed=0, step=step, team=team)
+        optimizers.step()
+    weights: list[nn.Parameter] = list(model.parameters())
+    return Held(
+        bytes_held(weights),
+        bytes_held([weight.grad for weight in weights if weight.grad is not None]),
+        bytes_held(list(optimizers.state_tensors().values())),
+    )
+
+
+def _batch(config: ModelConfig, team: Team) -> Batch:
+    """A sequence of random tokens for each process."""
+    ids = torch.from_numpy(np.random.default_rng(0).integers(0, config.vocab_size, (team.size, TOKENS + 1)))
+    return Batch(ids[:, :-1], ids[:, 1:])
+
+
+def main(
+    *,
+    preset_name: Annotated[str, Parameter(name="--preset", help="Whose model, and whose optimizer.")] = "gpt2-124m",
+    parallel: Annotated[Literal["ddp", "fsdp"], Parameter(help="As in lightwell train.")] = "fsdp",
+) -> None:
+    """Measure what every process holds; started by torchrun."""
+    config = preset(preset_name).with_values({"parallel": parallel, "precision": "fp32"})
+    if not config.model.vocab_size:
+        config = config.with_values({"vocab_size": 8192})
+    with joined(resolve_device(config.training.device)) as team:
+        held = measure(config.model, config.training, team)
+        mine = [0.0] * 3 * team.size
+        mine[3 * team.rank : 3 * team.rank + 3] = map(float, asdict(held).values())
+        everybody = team.together(mine)
+        if team.leads:
+            rows = [Held(*map(int, everybody[at : at + 3])) for at in range(0, len(everybody), 3)]
+            parameters = config.model.parameter_count()
+            print(json.dumps({"parameters": parameters, "parallel": parallel, "held": [asdict(row) for row in rows]}))
+
+
+if __name__ == "__main__":
+    as_command("held", main)

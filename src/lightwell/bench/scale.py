@@ -1,0 +1,144 @@
+"""What fits where, on paper: models from 124 million to 70 billion parameters on 1 to 512 GPUs, in parts (FSDP2).
+
+    python -m lightwell.bench.scale
+
+Nothing here is measured. Memory is counted from what `--parallel fsdp` holds; tokens a second follow from a GPU's
+stated figures, a share of its products that is assumed, and the bytes that have to be sent for each step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lightwell.bench.quality import as_command
+from lightwell.model.config import ModelConfig
+from lightwell.training.plan import flops_per_token
+
+HELD = 16
+"""Bytes for each parameter, shared by all: weight, gradient and two moments in fp32."""
+SENT = 3 * 4
+"""Bytes for each parameter and step: put together in fp32 for the forward and the backward pass, gradients summed."""
+SAVED = 34
+"""Bytes for each token, layer and dimension of the residual stream that a block keeps for its backward pass, in 16 bit
+and with attention that keeps no weights (Korthikanti 2022, equation 1 without the term in the sequence's square)."""
+LOGIT = 2 + 4 + 4
+"""Bytes for each logit: in bf16, in fp32 for the loss, and its gradient."""
+UTILISATION = 0.4
+"""Of the stated products, in well-tuned training of such models (Chowdhery 2022 reports 0.46 for PaLM); assumed."""
+ROOM = 0.9
+"""Of a GPU's memory; the rest is for what allocators leave between tensors."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """Its maker's figures, for each GPU: bytes of memory, bf16 FLOP/s, and bytes/s within and between machines."""
+
+    name: str
+    memory: float
+    flops: float
+    inside: float
+    between: float
+    each_machine: int = 8
+
+
+H100 = Gpu("H100 SXM", 80e9, 989e12, 450e9, 50e9)
+"""989 TFLOP/s dense bf16, NVLink 4 with 450 GB/s each way, one 400 Gb/s InfiniBand port for each GPU."""
+
+GPUS = (1, 8, 64, 512)
+
+
+def _llama(n_layers: int, d_model: int, n_heads: int, d_ff: int, context: int, kv_heads: int = 0) -> ModelConfig:
+    return ModelConfig(
+        vocab_size=32000, context_length=context, n_layers=n_layers, n_heads=n_heads, d_model=d_model, d_ff=d_ff,
+        n_kv_heads=kv_heads or n_heads, activation="swiglu", norm="rmsnorm", positions="rope", qk_norm=False,
+        tied_head=False,
+    )  # fmt: skip
+
+
+def _gpt2(n_layers: int, d_model: int, n_heads: int) -> ModelConfig:
+    return ModelConfig(
+        vocab_size=50257, context_length=1024, n_layers=n_layers, n_heads=n_heads, d_model=d_model,
+        activation="gelu_tanh", norm="layernorm", positions="learned", qk_norm=False, qkv_bias=True, bias=True,
+    )  # fmt: skip
+
+
+MODELS = {
+    "GPT-2 small": _gpt2(12, 768, 12),
+    "GPT-2 medium": _gpt2(24, 1024, 16),
+    "GPT-2 XL": _gpt2(48, 1600, 25),
+    "Llama 2 7B": _llama(32, 4096, 32, 11008, 4096),
+    "Llama 2 13B": _llama(40, 5120, 40, 13824, 4096),
+    "Llama 2 70B": _llama(80, 8192, 64, 28672, 4096, kv_heads=8),
+    "Llama 2 70B, shorter": _llama(80, 8192, 64, 28672, 1024, kv_heads=8),
+}
+"""Shapes as released (Radford 2019, table 2; Touvron 2023b, section 2.2), but for the context of the last one."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One model on so many GPUs."""
+
+    fixed: float
+    """Bytes on each GPU whatever the batch: its part, and what is put together at a time."""
+    each: float
+    """Bytes that a sequence of a full context keeps."""
+    sequences: int
+    """That fit beside them on each GPU; 0: the model cannot be trained so."""
+    tokens_per_second: float
+    """Of all GPUs together."""
+
+
+def fit(model: ModelConfig, gpus: int, gpu: Gpu = H100) -> Fit:
+    """What a model would need, and do, on so many GPUs of a kind."""
+    parameters = model.parameter_count()
+    fixed = HELD * parameters / gpus + (_put_together(model) if gpus > 1 else 0)
+    tokens = model.context_length
+    each = tokens * (SAVED * model.n_layers * model.d_model + LOGIT * model.vocab_size)
+    sequences = max(0, int((ROOM * gpu.memory - fixed) / each))
+    sequences = min(sequences, 64)  # more would make batches that nobody trains with
+    link = gpu.inside if gpus <= gpu.each_machine else gpu.between
+    sending = SENT * parameters * (gpus - 1) / gpus / link
+    computing = sequences * tokens * flops_per_token(model) / (UTILISATION * gpu.flops)
+    step = max(sending, computing)  # what is sent for the next block overlaps with computing this one
+    return Fit(fixed, each, sequences, gpus * sequences * tokens / step if sequences else 0.0)
+
+
+def _put_together(model: ModelConfig) -> float:
+    """Bytes of whole weights that a GPU holds in a pass: two blocks (one computes, the next is on its way) with the
+    gradients of one, and all that is outside the blocks, with its gradients."""
+    total = model.parameter_count()
+    outside = model.vocab_size * model.d_model * (1 if model.tied_head else 2)
+    block = (total - outside) / model.n_layers
+    return 4 * (3 * block + 2 * outside)
+
+
+def table() -> str:
+    """All of it in Markdown."""
+    lines = [
+        "| model | parameters | context | " + " | ".join(f"{n} GPU{'s' * (n > 1)}" for n in GPUS) + " |",
+        "| --- | ---: | ---: |" + " --- |" * len(GPUS),
+    ]
+    for name, model in MODELS.items():
+        cells = [_cell(fit(model, gpus)) for gpus in GPUS]
+        count = model.parameter_count()
+        size = f"{count / 1e9:.1f}B" if count >= 1e9 else f"{count / 1e6:.0f}M"
+        lines.append(f"| {name} | {size} | {model.context_length:,} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(found: Fit) -> str:
+    if not found.sequences:
+        return f"does not fit: {found.fixed / 1e9:,.0f} GB each, and {found.each / 1e9:,.0f} GB a sequence"
+    rate = found.tokens_per_second
+    shown = f"{rate / 1e6:.1f}M" if rate >= 1e6 else f"{rate / 1e3:,.0f}k"
+    sequences = f"{found.sequences} sequence{'s' * (found.sequences > 1)}"
+    return f"{found.fixed / 1e9:,.1f} GB each, {sequences}, {shown} tokens/s"
+
+
+def main() -> None:
+    """Print the table of docs/scaling.md."""
+    print(table())
+
+
+if __name__ == "__main__":
+    as_command("scale", main)

@@ -1,0 +1,73 @@
+"""Tensors that are held in parts, as FSDP2 leaves them: what of one is here, and the whole of it.
+
+A process of a team that trains with parallel = "fsdp" holds some rows of every weight, gradient and moment. torch calls
+such a tensor a DTensor; its shape is that of the whole. Everything here takes plain tensors, too, which are whole.
+What decides is whether a tensor can tell its local part: importing DTensor takes most of a second, which no run on one
+process should wait for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def in_parts(tensor: Tensor) -> bool:
+    """Whether other processes hold the rest of it."""
+    return hasattr(tensor, "to_local")
+
+
+def held(tensor: Tensor) -> Tensor:
+    """What this process holds of it, as a plain tensor that shares its memory."""
+    local: Tensor = _distributed(tensor).to_local() if in_parts(tensor) else tensor
+    return local
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of it, as a plain tensor. Where it is in parts, all processes must ask for it, and each gets a copy."""
+    complete: Tensor = _distributed(tensor).full_tensor() if in_parts(tensor) else tensor
+    return complete
+
+
+def rows_held(tensor: Tensor) -> slice:
+    """Which rows of the whole tensor this process holds."""
+    if not in_parts(tensor):
+        return slice(0, len(tensor))
+    from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+    distributed = _distributed(tensor)
+    shape, offset = compute_local_shape_and_global_offset(
+        distributed.shape, distributed.device_mesh, distributed.placements
+    )
+    return slice(offset[0], offset[0] + shape[0])
+
+
+def like(part: Tensor, tensor: Tensor) -> Tensor:
+    """A plain tensor of the shape of `held(tensor)` as what this process holds of one that is in the same parts."""
+    if not in_parts(tensor):
+        return part
+    from torch.distributed.tensor import DTensor
+
+    model = _distributed(tensor)
+    distributed: Tensor = DTensor.from_local(
+        part, model.device_mesh, model.placements, run_check=False, shape=model.shape, stride=model.stride()
+    )
+    return distributed
+
+
+@torch.no_grad()
+def put(values: Tensor, tensor: Tensor) -> None:
+    """Copy into `tensor` what it holds of a whole tensor's values."""
+    held(tensor).copy_(values[rows_held(tensor)] if in_parts(tensor) else values)
+
+
+def bytes_held(tensors: Iterable[Tensor]) -> int:
+    """Bytes of memory that tensors take in this process."""
+    return sum(held(tensor).nbytes for tensor in tensors)
+
+
+def _distributed(tensor: Tensor) -> Any:
+    return tensor
