@@ -64,8 +64,8 @@ KNOBS = {
     "keep_every": Knob({"keep_every": 2, "keep_checkpoints": 1}, "checkpoints", {"keep_every": 0}),
     "log_every": Knob({"log_every": 3}, "metrics", {"log_every": 1}),
 }
-# These have tests of their own: below, in test_deadline, test_budget and test_incidents.
-ELSEWHERE = {"epochs", "minutes", "compile", "size", "non_finite"}
+# These have tests of their own: below, in test_deadline, test_budget, test_incidents and test_sharding.
+ELSEWHERE = {"epochs", "minutes", "compile", "size", "non_finite", "parallel"}
 
 
 @pytest.fixture(scope="module")

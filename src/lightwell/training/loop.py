@@ -29,6 +29,7 @@ from lightwell.training.listener import Listener
 from lightwell.training.loss import accumulate_gradients, seeded
 from lightwell.training.milestones import evaluate_held_out, write_sample
 from lightwell.training.optimizers import Optimizers
+from lightwell.training.out_of_memory import within_memory
 from lightwell.training.parts import held, whole
 from lightwell.training.reproducible import tree_gradients
 from lightwell.training.run import Run
@@ -178,9 +179,11 @@ def train_step(job: Job) -> dict[str, Any]:
     started = time.perf_counter()
     step = progress.step
     batch = job.loader.batch(step)
-    micro_batch_size = job.config.batches.micro_batch_size
     gradients = tree_gradients if config.reproducible else accumulate_gradients
-    loss = gradients(job.learner, batch, micro_batch_size=micro_batch_size, seed=config.seed, step=step, team=job.team)
+    loss = within_memory(
+        job,
+        lambda size: gradients(job.learner, batch, micro_batch_size=size, seed=config.seed, step=step, team=job.team),
+    )
     grad_norm = gradient_norm(model)
     if not math.isfinite(loss) or not torch.isfinite(grad_norm):
         return skip(job, batch, started)

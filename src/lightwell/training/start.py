@@ -55,10 +55,12 @@ ONLY_WATCHING = frozenset(
         "non_finite",  # up to a number that is not finite, both values are the same run
         "log_every",
         "patience",
-        "parallel",  # as the number of processes, it shows in the rounding of sums at most
+        # As the number of processes does, these show in the rounding of sums, and in how dropout's masks fall.
+        "micro_batch_size",
+        "parallel",
     }
 )
-"""Settings that may be edited before a run is resumed: they do not change what it computes (law 10)."""
+"""Settings that may be edited before a run is resumed: they do not change what it computes (laws 7 and 10)."""
 
 
 def train(
