@@ -88,9 +88,7 @@ def test_when_one_sequence_is_too_much_it_is_said_and_the_run_kept(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     room_for(0, monkeypatch, from_step=4)
-    with pytest.raises(
-        TrainingError, match=r"ran out in step 5, for a single sequence; .*--context-length than 16"
-    ):
+    with pytest.raises(TrainingError, match=r"ran out in step 5, for a single sequence; .*--context-length than 16"):
         small_run(text, tmp_path / "run", **PLAIN)
     monkeypatch.undo()
     assert untimed(resume(tmp_path / "run").metrics())[-1]["step"] == 6

@@ -19,6 +19,7 @@ from cli_house import as_flags
 from decoders import L, V, decoder
 from lightwell.batches.config import BatchConfig
 from lightwell.batches.loader import BatchLoader
+from lightwell.cli.app import run as run_command
 from lightwell.errors import SettingError
 from lightwell.text.tokenfile import TokenFile
 from lightwell.training.load import choose_checkpoint
@@ -160,3 +161,29 @@ def test_the_leaves_of_a_batch_follow_from_its_size(batch_size: int, leaves: int
     refuse_uneven(batch_size, leaves)
     with pytest.raises(SettingError, match=f"{2 * leaves} processes cannot"):
         refuse_uneven(batch_size, 2 * leaves)
+
+
+def test_what_fails_in_another_process_than_the_first_is_said_by_it_and_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("LIGHTWELL_FAILED", str(tmp_path / "failed"))
+    for rank in ("2", "0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        assert run_command(["show", str(tmp_path / "no-run")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("lightwell, process 2: There is no run")
+    assert said.count("There is no run") == 1
+    assert (tmp_path / "failed").read_text() == "1"
+
+
+def test_started_by_torchrun_itself_each_says_what_is_no_fault_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("LIGHTWELL_FAILED", raising=False)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr("lightwell.cli.processes.LEADS", False)
+    assert run_command(["show", str(tmp_path / "no-run")]) == 1
+    assert run_command(["train", "--no-such-flag"]) == 2
+    assert capsys.readouterr().err.count("lightwell, process 1: ") == 1

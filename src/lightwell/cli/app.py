@@ -141,12 +141,15 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> int:
+    rank = os.environ.get("RANK", "0")
+    speaks = rank == "0"  # of several processes, one speaks
     if "WORLD_SIZE" in os.environ and code in (FAILED, WRONG_USAGE):
         from lightwell.cli.processes import note_failure
 
-        note_failure(code)
-    if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
-        print(f"lightwell: {message}", file=sys.stderr)
+        # What fails in all of them is said once; what fails in another than the first must not go unsaid.
+        speaks = note_failure(code)
+    if speaks:
+        print(f"lightwell{'' if rank == '0' else f', process {rank}'}: {message}", file=sys.stderr)
     return code
 
 

@@ -7,7 +7,6 @@ so that all processes agree on a step, save, and leave; torchrun alone would cal
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from lightwell.cli.app import WRONG_USAGE
 from lightwell.errors import LightwellError, SettingError
 
 IN_A_TEAM = "WORLD_SIZE" in os.environ
@@ -81,10 +81,24 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     return 0
 
 
-def note_failure(code: int) -> None:
-    """In a process of a team: tell the launcher that it failed with a sentence, and need not be started again."""
-    with contextlib.suppress(KeyError, OSError):
-        Path(os.environ[FAILED]).write_text(str(code))
+def note_failure(code: int) -> bool:
+    """In a process of a team: tell the launcher that it failed with a sentence, and need not be started again.
+
+    Returns whether this process is to say the sentence: it is the first that failed; without a launcher of ours, which
+    keeps count, the first of all processes says what is wrong with the command, and each what else went wrong in it.
+    """
+    if FAILED not in os.environ:
+        return LEADS or code != WRONG_USAGE
+    failed = Path(os.environ[FAILED])
+    mine = failed.with_name(f"{failed.name}-{os.getpid()}")
+    try:
+        mine.write_text(str(code))
+        failed.hardlink_to(mine)  # whole, and only for the first
+    except FileExistsError:
+        return False
+    except OSError:
+        return LEADS
+    return True
 
 
 def _wait(started: subprocess.Popen[bytes], failed: Path) -> int:
