@@ -58,7 +58,8 @@ def test_a_dry_run_prints_the_plan_and_leaves_nothing(house: Path, capsys: Captu
     plan = json.loads(call(capsys, "train", "notes", *SMALL_FLAGS, "--dry-run", "--json").out)
     assert plan["steps"] == 6
     assert plan["memory_bytes"] == sum(
-        plan[f"{part}_bytes"] for part in ("weight", "gradient", "optimizer", "activation")
+        plan[f"{part}_bytes"]
+        for part in ("weight", "gradient", "optimizer", "activation", "snapshot", "working", "process")
     )
     assert not (house / "runs" / "planned").exists()
 

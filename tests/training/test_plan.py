@@ -8,34 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightwell.batches.config import BatchConfig
-from lightwell.batches.loader import BatchLoader
 from lightwell.model.config import ModelConfig
 from lightwell.model.decoder import Decoder
-from lightwell.text.tokenfile import TokenFile
-from lightwell.training.config import RunConfig
 from lightwell.training.plan import Plan, flops_per_token, measure
 from lightwell.training.start import plan
 from small import small_config, write_text
-
-TINY = RunConfig().with_values(
-    {
-        "vocab_size": 50,
-        "context_length": 16,
-        "n_layers": 2,
-        "n_heads": 2,
-        "d_model": 32,
-        "batch_size": 8,
-        "precision": "fp32",
-        "device": "cpu",
-    }
-)
-
-
-def loader(config: RunConfig) -> BatchLoader:
-    V, L, B = config.model.vocab_size, config.model.context_length, config.batches.batch_size
-    ids = torch.randint(V, (400,), generator=torch.Generator().manual_seed(1)).numpy()
-    return BatchLoader(TokenFile.from_ids(ids, vocab_size=V), BatchConfig(batch_size=B), L, seed=1)
+from tiny import TINY, loader
 
 
 def test_flops_of_a_tied_model_with_rotations() -> None:
@@ -113,7 +91,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def check_sums(found: Plan) -> None:
     assert found.weight_bytes == found.gradient_bytes == 4 * found.parameters
-    assert found.memory_bytes == 8 * found.parameters + found.optimizer_bytes + found.activation_bytes
+    held = 12 * found.parameters + 2 * found.optimizer_bytes  # with the snapshot of a checkpoint
+    assert found.memory_bytes == held + found.activation_bytes + found.working_bytes + found.process_bytes
     assert found.to_dict()["memory_bytes"] == found.memory_bytes
     assert found.seconds == pytest.approx(found.steps * found.seconds_per_step)
     assert found.seconds_per_step > 0

@@ -51,8 +51,8 @@ ENOUGH_STEPS = 1000
 """A longer context is tried as long as it leaves so many steps: before, its larger steps are worth more apart."""
 EVALUATIONS = 5
 """Along the way of a run whose size was chosen, and as many checkpoints."""
-BYTES_PER_PARAMETER = 16
-"""Weight, gradient and two moments, in fp32."""
+BYTES_PER_PARAMETER = 28
+"""Weight, gradient and two moments, in fp32, and a checkpoint's snapshot of weight and moments."""
 
 
 def fit(config: RunConfig, measured: Measured, seconds: float, held_out: int) -> RunConfig:
@@ -247,7 +247,7 @@ def _candidate(config: RunConfig, measured: Measured, corpus: Corpus, ends: floa
         config=config.with_values(watching),
         parameters=parameters,
         tokens_per_second=tokens_per_step / per_step,
-        memory_bytes=8 * parameters + measured.optimizer_bytes + measured.activation_bytes,
+        memory_bytes=12 * parameters + 2 * measured.optimizer_bytes + measured.activation_bytes,
         epochs=steps * tokens_per_step / unique,
         loss=predicted_loss(config.model, steps * tokens_per_step, unique),
     )

@@ -32,7 +32,8 @@ class Optimizers:
     def __init__(self, model: Decoder, config: TrainConfig) -> None:
         self._parameters: dict[str, nn.Parameter] = dict(model.named_parameters())  # a tied head occurs once
         self._config = model.config
-        muon = [name for name in self._parameters if config.optimizer == "muon" and self._is_block_matrix(name)]
+        named = self._parameters.items()
+        muon = [name for name, weight in named if config.optimizer == "muon" and is_block_matrix(name, weight)]
         rest = [name for name in self._parameters if name not in muon]
         self._optimizers: list[Optimizer] = [self._adamw(rest, config)]
         if muon:
@@ -96,9 +97,6 @@ class Optimizers:
         for name, state in states.items():
             owners[name].state[self._parameters[name]] = state
 
-    def _is_block_matrix(self, name: str) -> bool:
-        return name.startswith("layers.") and self._parameters[name].dim() == 2
-
     def _adamw(self, names: list[str], config: TrainConfig) -> AdamW:
         parameters = [self._parameters[name] for name in names]
         groups = [
@@ -136,6 +134,11 @@ class Optimizers:
             for parameter in group["params"]
         }
         return {name: owner[id(parameter)] for name, parameter in self._parameters.items()}
+
+
+def is_block_matrix(name: str, parameter: Tensor) -> bool:
+    """Whether a parameter is what Muon is for."""
+    return name.startswith("layers.") and parameter.dim() == 2
 
 
 def _state_names(optimizer: Optimizer) -> tuple[str, ...]:

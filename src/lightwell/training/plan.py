@@ -20,6 +20,7 @@ from lightwell.training.compilation import expected_seconds
 from lightwell.training.config import RunConfig
 from lightwell.training.device import freed_memory_kept, random_state_kept, resolve_device
 from lightwell.training.loss import TrainedLoss, accumulate_gradients, head_loss
+from lightwell.training.memory import estimate_memory
 from lightwell.training.optimizers import Optimizers
 from lightwell.training.team import Team
 
@@ -45,6 +46,9 @@ class Plan:
     gradient_bytes: int
     optimizer_bytes: int
     activation_bytes: int
+    snapshot_bytes: int
+    working_bytes: int
+    process_bytes: int
     flops: float
     seconds_per_step: float
     """Foretold from an eager step where the run is compiled."""
@@ -53,8 +57,9 @@ class Plan:
 
     @property
     def memory_bytes(self) -> int:
-        """Weights, gradients, optimizer state and what one micro-batch keeps for its backward pass."""
-        return self.weight_bytes + self.gradient_bytes + self.optimizer_bytes + self.activation_bytes
+        """At the peak, all together (memory.py)."""
+        held = self.weight_bytes + self.gradient_bytes + self.optimizer_bytes + self.snapshot_bytes
+        return held + self.activation_bytes + self.working_bytes + self.process_bytes
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -73,7 +78,7 @@ class Measured:
 def make_plan(config: RunConfig, corpus: Corpus, loader: BatchLoader, measured: Measured) -> Plan:
     """Put the figures of a resolved configuration together."""
     report = loader.report(config.training.steps)
-    parameters = config.model.parameter_count()
+    memory = estimate_memory(config)
     seconds_per_step, wait = expected_seconds(config.training.compile, measured.seconds_per_step)
     tokens_per_step = config.batches.batch_size * config.model.context_length
     return Plan(
@@ -89,11 +94,14 @@ def make_plan(config: RunConfig, corpus: Corpus, loader: BatchLoader, measured: 
         context_length=config.model.context_length,
         batch_size=config.batches.batch_size,
         tokens_per_step=tokens_per_step,
-        parameters=parameters,
-        weight_bytes=4 * parameters,
-        gradient_bytes=4 * parameters,
-        optimizer_bytes=measured.optimizer_bytes,
-        activation_bytes=measured.activation_bytes,
+        parameters=config.model.parameter_count(),
+        weight_bytes=memory.weights,
+        gradient_bytes=memory.gradients,
+        optimizer_bytes=memory.moments,
+        activation_bytes=memory.activations,
+        snapshot_bytes=memory.snapshot,
+        working_bytes=memory.working,
+        process_bytes=memory.process,
         flops=flops_per_step(config) * config.training.steps,
         seconds_per_step=seconds_per_step,
         seconds=seconds_per_step * config.training.steps + wait,

@@ -8,6 +8,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -20,13 +21,20 @@ from lightwell.training.checkpoint import checkpoint_steps, newest_checkpoint, s
 from lightwell.training.compilation import compile_for_training, refuse_compile, resolve_compile
 from lightwell.training.config import RunConfig
 from lightwell.training.deadline import Deadline, ending_seconds
-from lightwell.training.device import freed_memory_kept, random_state_kept, resolve_device, resolve_precision
+from lightwell.training.device import (
+    available_memory,
+    freed_memory_kept,
+    random_state_kept,
+    resolve_device,
+    resolve_precision,
+)
 from lightwell.training.evaluation import true_byte_lengths
 from lightwell.training.interrupt import Interrupt
 from lightwell.training.listener import Listener
 from lightwell.training.lock import lock
 from lightwell.training.loop import Job, train_loop
 from lightwell.training.loss import TrainedLoss, head_loss
+from lightwell.training.memory import estimate_memory
 from lightwell.training.optimizers import Optimizers
 from lightwell.training.plan import Plan, flops_per_step, make_plan, measure
 from lightwell.training.plot import draw_run
@@ -240,12 +248,30 @@ def resolve(
     report = loader.report(config.training.steps)
     for sentence in report.sentences():
         listener.say(sentence)
+    warn_of_memory(config, device, listener)
     if report.effective_epochs > MANY_EPOCHS:
         listener.say(
             f"That is often: repeated over {MANY_EPOCHS} times, a text is learned by heart rather than understood. "
             "Train for fewer --steps, add --patience 3 to stop in time, or give more text."
         )
     return config, loader
+
+
+def warn_of_memory(config: RunConfig, device: torch.device, listener: Listener) -> None:
+    """Say so where a run will take more memory than is free; where it is far from that, nothing is looked into."""
+    free = available_memory(device)
+    model, rows = config.model, config.batches.micro_batch_size or config.batches.batch_size
+    width = 100 * model.n_layers * model.d_model + 20 * model.vocab_size  # more than any kept bytes of a token are
+    if 28 * model.parameter_count() + rows * model.context_length * width < free / 2:
+        return
+    memory = estimate_memory(config)
+    if memory.total - memory.process > free:
+        fewer = max(1, rows // 2)
+        less = estimate_memory(config.with_values({"micro_batch_size": fewer}))
+        listener.say(
+            f"This will take about {memory.total / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free; with "
+            f"--micro-batch-size {fewer} it would be {less.total / 1e9:.1f} GB."
+        )
 
 
 def fit_to_time(config: RunConfig, corpus: Corpus, ends: float, listener: Listener) -> RunConfig:

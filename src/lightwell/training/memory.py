@@ -1,0 +1,123 @@
+"""How much memory a run will take, before it starts.
+
+What is held between steps is counted: weights, gradients, the optimizer's state, and a checkpoint's snapshot of weights
+and state. What a micro-batch keeps for its backward pass is found by a pass over tensors that have shapes but no
+memory. What is left, the working space of the backward pass and the process itself, was measured
+(docs/reliability.md).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from lightwell.model.decoder import Decoder
+from lightwell.training.config import RunConfig
+from lightwell.training.device import memory_bytes, random_state_kept, resolve_device
+from lightwell.training.loss import TrainedLoss, head_loss
+
+LIBRARIES = 130_000_000
+"""Bytes that a process comes to hold with its first step, whatever the model: kernels that are loaded when needed."""
+WORKING = 16
+"""Bytes for each logit of a micro-batch while the backward pass begins: its gradient, twice, and what is freed late."""
+COMPILED = 0.55
+"""The share of an eager block's saved tensors that a compiled one saves: the rest it computes again."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one process at its peak."""
+
+    process: int
+    """Python, torch and its kernels; on a GPU nothing, since they are elsewhere."""
+    weights: int
+    gradients: int
+    moments: int
+    """The optimizer's state."""
+    snapshot: int
+    """Copies of weights and moments while a checkpoint is written; on a GPU nothing, since they are elsewhere."""
+    activations: int
+    """Kept for the backward pass of one micro-batch."""
+    working: int
+    """Beside them, while it goes on."""
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        held = self.weights + self.gradients + self.moments + self.snapshot
+        return self.process + held + self.activations + self.working
+
+
+def estimate_memory(config: RunConfig) -> Memory:
+    """What one process will take that trains this by itself; the vocabulary's size must be known."""
+    model, device = config.model, resolve_device(config.training.device)
+    weights = 4 * model.parameter_count()
+    moments = moment_bytes(config)
+    rows = min(config.batches.micro_batch_size or config.batches.batch_size, config.batches.batch_size)
+    share = COMPILED if config.training.compile == "on" else 1.0
+    on_processor = device.type == "cpu"
+    return Memory(
+        process=(_resident() + LIBRARIES) if on_processor else 0,
+        weights=weights,
+        gradients=weights,
+        moments=moments,
+        snapshot=(weights + moments) if on_processor else 0,
+        activations=int(share * saved_bytes(config, rows)),
+        working=WORKING * rows * model.context_length * model.vocab_size,
+    )
+
+
+def moment_bytes(config: RunConfig) -> int:
+    """Bytes of the optimizer's state: two moments in fp32, or one for a matrix that Muon moves, and counts of steps."""
+    from lightwell.training.optimizers import is_block_matrix
+
+    muon = config.training.optimizer == "muon"
+    parameters = _without_memory(config).named_parameters()
+    return sum(
+        4 * tensor.numel() if muon and is_block_matrix(name, tensor) else 8 * tensor.numel() + 4
+        for name, tensor in parameters
+    )
+
+
+def saved_bytes(config: RunConfig, rows: int) -> int:
+    """Bytes that the forward pass of so many sequences keeps for the backward pass, weights left out, eager.
+
+    torch's fake tensors go through it: they choose the kernels that real ones would, and compute nothing.
+    """
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    kept: dict[int, tuple[int, object]] = {}
+    with FakeTensorMode(), random_state_kept(torch.device("cpu")):
+        model = Decoder(config.model).train()
+        weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+
+        def count(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in weights:
+                kept[storage._cdata] = (storage.nbytes(), storage)  # kept alive, so that no other has its number
+            return tensor
+
+        tokens = torch.zeros(rows, config.model.context_length, dtype=torch.long)
+        documents = None if config.batches.document_boundaries == "cross" else tokens.int()
+        learner: nn.Module = TrainedLoss(model, head_loss, config.training.precision)
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            learner(tokens, tokens, documents)
+    return sum(size for size, _ in kept.values())
+
+
+def _without_memory(config: RunConfig) -> Decoder:
+    with torch.device("meta"):
+        return Decoder(config.model)
+
+
+def _resident() -> int:
+    """Bytes of memory that this process holds now."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:  # not on Linux: its peak so far is the nearest
+        return memory_bytes(torch.device("cpu"))
+    return pages * os.sysconf("SC_PAGE_SIZE")
