@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lightwell.errors import TextError
-from lightwell.text.documents import NAMES_SHOWN, ReadReport, Skipped, Undecodable
+from lightwell.text.documents import NAMES_SHOWN, ReadReport, Skipped, Undecodable, count_of
 from lightwell.text.manifest import Side
 from lightwell.text.tokenizer import Tokenizer
 from lightwell.text.unit_reading import Found
@@ -49,7 +49,7 @@ def _reading(found: Found, skipped: Sequence[tuple[str, str]]) -> list[str]:
     if len(undecodable) > NAMES_SHOWN:
         lines.insert(1 + NAMES_SHOWN, f"So are {len(undecodable) - NAMES_SHOWN:,} more files.")
     if found.empty_records:
-        lines.insert(1, f"{found.empty_records:,} records had no text.")
+        lines.insert(1, f"{count_of(found.empty_records, 'record')} had no text.")
     if found.cut:
         names = ", ".join(found.cut[:NAMES_SHOWN])
         more = f" and {len(found.cut) - NAMES_SHOWN:,} more" if len(found.cut) > NAMES_SHOWN else ""

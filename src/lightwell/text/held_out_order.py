@@ -23,8 +23,8 @@ from lightwell.text.direct import Ids
 from lightwell.text.shards import Shard, write_shard
 from lightwell.text.unit_encoding import SHARDS, VALIDATION, in_order
 
-TOKENS_AT_ONCE = 1 << 22
-"""Tokens of a shard of held-out documents, about: putting as many in order takes some 100 MB."""
+TOKENS_AT_ONCE = 1 << 21
+"""Tokens of a shard of held-out documents, about: putting as many in order takes some 50 MB."""
 
 
 def put_in_order(

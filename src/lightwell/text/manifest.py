@@ -19,8 +19,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from lightwell.errors import TextError
+from lightwell.errors import SettingError, TextError
 from lightwell.text.concatenated import ConcatenatedTokens
+from lightwell.text.config import TextConfig
 from lightwell.text.shards import REMEDY, Shard, all_offsets, check_shard, write_json
 from lightwell.text.tokenfile import TokenFile, token_type
 from lightwell.text.tokenizer import Tokenizer
@@ -156,6 +157,25 @@ def prepared_folder(paths: Sequence[str]) -> Path | None:
     if not (found[0] / MANIFEST).is_file():
         raise TextError(f"{found[0]} is not finished; give its `lightwell prepare` command again to go on.")
     return found[0]
+
+
+def refuse_other_settings(folder: Path, config: TextConfig, vocab_size: int) -> None:
+    """Make sure that no setting is given which was another one when the text was prepared.
+
+    Raises:
+        SettingError: there is one.
+        TextError: the manifest is damaged.
+    """
+    manifest = read_manifest(folder)
+    given = {**config.to_dict(), "vocab_size": vocab_size}
+    was = {**manifest.settings, "vocab_size": manifest.vocab_size}
+    defaults = {**TextConfig().to_dict(), "vocab_size": 0}
+    for name in ("text_field", "validation_fraction", "tokenizer", "end_of_text", "vocab_size"):
+        if given[name] not in (defaults[name], was[name]):
+            raise SettingError(
+                f"{name} is {given[name]!r}, but {folder} was prepared with {was[name]!r}; "
+                f"leave {name} out, or prepare the text anew."
+            )
 
 
 def _stream(folder: Path, manifest: Manifest, name: str) -> TokenFile:

@@ -8,7 +8,7 @@ from typing import Any
 
 from lightwell.text.formats import Decoding, UnreadableError, check_text_column
 
-BLOCK = 4 << 20
+BLOCK = 2 << 20
 """Bytes of text that are wanted at a time."""
 READ_AT_ONCE = 1 << 20
 """Bytes that pyarrow reads of a column at a time."""

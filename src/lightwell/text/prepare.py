@@ -26,12 +26,12 @@ from typing import Any
 import numpy as np
 import tokenizers
 
-from lightwell.errors import SettingError, TextError
+from lightwell.errors import TextError
 from lightwell.text.config import TextConfig
 from lightwell.text.direct import Ids
 from lightwell.text.documents import Document, read_documents
 from lightwell.text.fast_encoding import EncodersDifferError
-from lightwell.text.manifest import open_prepared, prepared_folder, read_manifest
+from lightwell.text.manifest import open_prepared, prepared_folder, refuse_other_settings
 from lightwell.text.split import Split, split_documents
 from lightwell.text.tokenfile import TokenFile
 from lightwell.text.tokenizer import KINDS, Tokenizer, make_tokenizer
@@ -126,20 +126,8 @@ def _of_shards(
         SettingError: a setting that was made when the text was prepared, and is another now.
         TextError: something in the folder is damaged.
     """
-    settings = read_manifest(folder).settings
-    for name, value in config.to_dict().items():
-        default = getattr(TextConfig, name)
-        if name not in ("paths", "corpus") and value not in (default, settings[name]):
-            raise SettingError(
-                f"{name} is {value!r}, but {folder} was prepared with {settings[name]!r}; leave {name} out, or prepare "
-                "the text anew."
-            )
+    refuse_other_settings(folder, config, vocab_size)
     opened = open_prepared(folder, tokenizer)
-    if vocab_size not in (0, opened.tokenizer.vocab_size):
-        raise SettingError(
-            f"vocab_size is {vocab_size:,}, but {folder} was prepared with {opened.tokenizer.vocab_size:,} tokens; "
-            "leave vocab_size out, or prepare the text anew."
-        )
     manifest = opened.manifest
     report = [*manifest.report, f"These tokens were prepared before, in {folder}."]
     for sentence in report:

@@ -140,6 +140,7 @@ def finish_units(plan: Plan, units: Sequence[Unit], workers: int, say: Say, told
             done += size
             told(done, max(done, plan.bytes))
 
+        told(done, plan.bytes)
         try:
             if left:
                 encode_units(left, plan.work, workers, reference_only, add)

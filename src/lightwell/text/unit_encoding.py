@@ -30,7 +30,7 @@ from lightwell.text.units import Unit
 
 TRAIN, VALIDATION = "train", "validation"
 SIDES = (TRAIN, VALIDATION)
-ENCODED_AT_ONCE = 1 << 22
+ENCODED_AT_ONCE = 1 << 21
 """Characters of one side that are gathered before they are encoded."""
 CHECKED = PIECE
 """Characters of each shard that are held against the reference encoder, which takes 10 to 100 times as long."""

@@ -120,14 +120,12 @@ class _PartReader:
         elif self.part.kind == "groups":
             groups = range(self.part.start, self.part.end)
             yield from read_groups(self.path, self.name, self.field, groups, self.decoding)
-        elif self.part.kind == "plain":
-            yield from self._plain()
         elif self.suffix in (".jsonl", ".ndjson"):
             yield from self._json()
         elif self.suffix in (".csv", ".tsv"):
             yield from self._table()
         else:
-            yield from self._packed_plain()
+            yield from self._plain()
 
     def _blocks(self) -> Iterator[bytes]:
         """The bytes of the part, without a byte order mark; the first of a file are looked at."""
@@ -219,27 +217,19 @@ class _PartReader:
             offset += len(block)
 
     def _plain(self) -> Texts:
-        """A range of a large plain file, as several documents."""
-        if self.part.start == 0:
-            self.found.cut.append(self.name)
-        offset = self.part.start
-        for piece in cut_text(b"".join(self._blocks()), DOCUMENT_BYTES):
-            yield [self._decode(piece, offset)]
-            offset += len(piece)
-
-    def _packed_plain(self) -> Texts:
-        """One document, or, where it is larger than a unit, several as of a plain file."""
-        offset, data = 0, b""
+        """A range of a large plain file, or a packed one, as several documents; as one where it fits into a unit."""
+        offset, data = self.part.start, b""
+        is_large = self.part.kind == "plain"
         for block in self._blocks():
             data += block
-            if len(data) <= self.unit_bytes and not offset:
-                continue
-            if not offset:
-                self.found.cut.append(self.name)
-            *pieces, data = cut_text(data, min(DOCUMENT_BYTES, self.unit_bytes))
+            is_large = is_large or len(data) > self.unit_bytes
+            # What a piece ends with is looked for in bytes that are here; the rest waits for the next block.
+            *pieces, data = cut_text(data, min(DOCUMENT_BYTES, self.unit_bytes)) if is_large else [data]
             for piece in pieces:
                 yield [self._decode(piece, offset)]
                 offset += len(piece)
+        if not self.part.start and (offset or self.part.kind == "plain"):
+            self.found.cut.append(self.name)
         if data:
             yield [self._decode(data, offset)]
 

@@ -192,4 +192,4 @@ def _cut_after(window: bytes) -> int:
 
 
 def _search(size: int) -> int:
-    return min(LINE_SEARCH, size // 4)
+    return min(LINE_SEARCH, max(4, size // 4))  # in 4 bytes of UTF-8 a character begins

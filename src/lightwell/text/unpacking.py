@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from lightwell.text.formats import UnreadableError
 
-BLOCK = 4 << 20
+BLOCK = 2 << 20
 """Bytes in a block: enough that Python's work for one is nothing, few enough to stay in the processor's cache."""
 PACKED_AT_ONCE = 1 << 16
 """Packed bytes that are unpacked at a time; text is seldom packed to less than a hundredth."""
