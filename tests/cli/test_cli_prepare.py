@@ -31,7 +31,7 @@ def test_it_says_what_it_read_and_what_to_type_next(here: Path, capsys: Capture)
     assert result.code == 0, result.err
     assert "Read 60 documents from 60 files" in result.err
     assert "Held out" in result.err
-    for row in ("documents", "tokens", "bytes per token", "shards", "MB/s by 1 worker", "Saved in"):
+    for row in ("documents", "tokens", "bytes per token", "shards", "B/s by 1 worker", "Saved in"):
         assert row in result.out
     assert result.out.rstrip().endswith("lightwell train tokens")
     again = call(capsys, "prepare", "letters", "--out", "tokens", *FLAGS, "--json")

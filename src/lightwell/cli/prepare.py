@@ -51,8 +51,8 @@ def report(done: PreparedCorpus) -> str:
         ("shards", f"{done.shards:,}"),
     ]
     if done.bytes_done:
-        workers = f"{done.workers} worker{'s' if done.workers > 1 else ''}"
-        speed = f"{done.megabytes_per_second:,.1f} MB/s by {workers} with {done.encoder}"
-        rows.append(("speed", f"{speed}, {words.duration(done.seconds)} in all"))
+        speed = words.in_bytes(1e6 * done.megabytes_per_second)
+        by = f"{done.workers} worker{'s' if done.workers > 1 else ''} with {done.encoder}"
+        rows.append(("speed", f"{speed}/s by {by}, {words.duration(done.seconds)} in all"))
     rows += [("Saved in", str(done.folder)), ("Next", f"lightwell train {done.folder}")]
     return words.table(rows)

@@ -105,9 +105,9 @@ def prepare_corpus(
     """
     if workers < 0:
         raise SettingError(f"workers is {workers}, but must be 1 or more, or 0 for as many as there are processors.")
-    workers = workers or _processors()
     began = time.monotonic()
     plan = make_plan(config, vocab_size, folder, unit_bytes)
+    workers = min(workers or _processors(), len(plan.units))
     try:
         take_folder(plan, force=force)
         bytes_done = 0
