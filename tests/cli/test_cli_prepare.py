@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from cli_house import SMALL_FLAGS, call
 from lightwell.text import unit_workers
 from lightwell.text.unit_encoding import encode_unit
 from shard_house import bytes_of
-from small import write_text
+from small import SMALL, write_text
 
 Capture = pytest.CaptureFixture[str]
 FLAGS = ("--tokenizer", "character", "--workers", "1")
@@ -63,21 +64,11 @@ def test_a_run_of_the_same_windows_has_the_same_losses(here: Path) -> None:
     text, losses = TextConfig(paths=("letters",), tokenizer="byte"), []
     for name, size in (("one", 1 << 25), ("many", 3000)):
         prepare_corpus(text, 0, Path(name), workers=1, unit_bytes=size)
-        settings = dict(flag.removeprefix("--").split("=") for flag in SMALL_FLAGS)
-        given = {key.replace("-", "_"): value for key, value in settings.items() if key not in ("tokenizer",)}
-        run = lw.train(name, out=f"runs/{name}", listener=lw.Listener(), **{k: _value(v) for k, v in given.items()})
+        settings = {key: value for key, value in SMALL.items() if key != "tokenizer"}
+        run = lw.train(name, out=f"runs/{name}", listener=lw.Listener(), **settings)
         losses.append([record.get("loss") for record in run.metrics()])
     assert losses[0] == losses[1]
     assert len(list(Path("many/shards").iterdir())) > 2 * len(list(Path("one/shards").iterdir()))
-
-
-def _value(text: str) -> int | float | str:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 def test_ctrl_c_says_how_to_go_on(here: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +122,7 @@ def test_turning_a_setting_shows_and_its_neutral_value_does_not(
         json.dumps({"text": f"Rain {n * 7919} falls. " * 9, "body": f"Moss {n * 7907} grows. " * 9}) for n in range(40)
     ]
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
-    base: dict[str, object] = {"tokenizer": "bpe" if name == "vocab_size" else "byte"}
+    base: dict[str, Any] = {"tokenizer": "bpe" if name == "vocab_size" else "byte"}
     if name == "end_of_text":
         base["tokenizer"] = two_ends(tmp_path)
     digests = {}

@@ -25,7 +25,7 @@ from lightwell.text.config import TextConfig
 from lightwell.text.shards import REMEDY, Shard, all_offsets, check_shard, write_json
 from lightwell.text.tokenfile import TokenFile, token_type
 from lightwell.text.tokenizer import Tokenizer
-from lightwell.text.unit_encoding import TRAIN, VALIDATION
+from lightwell.text.unit_encoding import SHARDS, TRAIN, VALIDATION
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -151,7 +151,7 @@ def prepared_folder(paths: Sequence[str]) -> Path | None:
         TextError: prepared text is named among other texts, or is not finished.
     """
     folders = [Path(path).expanduser() for path in paths]
-    found = [folder for folder in folders if (folder / PLAN).is_file() and (folder / "shards").is_dir()]
+    found = [folder for folder in folders if _is_prepared(folder)]
     if not found:
         return None
     if len(folders) > 1:
@@ -159,6 +159,10 @@ def prepared_folder(paths: Sequence[str]) -> Path | None:
     if not (found[0] / MANIFEST).is_file():
         raise TextError(f"{found[0]} is not finished; give its `lightwell prepare` command again to go on.")
     return found[0]
+
+
+def _is_prepared(folder: Path) -> bool:
+    return (folder / SHARDS).is_dir() and any((folder / name).is_file() for name in (PLAN, MANIFEST))
 
 
 def refuse_other_settings(folder: Path, config: TextConfig, vocab_size: int) -> None:
