@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +73,7 @@ def test_a_run_of_the_same_windows_has_the_same_losses(here: Path) -> None:
 def test_ctrl_c_says_how_to_go_on(here: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     def press(*arguments: object) -> None:
         encode_unit(*arguments)  # type: ignore[arg-type]
-        signal.raise_signal(signal.SIGINT)
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(unit_workers, "encode_unit", press)

@@ -24,7 +24,7 @@ from lightwell.errors import SettingError, TextError
 from lightwell.settings import nearest
 from lightwell.text.config import TextConfig
 from lightwell.text.direct import DirectEncoder, Ids
-from lightwell.text.fast_encoding import DIFFER, WORTH_IT, EncodersDifferError, fast_encoder
+from lightwell.text.fast_encoding import DIFFER, WORTH_IT, EncodersDifferError, FastEncoder, fast_encoder
 from lightwell.text.pieces import PIECE, can_be_cut, cut_in_pieces
 from lightwell.text.token_bytes import byte_alphabet, decoder_names, fallback_byte, token_bytes
 from lightwell.text.tokenizer_building import END_OF_TEXT, build_bpe, build_byte, build_character
@@ -66,8 +66,12 @@ class Tokenizer:
         """character, byte or bpe as made by `make_tokenizer`, else file."""
         self._direct = _direct_encoder(self.kind, vocabulary, self._specials)
         self._can_cut = can_be_cut(spec)
-        self._fast = None if self._direct else fast_encoder(backend.to_str())
         self._trusted = False  # whether the faster encoder has encoded anything
+
+    @cached_property
+    def _fast(self) -> FastEncoder | None:
+        """The faster encoder, made when it is first asked for: it takes some 60 MB."""
+        return None if self._direct else fast_encoder(self._backend.to_str())
 
     def encode(self, text: str) -> Ids:
         """Token ids of `text`, (T,). No special token is added, and none is read out of the text.
