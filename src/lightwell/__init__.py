@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lightwell.model.decoder import Decoder
     from lightwell.text.config import TextConfig
     from lightwell.text.paths import TextPaths
+    from lightwell.text.prepare_corpus import PreparedCorpus
     from lightwell.text.tokenizer import Tokenizer
     from lightwell.training.config import RunConfig, TrainConfig
     from lightwell.training.listener import Listener
@@ -45,6 +46,7 @@ __all__ = [
     "Listener",
     "ModelConfig",
     "Plan",
+    "PreparedCorpus",
     "Run",
     "RunConfig",
     "RunError",
@@ -59,6 +61,7 @@ __all__ = [
     "examine",
     "load",
     "plan",
+    "prepare",
     "resume",
     "runs",
     "trace",
@@ -74,6 +77,7 @@ _HOME = {
     "Listener": "training.listener",
     "ModelConfig": "model.config",
     "Plan": "training.plan",
+    "PreparedCorpus": "text.prepare_corpus",
     "Run": "training.run",
     "RunConfig": "training.config",
     "RunError": "errors",
@@ -133,6 +137,40 @@ def plan(
     from lightwell.training import start
 
     return start.plan(_compose(paths, preset, config, settings), listener=listener or _progress())
+
+
+def prepare(
+    *paths: TextPaths,
+    out: str | Path,
+    workers: int = 0,
+    force: bool = False,
+    listener: Listener | None = None,
+    **settings: Any,
+) -> PreparedCorpus:
+    """Turn a text of any size into tokens on disk, in bounded memory, for `train(out)`.
+
+    The same call goes on where one before was stopped or killed. workers: processes, 0 for as many as there are
+    processors; they change no byte. force: begin anew. Settings are the fields text_field, validation_fraction,
+    tokenizer, end_of_text and vocab_size.
+
+    Raises:
+        SettingError: a setting that does not exist, has nothing to do with this, or is not allowed.
+        TextError: a text or tokenizer that cannot be had, or a folder that holds something else or cannot be written.
+        KeyboardInterrupt: Ctrl-C; what is finished is kept.
+    """
+    from lightwell.errors import SettingError
+    from lightwell.settings import nearest
+    from lightwell.text.manifest import SETTINGS
+    from lightwell.text.paths import text_paths
+    from lightwell.text.prepare_corpus import prepare_corpus
+    from lightwell.training.compose import compose
+
+    for name in settings:
+        if name not in SETTINGS:
+            raise SettingError(f"prepare has no setting {name}, only {', '.join(SETTINGS)}.{nearest(name, SETTINGS)}")
+    whole = compose(text_paths(*paths), settings=settings)
+    say = (listener or _progress()).say
+    return prepare_corpus(whole.text, whole.model.vocab_size, Path(out), workers=workers, force=force, say=say)
 
 
 def resume(run: str | os.PathLike[str], *, listener: Listener | None = None) -> Run:

@@ -91,7 +91,7 @@ def context_start(target: int, stride: int, boundaries: str) -> int:
 @torch.no_grad()
 def one_by_one(model: Decoder, tokens: TokenFile, stride: int, boundaries: str, targets: int) -> Evaluation:
     """Each target from its own context alone; a token of id i stands for i bytes."""
-    ids = torch.from_numpy(tokens.tokens.astype(np.int64))
+    ids = torch.from_numpy(tokens.tokens[:].astype(np.int64))
     losses, size = [], 0
     for target in range(1, targets + 1):
         context = ids[context_start(target, stride, boundaries) : target]

@@ -71,12 +71,12 @@ def read_batch(tokens: TokenFile, spans: Spans, context_length: int, *, with_doc
 
     Padding stands after the text and its targets are IGNORE, so what its input is (0) makes no difference.
     """
-    stream, place = np.asarray(tokens.tokens), np.arange(context_length)
+    place = np.arange(context_length)
     starts, lengths, known = spans.starts[:, None], spans.lengths[:, None], spans.known[:, None]
     padding = place >= lengths  # (B, T)
     index = starts + np.minimum(place, lengths - 1)  # (B, T), never beyond a window's last input
-    inputs = np.where(padding, 0, stream[index].astype(np.int64))
-    targets = np.where(padding | (place < known), IGNORE, stream[index + 1].astype(np.int64))
+    inputs = np.where(padding, 0, tokens.take(index))
+    targets = np.where(padding | (place < known), IGNORE, tokens.take(index + 1))
     documents = None
     if with_documents:
         # The end-of-text token that opens a document belongs to it.

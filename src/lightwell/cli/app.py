@@ -69,6 +69,14 @@ COMMANDS = {
 
         Gives nats per token, perplexity and bits per byte, beside the reference lines: ln V, unigram and bigram.""",
     ),
+    "prepare": (
+        "lightwell.cli.prepare:prepare",
+        "TEXT... --out FOLDER [FLAGS]",
+        """Turn a text of any size into tokens on disk, in bounded memory, for `lightwell train FOLDER`.
+
+        Several processes share the work, and the same command goes on after a stop or a kill. The result is the same to
+        the byte, whatever the number of processes.""",
+    ),
     "doctor": (
         "lightwell.cli.doctor:doctor",
         "",

@@ -6,12 +6,14 @@ A flag that is not given is None, so that only what the user wrote goes over the
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Group, Parameter, Token
 
 from lightwell.settings import Field
+from lightwell.text.manifest import SETTINGS
 from lightwell.training.config import RunConfig
 from lightwell.training.presets import DEFAULT_PRESET, preset
 
@@ -19,14 +21,17 @@ METAVARS = {int: "N", float: "X", str: "TEXT", tuple[str, ...]: "TEXT"}
 FLATTEN = Parameter(name="*")
 
 
-def flags_of(*sections: str, defaults: RunConfig) -> type:
-    """A dataclass with an optional field for each configuration field of the sections, for cyclopts to read."""
+def flags_of(*sections: str, defaults: RunConfig, only: Collection[str] = ()) -> type:
+    """A dataclass with an optional field for each configuration field of the sections, for cyclopts to read.
+
+    only: the names of the fields that the command has a use for; none means all.
+    """
     annotated: Any = Annotated  # as a value, not as an annotation that a type checker would read
     items: list[tuple[str, Any, Any]] = []
     for position, section in enumerate(sections):
         group = Group(section.capitalize(), sort_key=position + 10)
         for field in RunConfig.sections()[section].fields():
-            if field.name != "paths":  # they are arguments, not flags
+            if field.name != "paths" and (not only or field.name in only):  # paths are arguments, not flags
                 default = getattr(getattr(defaults, section), field.name)
                 annotation = annotated[field.type | None, _parameter(field, default, group)]
                 items.append((field.name, annotation, None))
@@ -87,9 +92,11 @@ def _is_run(path: Path) -> bool:
 if TYPE_CHECKING:
     TrainFlags: TypeAlias = Any
     SamplingFlags: TypeAlias = Any
+    PrepareFlags: TypeAlias = Any
 else:  # made from the configuration classes, which no type checker can follow
     TrainFlags = flags_of(*RunConfig.sections(), defaults=preset(DEFAULT_PRESET))
     SamplingFlags = flags_of("sampling", defaults=RunConfig())
+    PrepareFlags = flags_of("text", "model", defaults=RunConfig(), only=SETTINGS)
 
 RunPath: TypeAlias = Annotated[Path, Parameter(help="The run: its folder, or its name in runs/.", converter=_find_run)]
 Json: TypeAlias = Annotated[bool, Parameter(help="Print the result as JSON.", negative=(), show_default=False)]

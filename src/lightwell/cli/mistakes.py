@@ -31,7 +31,7 @@ def sentence(error: CycloptsError, tokens: Sequence[str]) -> str:
         case CoercionError():
             return _wrong_value(error)
         case MissingArgumentError():
-            return _missing(error, command)
+            return _missing(error, command, tokens)
         case RepeatArgumentError():
             return f"{error.token.keyword} is given more than once; give it once."
         case UnusedCliTokensError():
@@ -58,11 +58,11 @@ def _unknown_flag(error: UnknownOptionError, command: str) -> str:
     return f"There is no flag {written}.{nearest(written, flags) or f' `{command} --help` lists them all.'}"
 
 
-def _missing(error: MissingArgumentError, command: str) -> str:
+def _missing(error: MissingArgumentError, command: str, tokens: Sequence[str]) -> str:
     assert error.argument is not None
     name = error.keyword or error.argument.name
     how = f"`{command} --help` shows how it is written"
-    if name.startswith("-"):
+    if name.startswith("-") and name in tokens:
         return f"{name} is given without a value; {how}."
     return f"`{command}` needs a {name}, which is not given; {how}."
 

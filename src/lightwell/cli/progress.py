@@ -150,15 +150,18 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
     bar = Progress(*columns, console=console, transient=True, expand=True)
     task = bar.add_task(what, total=None)
     began = last_line = time.monotonic()
+    done_at_first = -1  # what was done before anything was told, e.g. before the job was stopped and went on
 
     def told(done: int, of: int) -> None:
-        nonlocal last_line
+        nonlocal began, done_at_first, last_line
+        if done_at_first < 0:
+            began, done_at_first = time.monotonic(), done
         if console.is_terminal:
             bar.update(task, completed=done, total=of)
             bar.start()  # only now, so that it does not stand among the sentences before
-        elif (now := time.monotonic()) - last_line >= SECONDS_BETWEEN_LINES:
+        elif (now := time.monotonic()) - last_line >= SECONDS_BETWEEN_LINES and done > done_at_first:
             last_line = now
-            left = (now - began) * (of - done) / done
+            left = (now - began) * (of - done) / (done - done_at_first)
             console.print(f"{done:,} of {of:,} {what}  {words.duration(left)} left")
 
     try:

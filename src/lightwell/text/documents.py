@@ -75,13 +75,14 @@ class ReadReport:
 
     def sentences(self) -> list[str]:
         """The report for people, the most important first."""
-        lines = [f"Read {_count(self.documents, 'document')} from {_count(self.files, 'file')}, {self.bytes:,} bytes."]
+        documents, files = count_of(self.documents, "document"), count_of(self.files, "file")
+        lines = [f"Read {documents} from {files}, {self.bytes:,} bytes."]
         lines += [
-            f"{item.source} is not all UTF-8: {_count(item.count, 'byte sequence')} became U+FFFD, "
+            f"{item.source} is not all UTF-8: {count_of(item.count, 'byte sequence')} became U+FFFD, "
             f"the first at byte {item.first_offset:,}; convert the file to UTF-8 to keep them."
             for item in self.undecodable
         ]
-        lines += [f"{_count(number, 'record')} of {name} had no text." for name, number in self.empty_records.items()]
+        lines += [f"{count_of(number, 'record')} of {name} had no text." for name, number in self.empty_records.items()]
         by_reason: dict[str, list[str]] = {}
         for skipped in self.skipped:
             by_reason.setdefault(skipped.reason, []).append(skipped.source)
@@ -142,9 +143,10 @@ def _nothing_found(paths: Sequence[str], report: ReadReport) -> str:
     if not report.skipped:
         return f"There are no files in {where}; name a file or folder that holds text."
     first, others = report.skipped[0], len(report.skipped) - 1
-    rest = f", and {_count(others, 'other')} were skipped too" if others else ""
+    rest = f", and {count_of(others, 'other')} were skipped too" if others else ""
     return f"There is no text to read in {where}: {first.source} {first.reason}{rest}."
 
 
-def _count(number: int, noun: str) -> str:
+def count_of(number: int, noun: str) -> str:
+    """1,234 documents, 1 document."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lightwell.errors import TextError
 from lightwell.text.direct import Ids
@@ -21,6 +22,10 @@ except ImportError:  # an extra
 
 WORTH_IT = 10_000
 """Characters in a batch from which a faster encoder is asked; a prompt is not worth it."""
+DIFFER = (
+    "The encoder fastokens gives other ids than the tokenizers library, and is not used any more; "
+    "give the command again without it: pip uninstall fastokens."
+)
 
 
 class EncodersDifferError(TextError):
@@ -35,9 +40,13 @@ class FastEncoder:
 
     def __call__(self, texts: Sequence[str]) -> list[Ids]:
         """Token ids of each text, (T,) each; special tokens that stand in a text are text."""
+        ids, edges = self.flat(texts)
+        return np.split(ids.astype(np.int64), edges[1:-1])
+
+    def flat(self, texts: Sequence[str]) -> tuple[NDArray[np.uint32], Ids]:
+        """The ids of all texts in a row, (T,), and the edges between them, (texts + 1,)."""
         ids, offsets = self._native.encode_batch_flat(list(texts), split_special_tokens=True)
-        edges = np.frombuffer(offsets, dtype="<u8").astype(np.int64)
-        return np.split(np.frombuffer(ids, dtype="<u4").astype(np.int64), edges[1:-1])
+        return np.frombuffer(ids, dtype="<u4"), np.frombuffer(offsets, dtype="<u8").astype(np.int64)
 
 
 def fast_encoder(tokenizer_json: str) -> FastEncoder | None:

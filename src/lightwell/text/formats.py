@@ -111,7 +111,7 @@ def read_file(path: Path, name: str, field: str, decoding: Decoding) -> list[Rec
     if data.startswith(BYTE_ORDER_MARK):
         text = text[1:]
     if suffix in (".jsonl", ".ndjson"):
-        return list(_json_lines(text, name, field, decoding))
+        return list(json_lines(text, name, field, decoding))
     if suffix in (".csv", ".tsv"):
         return list(_table(text, name, field, suffix))
     return [Record(name, text)]
@@ -160,8 +160,13 @@ def _unpack_zstandard(data: bytes) -> bytes:
     return b"".join(out)
 
 
-def _json_lines(text: str, name: str, field: str, decoding: Decoding) -> Iterator[Record]:
-    for number, line in enumerate(text.split("\n"), start=1):  # not splitlines: JSON strings may hold U+2028
+def json_lines(text: str, name: str, field: str, decoding: Decoding, first_line: int = 1) -> Iterator[Record]:
+    """The records of some lines of JSON, `first_line` being the number of the first.
+
+    Raises:
+        UnreadableError: a line that is no JSON object, or has no such field or no text in it.
+    """
+    for number, line in enumerate(text.split("\n"), start=first_line):  # not splitlines: JSON strings may hold U+2028
         if not line.strip():
             continue
         try:
@@ -171,7 +176,7 @@ def _json_lines(text: str, name: str, field: str, decoding: Decoding) -> Iterato
         if not isinstance(record, dict):
             raise UnreadableError(f"has no record in line {number}", "give one JSON object per line")
         if field not in record:
-            raise _missing("field", field, list(record), f" in line {number}")
+            raise missing("field", field, list(record), f" in line {number}")
         value = record[field]
         if not isinstance(value, str | None):
             raise UnreadableError(
@@ -187,16 +192,16 @@ def _table(text: str, name: str, field: str, suffix: str) -> Iterator[Record]:
     except UnreadableError:
         if suffix != ".tsv":
             raise
-        rows = _rows(text, _PlainTabs)
+        rows = _rows(text, PlainTabs)
     header = rows[0] if rows else []
     if field not in header:
-        raise _missing("column", field, header)
+        raise missing("column", field, header)
     column = header.index(field)
     for number, row in enumerate(rows[1:], start=1):
         yield Record(f"{name}:{number}", row[column] if column < len(row) else "")
 
 
-class _PlainTabs(csv.excel_tab):
+class PlainTabs(csv.excel_tab):
     """Tabs and lines and nothing else, as the registered type defines it: half of the world quotes, half does not."""
 
     quoting = csv.QUOTE_NONE
@@ -206,7 +211,7 @@ def _rows(text: str, dialect: type[csv.Dialect]) -> list[list[str]]:
     """The rows that are not blank. Strict, because a quote that is never closed would swallow the rest of the file."""
     reader = csv.reader(io.StringIO(text, newline=""), dialect, strict=True)
     try:
-        with _huge_fields():
+        with huge_fields():
             return [row for row in reader if row]
     except csv.Error as error:
         raise UnreadableError(
@@ -216,10 +221,10 @@ def _rows(text: str, dialect: type[csv.Dialect]) -> list[list[str]]:
 
 
 @contextlib.contextmanager
-def _huge_fields() -> Iterator[None]:
+def huge_fields(limit: int = LARGEST_FIELD) -> Iterator[None]:
     """Lift the csv module's limit on a field's length, which belongs to the whole process, and put it back."""
     with _csv_limit:
-        before = csv.field_size_limit(LARGEST_FIELD)
+        before = csv.field_size_limit(limit)
         try:
             yield
         finally:
@@ -233,15 +238,7 @@ def _parquet(data: bytes, name: str, field: str, decoding: Decoding) -> Iterator
 
     try:
         table = pq.ParquetFile(pa.BufferReader(data))
-        columns = table.schema_arrow.names
-        if field not in columns:
-            raise _missing("column", field, columns)
-        kind = table.schema_arrow.field(field).type
-        if pa.types.is_dictionary(kind):
-            kind = kind.value_type
-        if not _holds_text(pa, kind):
-            remedy = "name the column that holds the text with --text-field"
-            raise UnreadableError(f"has no text in column {field} but {kind}", remedy)
+        kind = check_text_column(table.schema_arrow, field)
         number = 0
         for batch in table.iter_batches(columns=[field]):
             # As bytes, because a parquet file may call a column text that is not UTF-8.
@@ -253,12 +250,28 @@ def _parquet(data: bytes, name: str, field: str, decoding: Decoding) -> Iterator
         raise UnreadableError(f"is not a whole .parquet file ({first_line})", "make or download it again") from None
 
 
-def _holds_text(pa: Any, kind: Any) -> bool:
+def check_text_column(schema: Any, field: str) -> Any:
+    """The pyarrow type of a column's values.
+
+    Raises:
+        UnreadableError: there is no such column, or it holds no text.
+    """
+    import pyarrow as pa
+
+    if field not in schema.names:
+        raise missing("column", field, schema.names)
+    kind = schema.field(field).type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
     checks = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
-    return any(check(kind) for check in checks)
+    if not any(check(kind) for check in checks):
+        remedy = "name the column that holds the text with --text-field"
+        raise UnreadableError(f"has no text in column {field} but {kind}", remedy)
+    return kind
 
 
-def _missing(noun: str, field: str, there: Sequence[str], where: str = "") -> UnreadableError:
+def missing(noun: str, field: str, there: Sequence[str], where: str = "") -> UnreadableError:
+    """What to say of a field or column that is not there."""
     names = ", ".join(there[:NAMES_SHOWN]) or "none"
     more = f" and {len(there) - NAMES_SHOWN:,} more" if len(there) > NAMES_SHOWN else ""
     remedy = f"name the {noun} that holds the text with --text-field"

@@ -3,7 +3,8 @@
 The result is kept in a cache folder under a key made of everything that decides it (the texts, the split, the
 tokenizer, the format), so that the same text is encoded once. A cache entry is written beside and renamed, so that it
 is there whole or not at all, also when several runs make the same one at the same time. A tokenizer that is trained
-here is known only afterwards; a note of which entry came of it is kept under what was asked for.
+here is known only afterwards; a note of which entry came of it is kept under what was asked for. A folder that
+`prepare_corpus.py` made is opened where it is.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from lightwell.text.config import TextConfig
 from lightwell.text.direct import Ids
 from lightwell.text.documents import Document, read_documents
 from lightwell.text.fast_encoding import EncodersDifferError
+from lightwell.text.manifest import open_prepared, prepared_folder, refuse_other_settings
 from lightwell.text.split import Split, split_documents
 from lightwell.text.tokenfile import TokenFile
 from lightwell.text.tokenizer import KINDS, Tokenizer, make_tokenizer
@@ -82,6 +84,8 @@ def prepare(
         TextError: the text or the tokenizer cannot be had, or the cache cannot be written, e.g. on a full disk.
         SettingError: `config.tokenizer` is misspelt.
     """
+    if folder := prepared_folder(config.paths):
+        return _of_shards(folder, config, vocab_size, tokenizer, say)
     report: list[str] = []
 
     def tell(sentences: Sequence[str]) -> None:
@@ -111,6 +115,25 @@ def prepare(
         found = keeper.keep(split, tokenizer, asked)
         tell(found.report)
     return Corpus(found.train, found.validation, found.tokenizer, found.documents, report, found.digest)
+
+
+def _of_shards(
+    folder: Path, config: TextConfig, vocab_size: int, tokenizer: Tokenizer | None, say: Callable[[str], None]
+) -> Corpus:
+    """The corpus in a folder of prepared text.
+
+    Raises:
+        SettingError: a setting that was made when the text was prepared, and is another now.
+        TextError: something in the folder is damaged.
+    """
+    refuse_other_settings(folder, config, vocab_size)
+    opened = open_prepared(folder, tokenizer)
+    manifest = opened.manifest
+    report = [*manifest.report, f"These tokens were prepared before, in {folder}."]
+    for sentence in report:
+        say(sentence)
+    documents = manifest.train.documents + manifest.validation.documents
+    return Corpus(opened.train, opened.validation, opened.tokenizer, documents, report, manifest.digest)
 
 
 def cache_folder() -> Path:

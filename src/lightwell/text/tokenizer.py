@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import tokenizers
 
 from lightwell.errors import SettingError, TextError
 from lightwell.settings import nearest
 from lightwell.text.config import TextConfig
 from lightwell.text.direct import DirectEncoder, Ids
-from lightwell.text.fast_encoding import WORTH_IT, EncodersDifferError, fast_encoder
+from lightwell.text.fast_encoding import DIFFER, WORTH_IT, EncodersDifferError, FastEncoder, fast_encoder
 from lightwell.text.pieces import PIECE, can_be_cut, cut_in_pieces
 from lightwell.text.token_bytes import byte_alphabet, decoder_names, fallback_byte, token_bytes
 from lightwell.text.tokenizer_building import END_OF_TEXT, build_bpe, build_byte, build_character
@@ -65,8 +66,12 @@ class Tokenizer:
         """character, byte or bpe as made by `make_tokenizer`, else file."""
         self._direct = _direct_encoder(self.kind, vocabulary, self._specials)
         self._can_cut = can_be_cut(spec)
-        self._fast = None if self._direct else fast_encoder(backend.to_str())
         self._trusted = False  # whether the faster encoder has encoded anything
+
+    @cached_property
+    def _fast(self) -> FastEncoder | None:
+        """The faster encoder, made when it is first asked for: it takes some 60 MB."""
+        return None if self._direct else fast_encoder(self._backend.to_str())
 
     def encode(self, text: str) -> Ids:
         """Token ids of `text`, (T,). No special token is added, and none is read out of the text.
@@ -92,6 +97,48 @@ class Tokenizer:
         every = list(itertools.chain.from_iterable(pieces))
         ids = iter(self._encode_fast(every) or self._encode_pieces(iter(every)))
         return [np.concatenate(list(itertools.islice(ids, len(parts)))) for parts in pieces]
+
+    def encode_flat(self, texts: Sequence[str], *, checked: int = PIECE) -> tuple[npt.NDArray[Any], Ids]:
+        """The ids of many texts in a row, (T,), and the edges between them, (texts + 1,): `encode_batch` for bulk.
+
+        checked: about how many characters of the texts, from the first on, are held against the reference.
+
+        Raises:
+            EncodersDifferError: the faster encoder differs, and is not used any more; what was encoded before, here or
+                by other processes, is to be encoded again.
+        """
+        if self._fast is None:
+            ids = self.encode_batch(texts)
+            return np.concatenate(ids), np.cumsum([0, *map(len, ids)], dtype=np.int64)
+        try:
+            flat, edges = self._fast.flat(texts)
+            same = len(edges) == len(texts) + 1 and edges[-1] == len(flat) and self._same(texts, flat, edges, checked)
+        except Exception:  # whatever went wrong in it: there is the reference
+            same = False
+        if not same:
+            self.leave_fast_encoder()
+            raise EncodersDifferError(DIFFER)
+        return flat, edges
+
+    def leave_fast_encoder(self) -> None:
+        """Encode by the reference alone from now on."""
+        self._fast = None
+
+    def _same(self, texts: Sequence[str], flat: npt.NDArray[Any], edges: Ids, checked: int) -> bool:
+        """Whether the faster encoder's ids of the first texts, `checked` characters or more, are the reference's."""
+        assert self._fast is not None
+        for number, text in enumerate(texts):
+            if checked <= 0:
+                break
+            checked -= len(text)
+            found = flat[edges[number] : edges[number + 1]]
+            if len(text) > 2 * PIECE:  # the reference would take long for all of it
+                text = text[:PIECE]
+                found, _ = self._fast.flat([text])
+            (expected,) = self._encode_pieces(iter([text]))
+            if not np.array_equal(found, expected):
+                return False
+        return True
 
     @property
     def encoder(self) -> str:
@@ -119,12 +166,9 @@ class Tokenizer:
         if same:
             self._trusted = True
             return found
-        self._fast = None
+        self.leave_fast_encoder()
         if self._trusted:
-            raise EncodersDifferError(
-                "The encoder fastokens gives other ids than the tokenizers library, and is not used any more; "
-                "give the command again without it: pip uninstall fastokens."
-            )
+            raise EncodersDifferError(DIFFER)
         return None
 
     def _encode_pieces(self, pieces: Iterator[str]) -> Iterator[Ids]:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightwell.text.tokenfile import TokenFile
+from lightwell.text.tokenfile import TokenArray, TokenFile
 
 Ids = NDArray[Any]
 Counts = NDArray[np.int64]
@@ -112,23 +112,23 @@ class _WittenBell:
         return np.where(total > 0, mixed, self.token[after])
 
 
-def _count_tokens(tokens: Ids, vocab_size: int) -> Counts:
+def _count_tokens(tokens: TokenArray, vocab_size: int) -> Counts:
     counts = np.zeros(vocab_size, dtype=np.int64)
     for piece in _pieces(tokens):
         counts += np.bincount(piece, minlength=vocab_size)
     return counts
 
 
-def _count_pairs(tokens: Ids, vocab_size: int) -> tuple[Counts, Counts]:
+def _count_pairs(tokens: TokenArray, vocab_size: int) -> tuple[Counts, Counts]:
     """The pairs that occur as sorted keys a * V + b, and how often; only they are stored, of V^2 possible ones."""
     keys = np.concatenate([piece[:-1].astype(np.int64) * vocab_size + piece[1:] for piece in _pieces(tokens)])
     return np.unique(keys, return_counts=True)
 
 
-def _pieces(tokens: Ids) -> Iterator[Ids]:
+def _pieces(tokens: TokenArray) -> Iterator[Ids]:
     """The tokens as one piece, or, where they are too many, evenly spaced ones."""
     if len(tokens) <= _MOST_TOKENS:
-        yield tokens
+        yield tokens[:]
         return
     length = _MOST_TOKENS // _PIECES
     for start in np.linspace(0, len(tokens) - length, _PIECES, dtype=np.int64):

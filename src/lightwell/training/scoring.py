@@ -12,6 +12,7 @@ from lightwell.batches.batch import Batch
 from lightwell.batches.evaluation import evaluation_batches
 from lightwell.errors import LightwellError, RunError
 from lightwell.text.documents import read_documents
+from lightwell.text.manifest import open_prepared, prepared_folder
 from lightwell.text.paths import TextPaths, text_paths
 from lightwell.text.prepare import Corpus, prepare
 from lightwell.text.tokenfile import TokenFile
@@ -118,7 +119,10 @@ def _counted(batches: Iterable[Batch], of: int, scored: Callable[[int, int], Non
 
 
 def _whole(run: Run, paths: tuple[str, ...], listener: Listener) -> TokenFile:
-    """The tokens of all documents of a text, in the run's vocabulary."""
+    """The tokens of all documents of a text, in the run's vocabulary; of prepared text the held-out ones."""
+    if folder := prepared_folder(paths):
+        listener.say(f"{folder} is prepared text; what is held out of it is scored.")
+        return open_prepared(folder, run.tokenizer).validation
     documents, report = read_documents(dataclasses.replace(run.config.text, paths=paths))
     for sentence in report.sentences():
         listener.say(sentence)

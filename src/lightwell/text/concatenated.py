@@ -1,0 +1,107 @@
+"""Many shards as one stream of token ids: what a window is read from where the tokens are in more than one file.
+
+    shard 0    E d o g          position 0 1 2 3
+    shard 1    E c a            position 4 5 6
+    closing    E                position 7
+
+It is read like an array of numpy: a slice, or an array of positions of any shape, gives an array of ids. Only what is
+asked for is read; the shards are mapped when they are first touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NoReturn, overload
+
+import numpy as np
+import numpy.typing as npt
+
+MOST_MAPPED = 256
+"""Shards that are mapped at a time: each takes a file descriptor, and a process often has no more than 1,024."""
+
+Ids = npt.NDArray[Any]
+
+
+class ConcatenatedTokens:
+    """(N,) token ids of several files, one after another, and the ids of `closing` behind them.
+
+    Args:
+        files: each file of ids and how many it holds; they are not opened yet.
+        closing: ids at the end that are in no file.
+        dtype: the type of the ids in the files.
+    """
+
+    ndim = 1
+
+    def __init__(self, files: Sequence[tuple[Path, int]], closing: Sequence[int], dtype: npt.DTypeLike) -> None:
+        self.dtype = np.dtype(dtype)
+        self._files = [path for path, size in files if size]
+        self._closing = np.array(closing, dtype=self.dtype)
+        sizes = [size for _, size in files if size] + [len(closing)]
+        self._edges = np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))  # where each part begins, and the end
+        self._mapped = lru_cache(maxsize=MOST_MAPPED)(self._map)
+
+    def __len__(self) -> int:
+        return int(self._edges[-1])
+
+    @property
+    def shape(self) -> tuple[int]:
+        """(N,)."""
+        return (len(self),)
+
+    @overload
+    def __getitem__(self, index: int | np.integer[Any]) -> np.integer[Any]: ...
+    @overload
+    def __getitem__(self, index: slice | npt.NDArray[np.integer[Any]]) -> Ids: ...
+    def __getitem__(self, index: Any) -> Any:
+        """The ids at an integer, a slice, or an array of integers of any shape; negative ones count from the end.
+
+        Raises:
+            IndexError: a position is outside of the stream.
+        """
+        if isinstance(index, slice):
+            start, stop, step = index.indices(len(self))
+            return self._run(start, stop) if step == 1 else self._gather(np.arange(start, stop, step))
+        positions = np.asarray(index)
+        if positions.size and positions.dtype.kind not in "iu":
+            raise IndexError(f"tokens are read by integers and slices, not by {positions.dtype}")
+        return self._gather(positions)[()]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:
+        raise TypeError("a corpus in shards may be larger than memory; read slices of its tokens")
+
+    def _run(self, start: int, stop: int) -> Ids:
+        """Ids from `start` up to `stop`; a view where they are in one part."""
+        if stop <= start:
+            return np.empty(0, dtype=self.dtype)
+        first, last = np.searchsorted(self._edges, [start, stop - 1], side="right") - 1
+        parts = [
+            self._part(part)[max(start - self._edges[part], 0) : stop - self._edges[part]]
+            for part in range(first, last + 1)
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _gather(self, positions: npt.NDArray[np.integer[Any]]) -> Ids:
+        """Ids at `positions`, in their shape. Sorted by part, so that each part is read once."""
+        flat = positions.reshape(-1).astype(np.int64)
+        flat[flat < 0] += len(self)
+        if flat.size and not (flat.min() >= 0 and flat.max() < len(self)):
+            raise IndexError(f"a position is outside of the {len(self):,} tokens")
+        part_of = (np.searchsorted(self._edges, flat, side="right") - 1).astype(np.int32)
+        order = np.argsort(part_of, kind="stable")
+        counts = np.bincount(part_of, minlength=len(self._edges) - 1)
+        ends = np.cumsum(counts)
+        out = np.empty(flat.size, dtype=self.dtype)
+        for part in np.flatnonzero(counts):
+            here = order[ends[part] - counts[part] : ends[part]]
+            out[here] = self._part(part)[flat[here] - self._edges[part]]
+        return out.reshape(positions.shape)
+
+    def _part(self, part: Any) -> Ids:
+        return self._closing if part == len(self._files) else self._mapped(int(part))
+
+    def _map(self, part: int) -> Ids:
+        # Seen as a plain array: indexing one takes half the time that a memmap takes.
+        return np.memmap(self._files[part], dtype=self.dtype, mode="r").view(np.ndarray)

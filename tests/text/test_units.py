@@ -1,0 +1,111 @@
+"""Units hold every byte of the sources once, and are cut where nothing is torn apart."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import tempfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightwell.errors import TextError
+from lightwell.text.sources import find_sources
+from lightwell.text.units import Unit, cut_in_units, cut_text
+
+lines = st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40), max_size=60)
+
+
+def units_of(*paths: Path, size: int) -> list[Unit]:
+    return cut_in_units(find_sources([str(path) for path in paths]), size)
+
+
+@given(lines=lines, size=st.integers(4, 400), suffix=st.sampled_from([".txt", ".jsonl"]))
+def test_the_parts_of_a_file_are_the_file_cut_between_lines_and_characters(
+    lines: list[str], size: int, suffix: str
+) -> None:
+    data = "".join(f"{line}\n" for line in lines).encode() or b"x"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"a{suffix}"
+        path.write_bytes(data)
+        units = units_of(path, size=size)
+    parts = [part for unit in units for part in unit.parts]
+    assert parts[0].start == 0
+    assert all(before.end == after.start for before, after in itertools.pairwise(parts))
+    assert parts[-1].end == len(data)
+    for part in parts[1:]:
+        before, after = data[: part.start], data[part.start :]
+        before.decode(), after.decode()  # no character is torn apart
+        assert suffix == ".txt" or before.endswith(b"\n")
+    assert [unit.number for unit in units] == list(range(len(units)))
+
+
+@given(lines=lines, size=st.integers(4, 400))
+def test_the_pieces_of_a_text_are_the_text(lines: list[str], size: int) -> None:
+    data = "\n".join(lines).encode()
+    pieces = list(cut_text(data, size))
+    assert b"".join(pieces) == data
+    assert all(piece for piece in pieces)
+    for piece in pieces:
+        piece.decode()
+        assert len(piece) <= size + max(4, size // 4) * 2
+
+
+def test_a_text_is_cut_at_an_empty_line_sooner_than_at_a_line() -> None:
+    text = b"a\n" * 50 + b"\n" + b"b\n" * 50
+    assert next(cut_text(text, 95)) == b"a\n" * 50 + b"\n"
+    assert next(cut_text(text, 51)) == b"a\n" * 26
+
+
+def test_small_files_share_a_unit_and_keep_their_order(tmp_path: Path) -> None:
+    for number in range(20):
+        (tmp_path / f"{number:02}.txt").write_text("x" * 100)
+    units = units_of(tmp_path, size=350)
+    names = [[part.source.path.name for part in unit.parts] for unit in units]
+    assert [len(unit) for unit in names] == [3] * 6 + [2]
+    assert list(itertools.chain.from_iterable(names)) == [f"{number:02}.txt" for number in range(20)]
+    assert all(part.kind == "whole" for unit in units for part in unit.parts)
+
+
+def test_a_packed_file_and_a_table_are_read_as_a_whole(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"text": "x"}\n' * 10_000))
+    (tmp_path / "b.csv").write_text("text\n" + "x\n" * 1000)
+    parts = [part for unit in units_of(tmp_path, size=50) for part in unit.parts]
+    assert [(part.source.path.name, part.kind) for part in parts] == [("a.jsonl.gz", "stream"), ("b.csv", "stream")]
+
+
+def test_row_groups_fill_a_unit(tmp_path: Path) -> None:
+    table = pa.table({"text": [f"text {number}" for number in range(1000)]})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=100)
+    one = units_of(tmp_path, size=1 << 20)
+    many = units_of(tmp_path, size=2500)
+    assert [(part.start, part.end) for unit in one for part in unit.parts] == [(0, 10)]
+    ranges = [(part.start, part.end) for unit in many for part in unit.parts]
+    assert len(ranges) > 3
+    assert list(itertools.chain.from_iterable(range(*bounds) for bounds in ranges)) == list(range(10))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.txt", b"", "is empty"),
+        ("a.txt", b"\0" * 100, "is binary"),
+        ("a.jsonl", "{}\n".encode("utf-16") * 40, "is UTF-16 text"),
+        ("a.parquet", b"no table", "is not a whole .parquet file"),
+        ("a.parquet.gz", b"no table", "is a .parquet file packed as .gz"),
+    ],
+)
+def test_what_is_no_text_is_refused_by_name_and_skipped_in_a_folder(
+    tmp_path: Path, name: str, content: bytes, reason: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    sources = find_sources([str(tmp_path)])
+    assert cut_in_units(sources, 50) == []
+    assert sources.skipped[0][0] == str(tmp_path / name)
+    assert sources.skipped[0][1].startswith(reason)
+    with pytest.raises(TextError, match=f"{name} {reason}"):
+        units_of(tmp_path / name, size=50)
