@@ -17,6 +17,7 @@ test: .venv/dev
 TORTURE_FLAGS ?= --kills 60 --damages 40
 torture: .venv/dev
 	PYTHONPATH=tests $(BIN)/python tests/torture.py $(TORTURE_FLAGS)
+	PYTHONPATH=tests $(BIN)/python tests/torture_teams.py $(TEAMS_FLAGS)
 
 # What continuous integration runs besides the tests.
 check: lint types layers
