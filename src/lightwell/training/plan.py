@@ -75,10 +75,11 @@ class Measured:
     optimizer_bytes: int
 
 
-def make_plan(config: RunConfig, corpus: Corpus, loader: BatchLoader, measured: Measured) -> Plan:
-    """Put the figures of a resolved configuration together."""
+def make_plan(config: RunConfig, corpus: Corpus, loader: BatchLoader) -> Plan:
+    """Put the figures of a resolved configuration together, its pace measured."""
     report = loader.report(config.training.steps)
-    memory = estimate_memory(config)
+    memory = estimate_memory(config)  # before this process has grown by the measurement
+    measured = measure(config, loader)
     seconds_per_step, wait = expected_seconds(config.training.compile, measured.seconds_per_step)
     tokens_per_step = config.batches.batch_size * config.model.context_length
     return Plan(

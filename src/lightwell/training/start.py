@@ -210,7 +210,7 @@ def plan(config: RunConfig, *, listener: Listener | None = None, started: float 
     refuse_compile(config.training.compile, resolve_device(config.training.device))
     corpus = prepare(config.text, config.model.vocab_size, say=listener.say)
     config, loader = resolve(config, corpus, listener, ends)
-    return make_plan(config, corpus, loader, measure(config, loader))
+    return make_plan(config, corpus, loader)
 
 
 def resolve(
