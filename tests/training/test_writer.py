@@ -110,10 +110,10 @@ def test_a_snapshot_is_of_its_step_however_late_it_is_written(
 
     waited: list[bool] = []
 
-    def late(*arguments: Any) -> Path:
+    def late(*arguments: Any, **named: Any) -> Path:
         if arguments[1] == 2:
             waited.append(trained.wait(10))
-        return save_checkpoint(*arguments)
+        return save_checkpoint(*arguments, **named)
 
     monkeypatch.setattr(saving, "save_checkpoint", late)
     run = small_run(text, tmp_path / "late", Late(), checkpoint_every=2, eval_every=0)
@@ -127,10 +127,10 @@ def test_a_snapshot_is_of_its_step_however_late_it_is_written(
 def test_a_full_disk_stops_the_run_and_keeps_what_was_there(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(checkpoints: Path, step: int, *rest: Any) -> Path:
+    def full(checkpoints: Path, step: int, *rest: Any, **named: Any) -> Path:
         if step == 4:
             raise RunError("The checkpoint could not be written (No space left on device).")
-        return save_checkpoint(checkpoints, step, *rest)
+        return save_checkpoint(checkpoints, step, *rest, **named)
 
     straight = small_run(text, tmp_path / "straight")
     with monkeypatch.context() as patch:
@@ -148,9 +148,9 @@ def test_ctrl_c_leaves_only_after_the_checkpoint_is_there(
 ) -> None:
     order: list[str] = []
 
-    def slow(*arguments: Any) -> Path:
+    def slow(*arguments: Any, **named: Any) -> Path:
         time.sleep(0.3)
-        path = save_checkpoint(*arguments)
+        path = save_checkpoint(*arguments, **named)
         order.append("saved")
         return path
 
