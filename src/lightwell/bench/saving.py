@@ -1,0 +1,73 @@
+"""What a checkpoint costs the training: `python -m lightwell.bench.saving S`.
+
+Rounds of steps with a checkpoint at their start and rounds without one take turns in one process, on the bare disk and
+with all syncing. A round is long enough for a checkpoint to be written beside it, so that its snapshot and all that its
+writing takes from the steps are in the difference, which is put beside a minute.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from lightwell.bench.host import describe_host
+from lightwell.bench.quality import as_command
+from lightwell.bench.shapes import shape
+
+VARIANT = "lightwell-eager"
+WARM_UP = 2
+
+
+def cost(name: str, rounds: int, steps: int, folder: Path) -> dict[str, Any]:
+    """Seconds of each kind of round, and what a checkpoint every minute costs, as a share."""
+    from lightwell.bench.worker import make_bench_job
+    from lightwell.training.device import freed_memory_kept, random_state_kept
+    from lightwell.training.loop import train_step
+    from lightwell.training.saving import save
+
+    job, _ = make_bench_job(shape(name), VARIANT, folder)
+    seconds: dict[bool, list[float]] = {True: [], False: []}
+    with freed_memory_kept(), random_state_kept(job.device), job.writer:
+        for _ in range(WARM_UP):
+            train_step(job)
+        for number in range(2 * rounds):
+            saving = number % 4 in (0, 3)  # with, without, without, with: a drift is on both sides
+            started = time.perf_counter()
+            if saving:
+                save(job)
+            for _ in range(steps):
+                train_step(job)
+            job.writer.wait()
+            seconds[saving].append(time.perf_counter() - started)
+    each = statistics.median(seconds[True]) - statistics.median(seconds[False])
+    return {
+        "shape": name,
+        "parameters": job.config.model.parameter_count(),
+        "seconds_with": seconds[True],
+        "seconds_without": seconds[False],
+        "seconds_each": each,
+        "share_of_a_minute": each / 60.0,
+        "host": describe_host(),
+    }
+
+
+def main(
+    shape_name: Annotated[str, Parameter(name="SHAPE", help="As in `lightwell bench`.")] = "S",
+    /,
+    *,
+    rounds: Annotated[int, Parameter(help="Of each kind.")] = 6,
+    steps: Annotated[int, Parameter(help="Training steps in a round.")] = 6,
+) -> None:
+    """Measure what a checkpoint costs; JSON."""
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        print(json.dumps(cost(shape_name, rounds, steps, Path(folder)), indent=1))
+
+
+if __name__ == "__main__":
+    as_command("saving", main)
