@@ -21,3 +21,7 @@ class RunError(LightwellError):
 
 class TrainingError(LightwellError):
     """Training that cannot go on, e.g. at a non-finite loss."""
+
+
+class LeftAloneError(LightwellError):
+    """Another process of a team has ended, so that this one cannot go on; what happened is for that one to say."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -187,3 +188,18 @@ def test_started_by_torchrun_itself_each_says_what_is_no_fault_of_the_command(
     assert run_command(["show", str(tmp_path / "no-run")]) == 1
     assert run_command(["train", "--no-such-flag"]) == 2
     assert capsys.readouterr().err.count("lightwell, process 1: ") == 1
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_a_disk_that_is_full_for_one_ends_all_with_one_sentence(text: Path, tmp_path: Path, parallel: str) -> None:
+    def little_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    out = tmp_path / "run"
+    flags = as_flags({**SETTINGS, "d_model": 64, "parallel": parallel})
+    command = [sys.executable, "-m", "lightwell", "train", str(text), "--out", str(out), "--processes", "2", *flags]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", preexec_fn=little_room, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr.count("could not be written (") == 1
+    assert "Traceback" not in done.stderr
+    assert not [path for path in (out / "checkpoints").iterdir() if path.name.isdigit()]

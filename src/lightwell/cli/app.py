@@ -18,7 +18,7 @@ from cyclopts import App, Group
 from cyclopts.exceptions import CycloptsError
 
 from lightwell.cli.help import PlainHelp
-from lightwell.errors import LightwellError, SettingError
+from lightwell.errors import LeftAloneError, LightwellError, SettingError
 
 started = time.monotonic()
 """When this command began; `--minutes` counts from here."""
@@ -126,6 +126,11 @@ def run(tokens: Sequence[str]) -> int:
         return _fail(sentence(error, tokens), WRONG_USAGE)
     except SettingError as error:
         return _fail(str(error), WRONG_USAGE)
+    except LeftAloneError:
+        from lightwell.cli.processes import wait_to_be_ended
+
+        wait_to_be_ended()
+        return FAILED
     except LightwellError as error:
         return _fail(str(error), FAILED)
     except KeyboardInterrupt as stop:

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -30,6 +31,8 @@ FAILED = "LIGHTWELL_FAILED"
 RESTARTS = 3
 LOOK_EVERY = 0.2
 """Seconds between looks at that file."""
+GRACE = 10.0
+"""Seconds that a process whose exchange broke waits for the launcher: it is not the one that has something to say."""
 
 
 class ProcessesError(LightwellError):
@@ -50,7 +53,7 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
 
     threads = str(max(1, (os.cpu_count() or 1) // processes))
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
+        sys.executable, "-m", "lightwell.cli.torchrun", "--standalone", f"--nproc-per-node={processes}",
         f"--max-restarts={RESTARTS}", "-m", "lightwell", *arguments,
     ]  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
@@ -58,7 +61,8 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
         # Restarted processes that share torchrun's own store find there what those before them left, and wait for the
         # dead: four of six restarts hung in init_process_group with torch 2.13. With a store of their own, none did.
         store = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-        environment = {"OMP_NUM_THREADS": threads, **store, **os.environ, FAILED: str(failed)}
+        quiet = {"LOGLEVEL": "ERROR"}  # of torchrun, which else tells each signal that it passes on
+        environment = {"OMP_NUM_THREADS": threads, **store, **quiet, **os.environ, FAILED: str(failed)}
         started = subprocess.Popen(command, env=environment, start_new_session=True)
         got: list[int] = []
 
@@ -99,6 +103,13 @@ def note_failure(code: int) -> bool:
     except OSError:
         return LEADS
     return True
+
+
+def wait_to_be_ended() -> None:
+    """In a process of a team that another has left: give that one the time to say why, and the launcher to end all."""
+    until = time.monotonic() + GRACE
+    while time.monotonic() < until:
+        time.sleep(LOOK_EVERY)
 
 
 def _wait(started: subprocess.Popen[bytes], failed: Path) -> int:

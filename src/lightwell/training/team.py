@@ -15,9 +15,11 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
-from lightwell.errors import SettingError
+from lightwell.errors import LeftAloneError, SettingError
 
 CPU = torch.device("cpu")
+BROKEN = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "ncclRemoteError")
+"""What gloo and nccl say of an exchange with a process that is no longer there."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def joined(device: torch.device) -> Iterator[Team]:
 
     Raises:
         SettingError: several processes on a device that they cannot share.
+        LeftAloneError: another process has ended.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
@@ -89,5 +92,9 @@ def joined(device: torch.device) -> Iterator[Team]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Team(dist.get_rank(), size, device)
+    except RuntimeError as error:
+        if any(words in str(error) for words in BROKEN):
+            raise LeftAloneError("Another process of the team has ended.") from None
+        raise
     finally:
         dist.destroy_process_group()
