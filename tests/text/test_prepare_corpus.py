@@ -244,7 +244,7 @@ def test_equal_documents_are_on_one_side(tmp_path: Path) -> None:
 
 def test_the_tokenizer_learns_from_the_training_side_of_all_units(corpus: Path, tmp_path: Path) -> None:
     plan = make_plan(TextConfig(paths=(str(corpus),)), 0, tmp_path / "out", UNIT)
-    sample = list(corpus_plan._sample(plan))
+    sample = list(corpus_plan._sample(plan, Found()))
     assert len(sample) > 90
     assert all(plan.work.side_of(document_key(text)[0]) == "train" for text in sample)
     result = made(corpus, tmp_path / "out", tokenizer="bpe", vocab_size=280)
@@ -256,7 +256,7 @@ def test_a_large_corpus_is_sampled_up_to_a_bound(corpus: Path, tmp_path: Path, m
     monkeypatch.setattr(corpus_plan, "SAMPLE_BYTES", 2000)
     monkeypatch.setattr(corpus_plan, "SAMPLED_UNITS", 3)
     plan = make_plan(TextConfig(paths=(str(corpus),)), 0, tmp_path / "out", UNIT)
-    assert 0 < sum(map(len, corpus_plan._sample(plan))) <= 2000
+    assert 0 < sum(map(len, corpus_plan._sample(plan, Found()))) <= 2000
 
 
 def test_a_shard_for_each_side_is_closed_when_it_is_full(tmp_path: Path) -> None:
@@ -399,7 +399,7 @@ def test_a_setting_that_cannot_have_an_effect_any_more_is_refused(
     corpus: Path, tmp_path: Path, fields: dict[str, Any], vocab_size: int, name: str
 ) -> None:
     made(corpus, tmp_path / "out")
-    with pytest.raises(SettingError, match=f"^{name} is .* was prepared with .*leave {name} out"):
+    with pytest.raises(SettingError, match=f"^{name} is .* was prepared with .*give --{name.replace('_', '-')} "):
         prepare(TextConfig(paths=(str(tmp_path / "out"),), **fields), vocab_size)
     prepare(TextConfig(paths=(str(tmp_path / "out"),), tokenizer="byte"), 257)
 
@@ -421,3 +421,35 @@ def test_what_is_skipped_cut_and_undecodable_is_reported(tmp_path: Path) -> None
         "The byte tokenizer has 257 tokens",
     ):
         assert sentence in report
+
+
+def test_what_is_not_ours_is_never_removed(corpus: Path, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    for name, content in (("plan.json", '{"mine": 1}'), ("shards/a.txt", "a"), ("units/b.txt", "b")):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(content)
+    before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+    for force in (False, True):
+        with pytest.raises(TextError, match="not of `lightwell prepare`"):
+            made(corpus, project, force=force)
+    assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()} == before
+
+
+def test_beginning_anew_leaves_what_somebody_put_beside(corpus: Path, tmp_path: Path) -> None:
+    made(corpus, tmp_path / "out")
+    (tmp_path / "out" / "shards" / "notes.txt").write_text("mine")
+    made(corpus, tmp_path / "out", force=True, tokenizer="character")
+    assert (tmp_path / "out" / "shards" / "notes.txt").read_text() == "mine"
+
+
+def test_a_folder_inside_of_the_text_is_refused(corpus: Path) -> None:
+    with pytest.raises(SettingError, match="lies inside of"):
+        made(corpus, corpus / "out")
+
+
+def test_the_reason_why_nothing_was_read_is_said(tmp_path: Path) -> None:
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "x.jsonl").write_text('{"text": "fine"}\n{"text": \n')
+    for kind in ("bpe", "byte"):
+        with pytest.raises(TextError, match=r"\(.*x\.jsonl.*\)"):
+            made(tmp_path / "text", tmp_path / kind, tokenizer=kind)

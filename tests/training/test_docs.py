@@ -162,3 +162,8 @@ def test_python_examples_give_what_they_show(page: Path, tmp_path: Path, monkeyp
     report: list[str] = []
     result = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=report.append)
     assert not result.failed, "".join(report)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_no_page_has_a_place_that_was_to_be_filled_in(path: Path) -> None:
+    assert not re.search(r"@[A-Z]+@|TODO|FIXME|XXX", path.read_text(encoding="utf-8"))

@@ -92,7 +92,11 @@ def test_too_little_memory_is_said_before_the_start(monkeypatch: pytest.MonkeyPa
     heard = Heard()
     start.warn_of_memory(TINY, resolve_device("cpu"), heard)
     assert heard.said == []
-    monkeypatch.setattr(start, "available_memory", lambda device: 1_000_000)
+    monkeypatch.setattr(start, "available_memory", lambda device: 1_000)
     start.warn_of_memory(TINY, resolve_device("cpu"), heard)
     assert len(heard.said) == 1
-    assert "0.0 GB are free; with --micro-batch-size 4 it would be" in heard.said[0]
+    assert "0.0 GB are free; with one sequence at a time it would still be" in heard.said[0]
+    monkeypatch.setattr(start, "available_memory", lambda device: 40_000_000)
+    wide = TINY.with_values({"batch_size": 64, "context_length": 256, "vocab_size": 2000})
+    start.warn_of_memory(wide, resolve_device("cpu"), heard)
+    assert "with --micro-batch-size 2 it would be" in heard.said[1]

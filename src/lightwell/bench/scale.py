@@ -8,21 +8,22 @@ stated figures, a share of its products that is assumed, and the bytes that have
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from dataclasses import dataclass
 
 from lightwell.bench.quality import as_command
 from lightwell.model.config import ModelConfig
+from lightwell.training.config import RunConfig
+from lightwell.training.memory import COMPILED, LOGIT, PASSING, saved_bytes
 from lightwell.training.plan import flops_per_token
 
 HELD = 16
 """Bytes for each parameter, shared by all: weight, gradient and two moments in fp32."""
 SENT = 3 * 4
 """Bytes for each parameter and step: put together in fp32 for the forward and the backward pass, gradients summed."""
-SAVED = 34
-"""Bytes for each token, layer and dimension of the residual stream that a block keeps for its backward pass, in 16 bit
-and with attention that keeps no weights (Korthikanti 2022, equation 1 without the term in the sequence's square)."""
-LOGIT = 2 + 4 + 4
-"""Bytes for each logit: in bf16, in fp32 for the loss, and its gradient."""
+COUNTED_AT = 4096
+"""Tokens of context."""
 UTILISATION = 0.4
 """Of the stated products, in well-tuned training of such models (Chowdhery 2022 reports 0.46 for PaLM); assumed."""
 ROOM = 0.9
@@ -69,7 +70,7 @@ MODELS = {
     "Llama 2 7B": _llama(32, 4096, 32, 11008, 4096),
     "Llama 2 13B": _llama(40, 5120, 40, 13824, 4096),
     "Llama 2 70B": _llama(80, 8192, 64, 28672, 4096, kv_heads=8),
-    "Llama 2 70B, shorter": _llama(80, 8192, 64, 28672, 1024, kv_heads=8),
+    "Llama 2 70B, shorter": _llama(80, 8192, 64, 28672, 512, kv_heads=8),
 }
 """Shapes as released (Radford 2019, table 2; Touvron 2023b, section 2.2), but for the context of the last one."""
 
@@ -93,7 +94,7 @@ def fit(model: ModelConfig, gpus: int, gpu: Gpu = H100) -> Fit:
     parameters = model.parameter_count()
     fixed = HELD * parameters / gpus + (_put_together(model) if gpus > 1 else 0)
     tokens = model.context_length
-    each = tokens * (SAVED * model.n_layers * model.d_model + LOGIT * model.vocab_size)
+    each = _sequence(model)
     sequences = max(0, int((ROOM * gpu.memory - fixed) / each))
     sequences = min(sequences, 64)  # more would make batches that nobody trains with
     link = gpu.inside if gpus <= gpu.each_machine else gpu.between
@@ -101,6 +102,17 @@ def fit(model: ModelConfig, gpus: int, gpu: Gpu = H100) -> Fit:
     computing = sequences * tokens * flops_per_token(model) / (UTILISATION * gpu.flops)
     step = max(sending, computing)  # what is sent for the next block overlaps with computing this one
     return Fit(fixed, each, sequences, gpus * sequences * tokens / step if sequences else 0.0)
+
+
+@functools.cache
+def _sequence(model: ModelConfig) -> float:
+    """Bytes that a sequence of a full context keeps, as memory.py estimates them for a compiled run in bf16.
+
+    Counted at a context for which attention takes the kernel that it takes on a GPU, where all grows with the tokens.
+    """
+    long = dataclasses.replace(model, context_length=COUNTED_AT)
+    saved = (1 + PASSING) * COMPILED * saved_bytes(RunConfig(model=long).with_values({"precision": "bf16"}), 1)
+    return model.context_length * (saved / COUNTED_AT + LOGIT * model.vocab_size)
 
 
 def _put_together(model: ModelConfig) -> float:

@@ -137,8 +137,11 @@ def run(tokens: Sequence[str]) -> int:
         from lightwell.training.interrupt import Terminated
 
         code = _fail(str(stop) or "Stopped.", TERMINATED if isinstance(stop, Terminated) else INTERRUPTED)
-        # To torchrun, a process that was stopped and has saved is one that has done its work.
-        return DONE if "WORLD_SIZE" in os.environ else code
+        from lightwell.cli.processes import FAILED as LAUNCHED
+
+        # To our launcher's torchrun, a process that was stopped and has saved has done its work. To one that was
+        # started by hand it has not: what stopped on another machine must not be taken for finished there.
+        return DONE if LAUNCHED in os.environ else code
     except BrokenPipeError:
         # The reader, e.g. `head`, has enough. What is still buffered must not fail again when Python closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

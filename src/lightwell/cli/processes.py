@@ -29,6 +29,8 @@ RESTARTED = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
 FAILED = "LIGHTWELL_FAILED"
 """The variable with the file into which a process writes its exit code when it fails with a sentence."""
 RESTARTS = 3
+SHUTDOWN = 3600
+"""Seconds that a stopped process may take to finish its step and save; a second signal ends it at once."""
 LOOK_EVERY = 0.2
 """Seconds between looks at that file."""
 GRACE = 10.0
@@ -54,7 +56,7 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     threads = str(max(1, (os.cpu_count() or 1) // processes))
     command = [
         sys.executable, "-m", "lightwell.cli.torchrun", "--standalone", f"--nproc-per-node={processes}",
-        f"--max-restarts={RESTARTS}", "-m", "lightwell", *arguments,
+        f"--max-restarts={RESTARTS}", f"--shutdown-timeout={SHUTDOWN}", "-m", "lightwell", *arguments,
     ]  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         failed = Path(folder) / "failed"

@@ -10,10 +10,11 @@ was done under another one is never mixed with this.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
-import shutil
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,12 @@ def make_plan(config: TextConfig, vocab_size: int, folder: Path, unit_bytes: int
     """
     if not config.paths:
         raise SettingError("prepare needs a text; name files, folders or globs.")
+    for path in map(Path, config.paths):
+        if path.expanduser().resolve() in folder.resolve().parents:
+            raise SettingError(
+                f"--out {folder} lies inside of {path}, and would be a part of the text the next time; "
+                "choose a folder outside of it."
+            )
     if prepared_folder(config.paths):
         raise TextError(f"{config.paths[0]} is prepared already; `lightwell train {config.paths[0]}` learns from it.")
     settings: dict[str, Any] = {**config.to_dict(), "vocab_size": vocab_size, "unit_bytes": unit_bytes}
@@ -101,10 +108,11 @@ def take_folder(plan: Plan, *, force: bool = False) -> None:
     if folder.is_dir() and any(folder.iterdir()):
         if not (folder / PLAN).is_file():
             raise TextError(f"{folder} is not empty and holds no prepared text; choose another folder with --out.")
+        begun = _begun(folder)
         if force:
             _clear(folder)
         else:
-            _compare(plan, folder)
+            _compare(plan, folder, begun)
     for part in (folder, folder / SHARDS, folder / RECORDS):
         part.mkdir(parents=True, exist_ok=True)
     if not (folder / PLAN).is_file():
@@ -126,10 +134,11 @@ def plan_tokenizer(plan: Plan) -> Tokenizer:
         return Tokenizer.load(path)
     texts: list[str] = []
     if plan.config.tokenizer in ("bpe", "character"):
-        texts = list(_sample(plan))
+        found = Found()
+        texts = list(_sample(plan, found))
         if not texts:
             raise TextError(
-                "There is no training text for a tokenizer to learn from; "
+                f"There is no training text for a tokenizer to learn from{first_skipped(plan, found)}; "
                 "lower --validation-fraction, or choose --tokenizer byte."
             )
     tokenizer = make_tokenizer(plan.config, plan.vocab_size, texts)
@@ -149,12 +158,18 @@ def sampled_bytes(plan: Plan) -> int:
     return found
 
 
-def _sample(plan: Plan) -> Iterator[str]:
+def first_skipped(plan: Plan, found: Found) -> str:
+    """In brackets, the first file that was skipped and why; nothing where none was."""
+    skipped = [*plan.sources.skipped, *((one.source, one.reason) for one in found.skipped)]
+    return f" ({skipped[0][0]} {skipped[0][1]})" if skipped else ""
+
+
+def _sample(plan: Plan, found: Found) -> Iterator[str]:
     count = min(SAMPLED_UNITS, len(plan.units))
     for number in range(count):
         unit = plan.units[number * len(plan.units) // count]
         left = SAMPLE_BYTES // count
-        blocks = read_unit(unit, plan.work.text_field, plan.work.unit_bytes, Found())
+        blocks = read_unit(unit, plan.work.text_field, plan.work.unit_bytes, found)
         for text in itertools.chain.from_iterable(blocks):
             key, size = document_key(text)
             if plan.work.side_of(key) == TRAIN:
@@ -164,14 +179,22 @@ def _sample(plan: Plan) -> Iterator[str]:
                 break
 
 
-def _compare(plan: Plan, folder: Path) -> None:
-    """Make sure that the folder was begun by the same plan."""
+def _begun(folder: Path) -> dict[str, Any]:
+    """What the folder's plan.json says; a file of that name may be anybody's, and then nothing here is touched."""
     try:
         begun = json.loads((folder / PLAN).read_text(encoding="utf-8"))
-        fingerprint, settings = begun["fingerprint"], dict(begun["settings"])
+        return {"format": begun["format"], "fingerprint": begun["fingerprint"], "settings": dict(begun["settings"])}
     except (OSError, ValueError, KeyError, TypeError):
-        raise TextError(f"{folder / PLAN} is damaged; begin anew with --force.") from None
-    if fingerprint == plan.work.fingerprint:
+        raise TextError(
+            f"{folder / PLAN} is damaged, or not of `lightwell prepare`; choose another folder with --out, "
+            "or remove this one by hand."
+        ) from None
+
+
+def _compare(plan: Plan, folder: Path, begun: dict[str, Any]) -> None:
+    """Make sure that the folder was begun by the same plan."""
+    settings = begun["settings"]
+    if begun["fingerprint"] == plan.work.fingerprint:
         return
     now = json.loads(json.dumps(plan.settings))
     other = [name for name in now if settings.get(name) != now[name]]
@@ -183,10 +206,39 @@ def _compare(plan: Plan, folder: Path) -> None:
     raise TextError(f"{folder} {what}; choose another folder with --out, or begin anew with --force.")
 
 
+OURS = {
+    SHARDS: re.compile(r"(train|validation)-\d+(-\d+)?\.(tokens|offsets|keys)(\.\d+\.unfinished)?"),
+    RECORDS: re.compile(r"(\d+\.json|tokenizer\.note\.json)(\.\d+\.unfinished)?|reference-only"),
+}
+"""The files that preparing makes in its two folders."""
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file in one of the two folders is of those that preparing makes."""
+    return OURS[path.parent.name].fullmatch(path.name) is not None
+
+
+def clear_records(folder: Path) -> None:
+    """Remove what only the work needed, apart from shards."""
+    for path in filter(is_ours, (folder / RECORDS).glob("*")):
+        path.unlink()
+    for name in (TOKENIZER, CONFIG_FILE):
+        (folder / RECORDS / "tokenizer" / name).unlink(missing_ok=True)
+    _remove_empty(folder / RECORDS / "tokenizer", folder / RECORDS)
+
+
 def _clear(folder: Path) -> None:
     """Remove what preparing has made, and nothing else."""
     for name in (MANIFEST, TOKENIZER, CONFIG_FILE):
         (folder / name).unlink(missing_ok=True)
-    for name in (SHARDS, RECORDS):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    clear_records(folder)
+    for path in filter(is_ours, (folder / SHARDS).glob("*")):
+        path.unlink()
+    _remove_empty(folder / SHARDS)
     (folder / PLAN).unlink(missing_ok=True)
+
+
+def _remove_empty(*folders: Path) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):  # not there, or with something of somebody else's in it
+            folder.rmdir()

@@ -180,7 +180,7 @@ def refuse_other_settings(folder: Path, config: TextConfig, vocab_size: int) -> 
         if given[name] not in (defaults[name], was[name]):
             raise SettingError(
                 f"{name} is {given[name]!r}, but {folder} was prepared with {was[name]!r}; "
-                f"leave {name} out, or prepare the text anew."
+                f"give --{name.replace('_', '-')} {was[name]} (a preset may have said another), or prepare it anew."
             )
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -23,7 +22,16 @@ import numpy as np
 
 from lightwell.errors import SettingError, TextError
 from lightwell.text.config import TextConfig
-from lightwell.text.corpus_plan import Plan, make_plan, plan_tokenizer, sampled_bytes, take_folder
+from lightwell.text.corpus_plan import (
+    Plan,
+    clear_records,
+    first_skipped,
+    is_ours,
+    make_plan,
+    plan_tokenizer,
+    sampled_bytes,
+    take_folder,
+)
 from lightwell.text.corpus_report import sentences
 from lightwell.text.fast_encoding import EncodersDifferError
 from lightwell.text.held_out_order import put_in_order
@@ -182,7 +190,10 @@ def _manifest(plan: Plan, tokenizer: Tokenizer, records: Sequence[UnitRecord]) -
     """Put the held-out documents in order, and describe the whole."""
     dtype = np.dtype(token_type(tokenizer.vocab_size))
     shards = {side: [shard for record in records for shard in record.shards[side]] for side in (TRAIN, VALIDATION)}
-    _refuse_empty(plan, shards)
+    found = Found()
+    for record in records:
+        found.add(record.found)
+    _refuse_empty(plan, shards, found)
     shards[VALIDATION] = put_in_order(plan.folder, shards[VALIDATION], dtype)
     sides = {
         side: Side(
@@ -193,9 +204,6 @@ def _manifest(plan: Plan, tokenizer: Tokenizer, records: Sequence[UnitRecord]) -
         )
         for side in (TRAIN, VALIDATION)
     }
-    found = Found()
-    for record in records:
-        found.add(record.found)
     return Manifest(
         format=FORMAT,
         settings=plan.settings,
@@ -209,12 +217,12 @@ def _manifest(plan: Plan, tokenizer: Tokenizer, records: Sequence[UnitRecord]) -
     )
 
 
-def _refuse_empty(plan: Plan, shards: dict[str, list[Shard]]) -> None:
-    documents = {side: sum(shard.documents for shard in found) for side, found in shards.items()}
+def _refuse_empty(plan: Plan, shards: dict[str, list[Shard]], found: Found) -> None:
+    documents = {side: sum(shard.documents for shard in made) for side, made in shards.items()}
     total, fraction = sum(documents.values()), plan.config.validation_fraction
     names = " ".join(plan.config.paths)
     if not total:
-        raise TextError(f"There is no text to read in {names}.")
+        raise TextError(f"There is no text to read in {names}{first_skipped(plan, found)}.")
     for side, remedy in ((VALIDATION, "raise"), (TRAIN, "lower")):
         if not documents[side]:
             what = "held out" if side == VALIDATION else "left to train on"
@@ -241,9 +249,10 @@ def _tidy(folder: Path, manifest: Manifest) -> None:
     """Remove what only the work needed: the records, and shards that are not in the manifest."""
     kept = {shard.name for side in (manifest.train, manifest.validation) for shard in side.shards}
     for path in (folder / SHARDS).iterdir():
-        if f"{SHARDS}/{path.name.split('.')[0]}" not in kept or path.suffix not in (".tokens", ".offsets"):
+        needed = f"{SHARDS}/{path.name.split('.')[0]}" in kept and path.suffix in (".tokens", ".offsets")
+        if is_ours(path) and not needed:
             path.unlink()
-    shutil.rmtree(folder / RECORDS, ignore_errors=True)
+    clear_records(folder)
 
 
 def _result(plan: Plan, manifest: Manifest, workers: int, bytes_done: int, seconds: float) -> PreparedCorpus:

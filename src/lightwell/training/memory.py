@@ -22,8 +22,12 @@ from lightwell.training.loss import TrainedLoss, head_loss
 
 LIBRARIES = 130_000_000
 """Bytes that a process comes to hold with its first step, whatever the model: kernels that are loaded when needed."""
-WORKING = 16
-"""Bytes for each logit of a micro-batch while the backward pass begins: its gradient, twice, and what is freed late."""
+LOGIT = 6
+"""Bytes for each logit of a micro-batch while the backward pass begins: its gradient, and the same in bf16."""
+PASSING = 0.4
+"""Of the saved tensors' bytes, what their gradients and what is freed late take beside them."""
+STACKED = 24
+"""Bytes for each number of a stack of matrices that Muon makes orthogonal."""
 COMPILED = 0.55
 """The share of an eager block's saved tensors that a compiled one saves: the rest it computes again."""
 
@@ -60,15 +64,33 @@ def estimate_memory(config: RunConfig) -> Memory:
     rows = min(config.batches.micro_batch_size or config.batches.batch_size, config.batches.batch_size)
     share = COMPILED if config.training.compile == "on" else 1.0
     on_processor = device.type == "cpu"
+    activations = int(share * saved_bytes(config, rows))
+    working = int(PASSING * activations) + LOGIT * rows * model.context_length * model.vocab_size
     return Memory(
         process=(_resident() + LIBRARIES) if on_processor else 0,
         weights=weights,
         gradients=weights,
         moments=moments,
         snapshot=(weights + moments) if on_processor else 0,
-        activations=int(share * saved_bytes(config, rows)),
-        working=WORKING * rows * model.context_length * model.vocab_size,
+        activations=activations,
+        working=max(working, update_bytes(config) - activations),  # the update comes when these are gone
     )
+
+
+def update_bytes(config: RunConfig) -> int:
+    """Bytes that an update takes while it goes on: nothing for AdamW, whose kernel works in place.
+
+    Muon has the momenta of all matrices at once, and of the largest stack of equal ones some copies beside them.
+    """
+    from lightwell.training.optimizers import is_block_matrix
+
+    if config.training.optimizer != "muon":
+        return 0
+    stacks: dict[tuple[int, ...], int] = {}
+    for name, tensor in _without_memory(config).named_parameters():
+        if is_block_matrix(name, tensor):
+            stacks[tuple(tensor.shape)] = stacks.get(tuple(tensor.shape), 0) + tensor.numel()
+    return 4 * sum(stacks.values()) + STACKED * max(stacks.values(), default=0)
 
 
 def moment_bytes(config: RunConfig) -> int:

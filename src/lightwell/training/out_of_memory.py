@@ -61,5 +61,5 @@ def take_smaller(job: Job) -> None:
     job.run.write_config(job.config)
     job.listener.say(
         f"Memory ran out in step {step} with {now} sequences at once; it is done again with {(now + 1) // 2}, "
-        "which gives the same update."
+        "which gives the same update, but for dropout's masks."
     )

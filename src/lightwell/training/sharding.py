@@ -2,7 +2,8 @@
 
 Before a block computes, its weights are put together from all parts; afterwards only the own part stays. The gradients
 are summed over the processes as they come, and each keeps its part of the sum (Rajbhandari 2020, "ZeRO", stage 3; Zhao
-2023, "PyTorch FSDP"). So N processes hold a model N times as large as one could.
+2023, "PyTorch FSDP"). So N processes hold a model about N times as large as one could (with
+Muon less: parts.py, muon.py).
 """
 
 from __future__ import annotations

@@ -99,6 +99,8 @@ def train(
             corpus = prepare(config.text, config.model.vocab_size, say=listener.say)
             timed = config.training.minutes > 0
             config, loader = resolve(config, corpus, listener, ends)
+            if team.size == 1:
+                warn_of_memory(config, device, listener)
             run = Run.create(out, config, corpus.tokenizer, force=force)
             team.wait()
         else:
@@ -248,7 +250,6 @@ def resolve(
     report = loader.report(config.training.steps)
     for sentence in report.sentences():
         listener.say(sentence)
-    warn_of_memory(config, device, listener)
     if report.effective_epochs > MANY_EPOCHS:
         listener.say(
             f"That is often: repeated over {MANY_EPOCHS} times, a text is learned by heart rather than understood. "
@@ -266,11 +267,17 @@ def warn_of_memory(config: RunConfig, device: torch.device, listener: Listener) 
         return
     memory = estimate_memory(config)
     if memory.total - memory.process > free:
-        fewer = max(1, rows // 2)
-        less = estimate_memory(config.with_values({"micro_batch_size": fewer}))
+        less = memory
+        while rows > 1 and less.total - less.process > free:
+            rows //= 2
+            less = estimate_memory(config.with_values({"micro_batch_size": rows}))
+        fits = less.total - less.process <= free
+        remedy = (
+            f"with --micro-batch-size {rows} it would be" if fits else "with one sequence at a time it would still be"
+        )
         listener.say(
-            f"This will take about {memory.total / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free; with "
-            f"--micro-batch-size {fewer} it would be {less.total / 1e9:.1f} GB."
+            f"This will take about {memory.total / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free; "
+            f"{remedy} {less.total / 1e9:.1f} GB."
         )
 
 

@@ -21,6 +21,8 @@ class Writer:
         self._then: Callable[[], None] = lambda: None
         self.cancelled = False
         """Whether the loop has left without waiting: what is being written must not be put in place any more."""
+        self.alone = False
+        """Whether the loop has failed: what other processes were to write is not waited for."""
 
     def __enter__(self) -> Self:
         return self
@@ -33,6 +35,7 @@ class Writer:
         elif isinstance(error, KeyboardInterrupt):
             self.cancelled = True
         elif self._thread is not None:
+            self.alone = True
             self._thread.join()  # what the loop has to say is more than what the thread might
 
     def write(self, task: Callable[[], None], then: Callable[[], None]) -> None:
