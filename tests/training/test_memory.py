@@ -99,4 +99,4 @@ def test_too_little_memory_is_said_before_the_start(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(start, "available_memory", lambda device: 40_000_000)
     wide = TINY.with_values({"batch_size": 64, "context_length": 256, "vocab_size": 2000})
     start.warn_of_memory(wide, resolve_device("cpu"), heard)
-    assert "with --micro-batch-size 2 it would be" in heard.said[1]
+    assert "with --micro-batch-size 4 it would be" in heard.said[1]
