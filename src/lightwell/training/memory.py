@@ -28,7 +28,7 @@ PASSING = 0.4
 """Of the saved tensors' bytes, what their gradients and what is freed late take beside them."""
 STACKED = 24
 """Bytes for each number of a stack of matrices that Muon makes orthogonal."""
-COMPILED = 0.55
+COMPILED = 0.5
 """The share of an eager block's saved tensors that a compiled one saves: the rest it computes again."""
 
 
