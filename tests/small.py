@@ -61,6 +61,16 @@ class StopAt(Listener):
             signal.raise_signal(signal.SIGINT)
 
 
+class Heard(Listener):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+
+    def say(self, sentence: str) -> None:
+        self.sentences.append(sentence)
+
+
 def write_text(folder: Path, documents: int = 12, sentences: int = 8) -> Path:
     """A folder of small documents of made-up sentences, always the same ones."""
     draw = random.Random(7)

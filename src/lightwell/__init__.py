@@ -160,14 +160,14 @@ def prepare(
     """
     from lightwell.errors import SettingError
     from lightwell.settings import nearest
-    from lightwell.text.manifest import SETTINGS
+    from lightwell.text.config import PREPARED
     from lightwell.text.paths import text_paths
     from lightwell.text.prepare_corpus import prepare_corpus
     from lightwell.training.compose import compose
 
     for name in settings:
-        if name not in SETTINGS:
-            raise SettingError(f"prepare has no setting {name}, only {', '.join(SETTINGS)}.{nearest(name, SETTINGS)}")
+        if name not in PREPARED:
+            raise SettingError(f"prepare has no setting {name}, only {', '.join(PREPARED)}.{nearest(name, PREPARED)}")
     whole = compose(text_paths(*paths), settings=settings)
     say = (listener or _progress()).say
     return prepare_corpus(whole.text, whole.model.vocab_size, Path(out), workers=workers, force=force, say=say)

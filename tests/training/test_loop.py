@@ -19,17 +19,7 @@ from lightwell.training.listener import Listener
 from lightwell.training.load import choose_checkpoint, load
 from lightwell.training.run import Run
 from lightwell.training.start import carry_out, make_job, make_loader, resolve, resume, train
-from small import StopAt, final_state, same_bits, small_config, small_run, untimed, write_text
-
-
-class Heard(Listener):
-    """Keeps what was said."""
-
-    def __init__(self) -> None:
-        self.sentences: list[str] = []
-
-    def say(self, sentence: str) -> None:
-        self.sentences.append(sentence)
+from small import Heard, StopAt, final_state, same_bits, small_config, small_run, untimed, write_text
 
 
 @pytest.fixture(scope="module")

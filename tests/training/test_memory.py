@@ -12,10 +12,9 @@ import pytest
 
 from lightwell.training import start
 from lightwell.training.device import resolve_device
-from lightwell.training.listener import Listener
 from lightwell.training.memory import estimate_memory, moment_bytes, saved_bytes
 from lightwell.training.plan import measure
-from small import write_text
+from small import Heard, write_text
 from tiny import TINY, loader
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -78,25 +77,15 @@ def test_a_run_takes_within_a_fifth_of_what_was_estimated(tmp_path: Path) -> Non
     assert taken > 1e9  # or the process itself would hide the rest
 
 
-class Heard(Listener):
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, sentence: str) -> None:
-        self.said.append(sentence)
-
-
 def test_too_little_memory_is_said_before_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     heard = Heard()
     start.warn_of_memory(TINY, resolve_device("cpu"), heard)
-    assert heard.said == []
+    assert heard.sentences == []
     monkeypatch.setattr(start, "available_memory", lambda device: 1_000)
     start.warn_of_memory(TINY, resolve_device("cpu"), heard)
-    assert len(heard.said) == 1
-    assert "0.0 GB are free; with one sequence at a time it would still be" in heard.said[0]
+    assert len(heard.sentences) == 1
+    assert "0.0 GB are free; with one sequence at a time it would still be" in heard.sentences[0]
     monkeypatch.setattr(start, "available_memory", lambda device: 40_000_000)
     wide = TINY.with_values({"batch_size": 64, "context_length": 256, "vocab_size": 2000})
     start.warn_of_memory(wide, resolve_device("cpu"), heard)
-    assert "with --micro-batch-size 4 it would be" in heard.said[1]
+    assert "with --micro-batch-size 4 it would be" in heard.sentences[1]

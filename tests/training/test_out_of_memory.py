@@ -10,23 +10,11 @@ import torch
 
 from lightwell.errors import TrainingError
 from lightwell.training import loop
-from lightwell.training.listener import Listener
 from lightwell.training.loss import accumulate_gradients
 from lightwell.training.out_of_memory import is_out_of_memory
 from lightwell.training.run import Run
 from lightwell.training.start import resume
-from small import StopAt, final_state, same_bits, small_run, untimed, write_text
-
-
-class Heard(Listener):
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, sentence: str) -> None:
-        self.said.append(sentence)
-
+from small import Heard, StopAt, final_state, same_bits, small_run, untimed, write_text
 
 PLAIN: dict[str, Any] = dict.fromkeys(("embedding_dropout", "attention_dropout", "residual_dropout"), 0.0)
 
@@ -67,7 +55,7 @@ def test_the_run_is_the_one_that_had_smaller_micro_batches_from_the_start(
     assert same_bits(final_state(run), final_state(expected))
     assert untimed(run.metrics())[1:] == untimed(expected.metrics())[1:]  # scored before the first step
     assert Run(run.path).config.batches.micro_batch_size == 1
-    said = [sentence for sentence in heard.said if "Memory ran out in step 1" in sentence]
+    said = [sentence for sentence in heard.sentences if "Memory ran out in step 1" in sentence]
     assert [("with 4 sequences" in one, "with 2 sequences" in one) for one in said] == [(True, False), (False, True)]
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from cyclopts import Group, Parameter, Token
 
 from lightwell.settings import Field
-from lightwell.text.manifest import SETTINGS
+from lightwell.text.config import PREPARED
 from lightwell.training.config import RunConfig
 from lightwell.training.presets import DEFAULT_PRESET, preset
 
@@ -96,7 +96,7 @@ if TYPE_CHECKING:
 else:  # made from the configuration classes, which no type checker can follow
     TrainFlags = flags_of(*RunConfig.sections(), defaults=preset(DEFAULT_PRESET))
     SamplingFlags = flags_of("sampling", defaults=RunConfig())
-    PrepareFlags = flags_of("text", "model", defaults=RunConfig(), only=SETTINGS)
+    PrepareFlags = flags_of("text", "model", defaults=RunConfig(), only=PREPARED)
 
 RunPath: TypeAlias = Annotated[Path, Parameter(help="The run: its folder, or its name in runs/.", converter=_find_run)]
 Json: TypeAlias = Annotated[bool, Parameter(help="Print the result as JSON.", negative=(), show_default=False)]

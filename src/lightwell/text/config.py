@@ -24,3 +24,7 @@ class TextConfig(Settings):
     """character, byte, bpe, or the path of a tokenizer.json or of a folder with encoder.json and vocab.bpe."""
     end_of_text: str = ""
     """The token that keeps documents apart in a tokenizer from a file; empty finds it by the usual names."""
+
+
+PREPARED = ("text_field", "validation_fraction", "tokenizer", "end_of_text", "vocab_size")
+"""The configuration fields that decide what prepared text is."""

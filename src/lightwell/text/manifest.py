@@ -21,7 +21,7 @@ import numpy as np
 
 from lightwell.errors import SettingError, TextError
 from lightwell.text.concatenated import ConcatenatedTokens
-from lightwell.text.config import TextConfig
+from lightwell.text.config import PREPARED, TextConfig
 from lightwell.text.shards import REMEDY, Shard, all_offsets, check_shard, write_json
 from lightwell.text.tokenfile import TokenFile, token_type
 from lightwell.text.tokenizer import Tokenizer
@@ -31,8 +31,6 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 PLAN = "plan.json"
 TOKENIZER = "tokenizer.json"
-SETTINGS = ("text_field", "validation_fraction", "tokenizer", "end_of_text", "vocab_size")
-"""The configuration fields that decide what prepared text is."""
 HASHED_AT_ONCE = 4
 """Shards that are held against their SHA-256 at a time; hashing runs beside Python."""
 
@@ -176,7 +174,7 @@ def refuse_other_settings(folder: Path, config: TextConfig, vocab_size: int) -> 
     given = {**config.to_dict(), "vocab_size": vocab_size}
     was = {**manifest.settings, "vocab_size": manifest.vocab_size}
     defaults = {**TextConfig().to_dict(), "vocab_size": 0}
-    for name in SETTINGS:
+    for name in PREPARED:
         if given[name] not in (defaults[name], was[name]):
             raise SettingError(
                 f"{name} is {given[name]!r}, but {folder} was prepared with {was[name]!r}; "

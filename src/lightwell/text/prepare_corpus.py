@@ -11,7 +11,6 @@ takes such a folder for a text.
 from __future__ import annotations
 
 import errno
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -41,7 +40,7 @@ from lightwell.text.tokenfile import token_type
 from lightwell.text.tokenizer import Tokenizer
 from lightwell.text.unit_encoding import RECORDS, SHARDS, TRAIN, VALIDATION, UnitRecord, finished
 from lightwell.text.unit_reading import Found
-from lightwell.text.unit_workers import encode_units, make_tokenizer_aside
+from lightwell.text.unit_workers import encode_units, make_tokenizer_aside, processors
 from lightwell.text.units import UNIT_BYTES, Unit
 
 REFERENCE_ONLY = "reference-only"
@@ -115,7 +114,7 @@ def prepare_corpus(
         raise SettingError(f"workers is {workers}, but must be 1 or more, or 0 for as many as there are processors.")
     began = time.monotonic()
     plan = make_plan(config, vocab_size, folder, unit_bytes)
-    workers = min(workers or _processors(), len(plan.units))
+    workers = min(workers or processors(), len(plan.units))
     try:
         take_folder(plan, force=force)
         bytes_done = 0
@@ -274,11 +273,6 @@ def _result(plan: Plan, manifest: Manifest, workers: int, bytes_done: int, secon
         report=manifest.report,
         digest=manifest.digest,
     )
-
-
-def _processors() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cannot_write(error: OSError, folder: Path) -> str:

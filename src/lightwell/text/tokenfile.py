@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from lightwell.errors import TextError
 from lightwell.text.concatenated import ConcatenatedTokens
+from lightwell.text.pieces import gathered
 from lightwell.text.tokenizer import Tokenizer
 
 BATCH = 1 << 21
@@ -156,22 +157,9 @@ def token_type(vocab_size: int) -> npt.DTypeLike:
 
 def _encoded(texts: Iterable[str], tokenizer: Tokenizer) -> Iterator[tuple[npt.NDArray[np.int64], int]]:
     """Each document's ids with the token that opens it, and its bytes; many documents are encoded at once."""
-    for batch in _batches(texts):
+    for batch in gathered(texts, BATCH):
         for text, ids in zip(batch, tokenizer.encode_batch(batch), strict=True):
             yield np.concatenate([[tokenizer.end_of_text], ids]), len(text.encode())
-
-
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text)
-        if size >= BATCH:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def _map(folder: Path, name: str, dtype: npt.DTypeLike) -> tuple[Any, OffsetArray]:

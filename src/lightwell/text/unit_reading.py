@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import msgspec
@@ -30,6 +30,7 @@ from lightwell.text.formats import (
     read_file,
 )
 from lightwell.text.parquet import read_groups
+from lightwell.text.pieces import gathered
 from lightwell.text.units import DOCUMENT_BYTES, Part, Unit, cut_text, suffix_of
 from lightwell.text.unpacking import BLOCK, LARGEST_LINE, read_blocks, whole_lines
 
@@ -179,7 +180,7 @@ class _PartReader:
         if self.field not in header:
             raise missing("column", self.field, header)
         column = header.index(self.field)
-        yield from _in_blocks(row[column] if column < len(row) else "" for row in rows)
+        yield from gathered((row[column] if column < len(row) else "" for row in rows), BLOCK)
 
     def _dialect(self) -> type[csv.Dialect]:
         """Half of the world quotes in .tsv, half does not; the whole file tells."""
@@ -249,16 +250,3 @@ def _fields_of_lines(name: str) -> Callable[[bytes, int], list[str] | None]:
         return [item.text or "" for item in records] if len(records) == lines else None  # type: ignore[attr-defined]
 
     return decode
-
-
-def _in_blocks(texts: Iterable[str]) -> Texts:
-    block: list[str] = []
-    size = 0
-    for text in texts:
-        block.append(text)
-        size += len(text)
-        if size >= BLOCK:
-            yield block
-            block, size = [], 0
-    if block:
-        yield block

@@ -78,6 +78,11 @@ def encode_units(units: Sequence[Unit], work: Work, workers: int, reference_only
             raise
 
 
+def processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def make_tokenizer_aside(plan: Plan) -> None:
     """Make the plan's tokenizer in a process of its own, whose memory goes when it is made.
 

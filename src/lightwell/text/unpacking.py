@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lightwell.text.formats import UnreadableError
+from lightwell.text.pieces import gathered
 
 BLOCK = 2 << 20
 """Bytes in a block: enough that Python's work for one is nothing, few enough to stay in the processor's cache."""
@@ -32,7 +33,7 @@ def read_blocks(path: Path, packing: str, start: int = 0, end: int | None = None
                 with gzip.open(file) as unpacked:
                     yield from iter(lambda: unpacked.read(BLOCK), b"")
             elif packing == ".zst":
-                yield from _gathered(_unpack_zstandard(file))
+                yield from map(b"".join, gathered(filter(None, _unpack_zstandard(file)), BLOCK))
             else:
                 yield from _range(file, start, end)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -85,17 +86,3 @@ def _unpack_zstandard(file: BinaryIO) -> Iterator[bytes]:
         raise EOFError(str(error)) from None
     if not frame.eof:
         raise EOFError("it ends too early")
-
-
-def _gathered(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Small pieces joined to blocks."""
-    gathered: list[bytes] = []
-    size = 0
-    for piece in pieces:
-        gathered.append(piece)
-        size += len(piece)
-        if size >= BLOCK:
-            yield b"".join(gathered)
-            gathered, size = [], 0
-    if size:
-        yield b"".join(gathered)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from lightwell.text.prepare import cache_folder
+from lightwell.text.unit_workers import processors
 from lightwell.training.device import has_bf16, resolve_device
 
 SIZE = 1024  # rows and columns of the matrices that are multiplied
@@ -84,7 +85,7 @@ def examine() -> Machine:
         build=f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU",
         devices=_devices(),
         device=device.type,
-        cores=_cores(),
+        cores=processors(),
         threads=torch.get_num_threads(),
         bf16_in_hardware=has_bf16(device),
         gflops_fp32=_gflops(device, torch.float32),
@@ -99,10 +100,6 @@ def _devices() -> list[str]:
     names = [f"cpu ({platform.processor() or platform.machine()})"]
     names += [f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count())]
     return names + ["mps (Apple GPU)"] * torch.backends.mps.is_available()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _gflops(device: torch.device, dtype: torch.dtype) -> float:

@@ -60,8 +60,10 @@ def save(job: Job) -> None:
         if job.team.leads:
             run.sync()  # before the checkpoint: of the records up to it, none may be missing
         if not writer.cancelled:
-            given_up = lambda: writer.cancelled or writer.alone  # noqa: E731
-            save_checkpoint(run.checkpoints, step, weights, optimizers, state, part=part, given_up=given_up)
+            save_checkpoint(
+                run.checkpoints, step, weights, optimizers, state,
+                part=part, given_up=lambda: writer.cancelled or writer.alone,
+            )  # fmt: skip
         if job.team.leads and not writer.cancelled:
             prune(run.checkpoints, keep, best, every)
 
