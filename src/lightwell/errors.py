@@ -25,3 +25,7 @@ class TrainingError(LightwellError):
 
 class LeftAloneError(LightwellError):
     """Another process of a team has ended, so that this one cannot go on; what happened is for that one to say."""
+
+
+class TryAgainError(LightwellError):
+    """A process of a team that is to be started again with all others, from the newest checkpoint."""

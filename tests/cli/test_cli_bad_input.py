@@ -3,14 +3,15 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import save_file
 
 from cli_house import SMALL_FLAGS, call
 from lightwell.training.checkpoint import checkpoint_steps
+from lightwell.training.tensor_file import write_tensors
 
 Capture = pytest.CaptureFixture[str]
 
@@ -135,13 +136,13 @@ def test_only_damaged_checkpoints_are_an_error(house: Path, capsys: Capture) -> 
 def test_a_full_disk_keeps_the_checkpoints_that_there_are(
     house: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fill_up(tensors: dict[str, Any], path: str | Path, *rest: Any) -> None:
+    def fill_up(path: Path, tensors: Mapping[str, Any]) -> str:
         if "00000004" in str(path):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        save_file(tensors, path, *rest)
+        return write_tensors(path, tensors)
 
     with monkeypatch.context() as patch:
-        patch.setattr("safetensors.torch.save_file", fill_up)
+        patch.setattr("lightwell.training.tensor_file.write_tensors", fill_up)
         result = call(capsys, "train", "notes", "--out", "runs/full", *SMALL_FLAGS)
     assert result.code == 1
     assert "No space left on device" in result.err.splitlines()[-1]

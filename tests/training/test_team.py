@@ -203,3 +203,19 @@ def test_a_disk_that_is_full_for_one_ends_all_with_one_sentence(text: Path, tmp_
     assert done.stderr.count("could not be written (") == 1
     assert "Traceback" not in done.stderr
     assert not [path for path in (out / "checkpoints").iterdir() if path.name.isdigit()]
+
+
+def test_memory_that_runs_out_in_one_makes_the_micro_batches_of_all_smaller(tmp_path: Path) -> None:
+    shape = {"tokenizer": "character", "n_layers": 2, "d_model": 128, "context_length": 256, "batch_size": 128}
+    settings = {**shape, "precision": "fp32", "compile": "off", "steps": 2, "eval_every": 0, "sample_every": 0}
+    text, out, limit = write_text(tmp_path / "text", documents=200), tmp_path / "run", 1_050_000_000
+    done = subprocess.run(
+        [sys.executable, "-m", "lightwell", "train", text, "--out", out, "--processes", "2", *as_flags(settings)],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)),
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "with 64 sequences at once; all processes go on from the newest checkpoint with 32" in done.stderr
+    assert Run(out).config.batches.micro_batch_size <= 32
+    assert [record["step"] for record in Run(out).metrics() if "loss" in record] == [1, 2]

@@ -2,7 +2,8 @@
 
 Rounds of steps with a checkpoint at their start and rounds without one take turns in one process, on the bare disk and
 with all syncing. A round is long enough for a checkpoint to be written beside it, so that its snapshot and all that its
-writing takes from the steps are in the difference, which is put beside a minute.
+writing takes from the steps are in the difference, which is put beside a minute. Where the machine is noisier than
+that, the processor's time says more: that of the thread that writes, and how long the snapshot keeps training waiting.
 """
 
 from __future__ import annotations
@@ -11,14 +12,18 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from lightwell.bench.host import describe_host
 from lightwell.bench.quality import as_command
 from lightwell.bench.shapes import shape
+
+if TYPE_CHECKING:
+    from lightwell.training.writer import Writer
 
 VARIANT = "lightwell-eager"
 WARM_UP = 2
@@ -33,6 +38,8 @@ def cost(name: str, rounds: int, steps: int, folder: Path) -> dict[str, Any]:
 
     job, _ = make_bench_job(shape(name), VARIANT, folder)
     seconds: dict[bool, list[float]] = {True: [], False: []}
+    snapshots: list[float] = []
+    writing = timed_writing(job.writer)
     with freed_memory_kept(), random_state_kept(job.device), job.writer:
         for _ in range(WARM_UP):
             train_step(job)
@@ -41,20 +48,41 @@ def cost(name: str, rounds: int, steps: int, folder: Path) -> dict[str, Any]:
             started = time.perf_counter()
             if saving:
                 save(job)
+                snapshots.append(time.perf_counter() - started)
             for _ in range(steps):
                 train_step(job)
             job.writer.wait()
             seconds[saving].append(time.perf_counter() - started)
-    each = statistics.median(seconds[True]) - statistics.median(seconds[False])
+    # Neighbours are compared: what the machine does beside changes from one pair to the next.
+    each = statistics.median(a - b for a, b in zip(seconds[True], seconds[False], strict=True))
     return {
         "shape": name,
         "parameters": job.config.model.parameter_count(),
         "seconds_with": seconds[True],
         "seconds_without": seconds[False],
+        "snapshot_seconds": snapshots,
+        "writing_processor_seconds": writing,
         "seconds_each": each,
         "share_of_a_minute": each / 60.0,
         "host": describe_host(),
     }
+
+
+def timed_writing(writer: Writer) -> list[float]:
+    """The list to which the processor's seconds of every later write are added."""
+    found: list[float] = []
+    write = writer.write
+
+    def timed(task: Callable[[], None], then: Callable[[], None]) -> None:
+        def measured() -> None:
+            started = time.thread_time()
+            task()
+            found.append(time.thread_time() - started)
+
+        write(measured, then)
+
+    writer.write = timed  # type: ignore[method-assign]
+    return found
 
 
 def main(

@@ -1,8 +1,8 @@
 """The `lightwell` command: which commands there are, and what becomes of an error.
 
 Commands are given as "module:function", so that each is imported only when it is called and `lightwell --help` is
-fast. Exit codes: 0 done, 1 failed with one sentence, 2 wrong usage, 130 stopped by Ctrl-C, 143 by SIGTERM. A failure
-that nobody foresaw keeps its traceback.
+fast. Exit codes: 0 done, 1 failed with one sentence, 2 wrong usage, 130 stopped by Ctrl-C, 143 by SIGTERM, 75
+(EX_TEMPFAIL) to be started again by torchrun. A failure that nobody foresaw keeps its traceback.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from cyclopts import App, Group
 from cyclopts.exceptions import CycloptsError
 
 from lightwell.cli.help import PlainHelp
-from lightwell.errors import LeftAloneError, LightwellError, SettingError
+from lightwell.errors import LeftAloneError, LightwellError, SettingError, TryAgainError
 
 started = time.monotonic()
 """When this command began; `--minutes` counts from here."""
 command_line: Sequence[str] = ()
 """Its words, the command's name first."""
 
-DONE, FAILED, WRONG_USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+DONE, FAILED, WRONG_USAGE, TRY_AGAIN, INTERRUPTED, TERMINATED = 0, 1, 2, 75, 130, 143
 
 ABOUT = """Builds, trains and runs language models: from a folder of text to a GPT of its own.
 
@@ -131,6 +131,8 @@ def run(tokens: Sequence[str]) -> int:
 
         wait_to_be_ended()
         return FAILED
+    except TryAgainError as error:
+        return _fail(str(error), TRY_AGAIN)
     except LightwellError as error:
         return _fail(str(error), FAILED)
     except KeyboardInterrupt as stop:
@@ -158,7 +160,7 @@ def main() -> None:
 
 def _fail(message: str, code: int) -> int:
     rank = os.environ.get("RANK", "0")
-    speaks = rank == "0"  # of several processes, one speaks
+    speaks = rank == "0" or code == TRY_AGAIN  # of several processes, one speaks, or the one to which it happened
     if "WORLD_SIZE" in os.environ and code in (FAILED, WRONG_USAGE):
         from lightwell.cli.processes import note_failure
 

@@ -41,16 +41,23 @@ class ProcessesError(LightwellError):
     """Processes died again and again."""
 
 
+def refuse_number(processes: int) -> None:
+    """Make sure that it is a number of processes.
+
+    Raises:
+        SettingError: it is not.
+    """
+    if processes < 1:
+        raise SettingError(f"processes is {processes}, but must be at least 1.")
+
+
 def launch(processes: int, arguments: Sequence[str]) -> int:
     """Run `lightwell ARGUMENTS` in so many processes on this machine, and wait for them; 0, or the code of a failure.
 
     Raises:
-        SettingError: not a number of processes.
         ProcessesError: one of them died, and died again after each restart.
         KeyboardInterrupt: a signal stopped them; Terminated after a SIGTERM.
     """
-    if processes < 1:
-        raise SettingError(f"processes is {processes}, but must be at least 1.")
     from lightwell.training.interrupt import Terminated
 
     threads = str(max(1, (os.cpu_count() or 1) // processes))

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from lightwell.cli import app, words
 from lightwell.cli.flags import FLATTEN, Json, RunPath, TrainFlags, given
-from lightwell.cli.processes import IN_A_TEAM, LEADS, RESTARTED, launch
+from lightwell.cli.processes import IN_A_TEAM, LEADS, RESTARTED, launch, refuse_number
 from lightwell.cli.progress import progress
 from lightwell.training.compose import compose
 from lightwell.training.listener import Listener
@@ -60,12 +60,13 @@ def train(
     settings: Annotated[TrainFlags, FLATTEN] = None,
 ) -> None:
     """Learn from a text, and save a run with its curve and samples."""
+    refuse_number(processes)
     configuration = compose(text, preset_name=preset, config_file=config, settings=given(settings))
     from lightwell.training import start
 
     if dry_run:
         refuse_to_overwrite(out or new_run_path(configuration.text), force)
-        plan = start.plan(configuration, listener=progress(), started=app.started)
+        plan = start.plan(configuration, processes=processes, listener=progress(), started=app.started)
         print(json_text.dumps(plan.to_dict()) if json else plan_table(plan))
         return
     out = out or new_run_path(configuration.text)
@@ -86,6 +87,7 @@ def train(
 
 def resume(run: RunPath, /, *, processes: Processes = 1, json: Json = False) -> None:
     """Go on with a run exactly where it stopped: the same weights come out as if it had never been."""
+    refuse_number(processes)
     if processes != 1 and not IN_A_TEAM:
         launched(processes, run, ["resume", *given_words("--processes")])
         return
@@ -100,6 +102,9 @@ def resume(run: RunPath, /, *, processes: Processes = 1, json: Json = False) -> 
 
 def plan_table(plan: Plan) -> str:
     """The plan for a person."""
+    several = plan.processes > 1
+    each = f", in each of {plan.processes} processes" if several else ""
+    pace = "for one process on this machine" if several else "on this machine"
     rows = [
         ("documents", f"{plan.documents:,}"),
         ("tokens", f"{plan.train_tokens:,} to learn from, {plan.validation_tokens:,} held out"),
@@ -108,7 +113,7 @@ def plan_table(plan: Plan) -> str:
         ("effective epochs", f"{plan.effective_epochs:.2f} (how often each token is seen)"),
         ("tokens skipped", f"{plan.tokens_skipped:,}"),
         ("parameters", f"{plan.parameters:,}"),
-        ("memory", f"{words.in_bytes(plan.memory_bytes)} at the peak"),
+        ("memory", f"{words.in_bytes(plan.memory_bytes)} at the peak{each}"),
         ("  weights", words.in_bytes(plan.weight_bytes)),
         ("  gradients", words.in_bytes(plan.gradient_bytes)),
         ("  optimizer", words.in_bytes(plan.optimizer_bytes)),
@@ -117,7 +122,7 @@ def plan_table(plan: Plan) -> str:
         ("  snapshot", f"{words.in_bytes(plan.snapshot_bytes)} while a checkpoint is written"),
         ("  the process", words.in_bytes(plan.process_bytes)),
         ("FLOPs", f"{plan.flops:.2e}"),
-        ("time", f"{words.duration(plan.seconds)}, {words.duration(plan.seconds_per_step)} a step on this machine"),
+        ("time", f"{words.duration(plan.seconds)}, {words.duration(plan.seconds_per_step)} a step {pace}"),
     ]
     return words.table(rows)
 

@@ -102,7 +102,7 @@ def save_checkpoint(
             write_state(partial, step, state, hashes)
             sync(partial)
             _put_in_place(partial, folder)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise RunError(_could_not_be_written(folder, error)) from None
     finally:
         if not part.number:
@@ -125,7 +125,7 @@ def begin_checkpoint(checkpoints: Path, step: int) -> None:
         raise RunError(_could_not_be_written(checkpoints / f"{step:08d}", error)) from None
 
 
-def _could_not_be_written(folder: Path, error: OSError | SafetensorError) -> str:
+def _could_not_be_written(folder: Path, error: OSError) -> str:
     return (
         f"The checkpoint {folder} could not be written ({reason(error)}); the earlier ones are untouched: "
         "free some space or mend the disk, then resume the run."
@@ -182,10 +182,11 @@ def checkpoint_folder(checkpoints: Path, step: int) -> Path:
     return replaced if replaced.is_dir() and not folder.is_dir() else folder
 
 
-def prune(checkpoints: Path, keep: int, best_step: int | None, every: int = 0) -> None:
+def prune(checkpoints: Path, keep: int, best_step: int | None, every: int = 0, written: int | None = None) -> None:
     """Remove all but the `keep` newest checkpoints, that of `best_step`, and those at multiples of `every` (0: none).
 
-    The only one that is whole is never removed.
+    The only one that is whole is never removed. written: the step of one that has just been written and synced, which
+    is known to be whole and is not read again.
 
     Raises:
         RunError: a checkpoint could not be removed.
@@ -197,7 +198,7 @@ def prune(checkpoints: Path, keep: int, best_step: int | None, every: int = 0) -
         if _step_of(folder) == best_step or (every and not _step_of(folder) % every)
     ]
     doomed = [folder for folder in folders if folder not in kept]
-    if doomed and not any(_is_whole(folder) for folder in reversed(kept)):
+    if doomed and not any(_step_of(folder) == written or _is_whole(folder) for folder in reversed(kept)):
         last_whole = next((folder for folder in reversed(doomed) if _is_whole(folder)), None)
         doomed = [folder for folder in doomed if folder != last_whole]
     for folder in doomed:

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import re
-import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -55,18 +54,14 @@ def write_part(folder: Path, part: Part, model: Mapping[str, Tensor], training: 
     """Write a process's two files, synced; returns their hashes, which it notes beside where there are others.
 
     Raises:
-        OSError, SafetensorError: the disk is full, or another failure of the file system.
+        OSError: the disk is full, or another failure of the file system.
     """
-    from safetensors.torch import save_file
+    from lightwell.training.tensor_file import write_tensors
 
-    hashes: dict[str, str] = {}
-    for kind, tensors in ((MODEL, model), (TRAINING, training)):
-        path = folder / part.file(kind)
-        save_file({key: tensor.detach().contiguous() for key, tensor in tensors.items()}, path)
-        # safetensors makes files that only their owner can read; the folder knows what the user's umask allows.
-        path.chmod(stat.S_IMODE(folder.stat().st_mode) & 0o666)
-        sync(path)
-        hashes[path.name] = sha256(path)
+    names = part.file(MODEL), part.file(TRAINING)
+    hashes = {
+        name: write_tensors(folder / name, tensors) for name, tensors in zip(names, (model, training), strict=True)
+    }
     if part.of > 1:
         beside = folder / f"{part.note}.new"
         beside.write_text(json.dumps(hashes), encoding="utf-8")

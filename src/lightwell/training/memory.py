@@ -56,16 +56,18 @@ class Memory:
         return self.process + held + self.activations + self.working
 
 
-def estimate_memory(config: RunConfig) -> Memory:
-    """What one process will take that trains this by itself; the vocabulary's size must be known."""
+def estimate_memory(config: RunConfig, processes: int = 1) -> Memory:
+    """What one of so many processes that train this together will take; the vocabulary's size must be known."""
     model, device = config.model, resolve_device(config.training.device)
-    weights = 4 * model.parameter_count()
-    moments = moment_bytes(config)
-    rows = min(config.batches.micro_batch_size or config.batches.batch_size, config.batches.batch_size)
+    parts = processes if config.training.parallel == "fsdp" else 1
+    weights = 4 * model.parameter_count() // parts
+    moments = moment_bytes(config) // parts
+    rows = rows_at_once(config, processes)
     share = COMPILED if config.training.compile == "on" else 1.0
     on_processor = device.type == "cpu"
     activations = int(share * saved_bytes(config, rows))
     working = int(PASSING * activations) + LOGIT * rows * model.context_length * model.vocab_size
+    working += gathered_bytes(config) if parts > 1 else 0
     return Memory(
         process=(_resident() + LIBRARIES) if on_processor else 0,
         weights=weights,
@@ -75,6 +77,23 @@ def estimate_memory(config: RunConfig) -> Memory:
         activations=activations,
         working=max(working, update_bytes(config) - activations),  # the update comes when these are gone
     )
+
+
+def rows_at_once(config: RunConfig, processes: int = 1) -> int:
+    """Sequences that one of so many processes takes through the model together, at most."""
+    share = -(-config.batches.batch_size // processes)
+    return min(config.batches.micro_batch_size or share, share)
+
+
+def gathered_bytes(config: RunConfig) -> int:
+    """Bytes of what is put together for a moment where several processes hold a model in parts (sharding.py).
+
+    What is outside the blocks, its gradient, and three blocks: one that computes, the next one, and a gradient.
+    """
+    model = _without_memory(config)
+    inside = sum(parameter.nbytes for parameter in model.layers.parameters())
+    outside = sum(parameter.nbytes for parameter in model.parameters()) - inside
+    return 2 * outside + 3 * inside // max(1, len(model.layers))
 
 
 def update_bytes(config: RunConfig) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lightwell.errors import TrainingError
+from lightwell.errors import TrainingError, TryAgainError
 
 if TYPE_CHECKING:
     from lightwell.training.loop import Job
@@ -29,7 +29,8 @@ def within_memory(job: Job, gradients: Callable[[int], float]) -> float:
     The run keeps the size that it came to, and writes it down, so that it is resumed with it.
 
     Raises:
-        TrainingError: there is none even for one sequence, or for several processes, which cannot try again.
+        TrainingError: there is none even for one sequence.
+        TryAgainError: one of several processes has none; the exchange that it was in cannot be taken up again.
     """
     while True:
         try:
@@ -46,12 +47,11 @@ def take_smaller(job: Job) -> None:
     """Halve the micro-batches of a run, and write that down.
 
     Raises:
-        TrainingError: as above.
+        TrainingError, TryAgainError: as above.
     """
-    now = job.config.batches.micro_batch_size or job.config.batches.batch_size
+    largest_share = -(-job.config.batches.batch_size // job.team.size)
+    now = min(job.config.batches.micro_batch_size or largest_share, largest_share)
     step = job.progress.step + 1
-    if job.team.size > 1:
-        raise TrainingError(f"Memory ran out in step {step}; resume with a smaller micro_batch_size than {now}.")
     if now == 1:
         raise TrainingError(
             f"Memory ran out in step {step}, for a single sequence; end other programs and resume, or train again with "
@@ -59,7 +59,9 @@ def take_smaller(job: Job) -> None:
         )
     job.config = job.config.with_values({"micro_batch_size": (now + 1) // 2})
     job.run.write_config(job.config)
+    happened = f"Memory ran out in step {step} with {now} sequences at once"
+    if job.team.size > 1:
+        raise TryAgainError(f"{happened}; all processes go on from the newest checkpoint with {(now + 1) // 2}.")
     job.listener.say(
-        f"Memory ran out in step {step} with {now} sequences at once; it is done again with {(now + 1) // 2}, "
-        "which gives the same update, but for dropout's masks."
+        f"{happened}; it is done again with {(now + 1) // 2}, which gives the same update, but for dropout's masks."
     )

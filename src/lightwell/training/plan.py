@@ -54,6 +54,8 @@ class Plan:
     """Foretold from an eager step where the run is compiled."""
     seconds: float
     """In steps, and in compiling them."""
+    processes: int = 1
+    """How many share the work; bytes are those of one of them, seconds those of one that does all."""
 
     @property
     def memory_bytes(self) -> int:
@@ -75,10 +77,10 @@ class Measured:
     optimizer_bytes: int
 
 
-def make_plan(config: RunConfig, corpus: Corpus, loader: BatchLoader) -> Plan:
+def make_plan(config: RunConfig, corpus: Corpus, loader: BatchLoader, processes: int = 1) -> Plan:
     """Put the figures of a resolved configuration together, its pace measured."""
     report = loader.report(config.training.steps)
-    memory = estimate_memory(config)  # before this process has grown by the measurement
+    memory = estimate_memory(config, processes)  # before this process has grown by the measurement
     measured = measure(config, loader)
     seconds_per_step, wait = expected_seconds(config.training.compile, measured.seconds_per_step)
     tokens_per_step = config.batches.batch_size * config.model.context_length
@@ -106,6 +108,7 @@ def make_plan(config: RunConfig, corpus: Corpus, loader: BatchLoader) -> Plan:
         flops=flops_per_step(config) * config.training.steps,
         seconds_per_step=seconds_per_step,
         seconds=seconds_per_step * config.training.steps + wait,
+        processes=processes,
     )
 
 

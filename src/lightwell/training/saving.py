@@ -65,7 +65,7 @@ def save(job: Job) -> None:
                 part=part, given_up=lambda: writer.cancelled or writer.alone,
             )  # fmt: skip
         if job.team.leads and not writer.cancelled:
-            prune(run.checkpoints, keep, best, every)
+            prune(run.checkpoints, keep, best, every, written=step)
 
     writer.write(write, lambda: job.listener.saved(checkpoint_folder(run.checkpoints, step)))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import time
+import warnings
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,7 @@ from lightwell.training.listener import Listener
 from lightwell.training.lock import lock
 from lightwell.training.loop import Job, train_loop
 from lightwell.training.loss import TrainedLoss, head_loss
-from lightwell.training.memory import estimate_memory
+from lightwell.training.memory import estimate_memory, rows_at_once
 from lightwell.training.optimizers import Optimizers
 from lightwell.training.plan import Plan, flops_per_step, make_plan, measure
 from lightwell.training.plot import draw_run
@@ -99,8 +101,7 @@ def train(
             corpus = prepare(config.text, config.model.vocab_size, say=listener.say)
             timed = config.training.minutes > 0
             config, loader = resolve(config, corpus, listener, ends)
-            if team.size == 1:
-                warn_of_memory(config, device, listener)
+            warn_of_memory(config, device, listener, team.size)
             run = Run.create(out, config, corpus.tokenizer, force=force)
             team.wait()
         else:
@@ -202,17 +203,21 @@ def refuse_other_settings(run: Run, state: dict[str, Any]) -> None:
                 )
 
 
-def plan(config: RunConfig, *, listener: Listener | None = None, started: float | None = None) -> Plan:
+def plan(
+    config: RunConfig, *, processes: int = 1, listener: Listener | None = None, started: float | None = None
+) -> Plan:
     """What training this configuration would take, measured for a moment on this machine; nothing is trained.
 
+    processes: how many would share the work; memory is then that of one of them, and time that of one by itself.
     started: as in `train`.
     """
     listener = listener or Listener()
     ends = (time.monotonic() if started is None else started) + 60 * config.training.minutes
     refuse_compile(config.training.compile, resolve_device(config.training.device))
+    refuse_team(config, Team(size=processes))
     corpus = prepare(config.text, config.model.vocab_size, say=listener.say)
     config, loader = resolve(config, corpus, listener, ends)
-    return make_plan(config, corpus, loader)
+    return make_plan(config, corpus, loader, processes)
 
 
 def resolve(
@@ -258,26 +263,29 @@ def resolve(
     return config, loader
 
 
-def warn_of_memory(config: RunConfig, device: torch.device, listener: Listener) -> None:
+def warn_of_memory(config: RunConfig, device: torch.device, listener: Listener, processes: int = 1) -> None:
     """Say so where a run will take more memory than is free; where it is far from that, nothing is looked into."""
-    free = available_memory(device)
-    model, rows = config.model, config.batches.micro_batch_size or config.batches.batch_size
+    # Of a team, those on this machine share its memory; on GPUs each process has its own.
+    sharers = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if device.type == "cpu" else 1
+    free = available_memory(device) / sharers
+    model, rows = config.model, rows_at_once(config, processes)
     width = 100 * model.n_layers * model.d_model + 20 * model.vocab_size  # more than any kept bytes of a token are
     if 28 * model.parameter_count() + rows * model.context_length * width < free / 2:
         return
-    memory = estimate_memory(config)
+    memory = estimate_memory(config, processes)
     if memory.total - memory.process > free:
         less = memory
         while rows > 1 and less.total - less.process > free:
             rows //= 2
-            less = estimate_memory(config.with_values({"micro_batch_size": rows}))
+            less = estimate_memory(config.with_values({"micro_batch_size": rows}), processes)
         fits = less.total - less.process <= free
         remedy = (
             f"with --micro-batch-size {rows} it would be" if fits else "with one sequence at a time it would still be"
         )
+        who = "Each process" if processes > 1 else "This"
         listener.say(
-            f"This will take about {memory.total / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free; "
-            f"{remedy} {less.total / 1e9:.1f} GB."
+            f"{who} will take about {memory.total / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free"
+            f"{' for each' if sharers > 1 else ''}; {remedy} {less.total / 1e9:.1f} GB."
         )
 
 
@@ -322,8 +330,10 @@ def make_learner(config: RunConfig, team: Team) -> tuple[Decoder, nn.Module]:
     loss = compile_for_training(model) if training.compile == "on" else head_loss
     learner: nn.Module = TrainedLoss(model, loss, training.precision)
     if several and training.parallel == "ddp":
-        # Every process starts from the same weights, and the mask is the same for all.
-        learner = DistributedDataParallel(learner, broadcast_buffers=False, gradient_as_bucket_view=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)  # its new name: not in torch 2.10
+            # Every process starts from the same weights, and the mask is the same for all.
+            learner = DistributedDataParallel(learner, broadcast_buffers=False, gradient_as_bucket_view=True)
     return model, learner
 
 

@@ -1,0 +1,74 @@
+"""Writing a safetensors file: what safetensors reads from it is what went in, on any file system."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightwell.training import tensor_file
+from lightwell.training.tensor_file import BLOCK, CHUNK, DTYPES, write_tensors
+
+SHAPES = st.lists(st.integers(0, 9), max_size=3)
+NAMES, KINDS = st.text(min_size=1, max_size=12), st.tuples(st.sampled_from(list(DTYPES)), SHAPES)
+TENSORS = st.dictionaries(NAMES, KINDS, max_size=6)
+
+
+@given(TENSORS, st.sampled_from([BLOCK, 2 * BLOCK, CHUNK]))
+@settings(deadline=None, max_examples=60)
+def test_safetensors_reads_what_was_written(
+    tmp_path_factory: pytest.TempPathFactory, kinds: dict[str, tuple[torch.dtype, list[int]]], chunk: int
+) -> None:
+    torch.manual_seed(0)
+    tensors = {name: (100 * torch.randn(shape)).to(dtype) for name, (dtype, shape) in kinds.items()}
+    path = tmp_path_factory.mktemp("file") / "a.safetensors"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tensor_file, "CHUNK", chunk)
+        found = write_tensors(path, tensors)
+    assert found == hashlib.sha256(path.read_bytes()).hexdigest()
+    read = safetensors.torch.load_file(path)
+    assert read.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert read[name].dtype == tensor.dtype
+        assert read[name].shape == tensor.shape
+        assert torch.equal(read[name].view(-1).view(torch.uint8), tensor.view(-1).view(torch.uint8)), name
+
+
+def test_tensors_across_chunks_and_views(tmp_path: Path) -> None:
+    big = torch.randn(3, CHUNK // 4 + 5)
+    tensors = {"turned": big.t(), "part": big[1:], "scalar": torch.tensor(3.0), "flag": torch.tensor([True])}
+    write_tensors(tmp_path / "a", tensors)
+    read = safetensors.torch.load_file(tmp_path / "a")
+    assert all(torch.equal(read[name], tensor) for name, tensor in tensors.items())
+
+
+def test_a_file_system_that_only_writes_through_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, tried = os.open, []
+
+    def without_direct(path: Path, flags: int, mode: int = 0o777) -> int:
+        tried.append(flags & os.O_DIRECT)
+        if flags & os.O_DIRECT:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return real(path, flags, mode)
+
+    tensors = {"a": torch.randn(1000)}
+    expected = write_tensors(tmp_path / "direct", tensors)
+    monkeypatch.setattr(os, "open", without_direct)
+    assert write_tensors(tmp_path / "cached", tensors) == expected
+    assert tried == [os.O_DIRECT, 0]
+
+
+def test_a_file_has_the_rights_that_the_umask_allows(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_tensors(tmp_path / "a", {"a": torch.zeros(1)})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
