@@ -29,9 +29,9 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from lightwell.bench.host import describe_host
 from lightwell.bench.quality import as_command, keep, run_quietly
 from lightwell.errors import SettingError
+from lightwell.training.host import describe_host
 
 CHOICE = "chosen"
 

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from lightwell.bench.host import describe_host
 from lightwell.bench.quality import as_command
 from lightwell.bench.shapes import shape
+from lightwell.training.host import describe_host
 
 if TYPE_CHECKING:
     from lightwell.training.writer import Writer

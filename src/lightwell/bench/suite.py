@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lightwell.bench.contenders import Peers, choose, command_of, products
-from lightwell.bench.host import describe_host
 from lightwell.bench.results import FORMAT, shape_results
 from lightwell.bench.rounds import Rounds, Watcher
 from lightwell.bench.shapes import shape
 from lightwell.errors import LightwellError, SettingError
+from lightwell.training.host import describe_host
 
 PRECISIONS = ("bf16", "fp32")
 

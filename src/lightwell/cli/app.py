@@ -82,6 +82,14 @@ COMMANDS = {
         "",
         "Look at this machine, and say what to type to change what is wrong.",
     ),
+    "lab": (
+        "lightwell.cli.lab:lab",
+        "[NOTE] [FLAGS]",
+        """Measure what seven notes say about language models, and give each a verdict.
+
+        Without a note it lists them; `lightwell lab all` measures them all. What is finished is never measured
+        again: after a stop, the same command goes on.""",
+    ),
     "bench": (
         "lightwell.cli.bench:bench",
         "[SHAPE...] [FLAGS]",

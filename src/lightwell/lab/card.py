@@ -1,0 +1,113 @@
+"""The verdict card: what every experiment ends in, as plain values."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy
+import torch
+
+from lightwell.lab.desk import Desk
+from lightwell.lab.experiment import Findings, Picture
+from lightwell.lab.notes import Note
+from lightwell.lab.verdict import FEWEST, Kind, overall
+from lightwell.training.host import describe_host
+
+WORDS: dict[Kind, str] = {
+    "supported": "Supported",
+    "contradicted": "Contradicted",
+    "no difference": "No difference that matters",
+    "conditional": "It depends",
+    "not settled": "Not settled",
+}
+"""A verdict in words."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """The end of an experiment."""
+
+    note: Note
+    findings: Findings
+    kind: Kind
+    budget: str
+    seeds: int
+    command: str
+    provenance: dict[str, Any]
+    """What the numbers were made on and of."""
+    seconds: float
+    """That this took; less where results were there already."""
+    pictures: tuple[tuple[str, str], ...]
+    """Name and caption of each."""
+
+    @property
+    def exploratory(self) -> bool:
+        """Whether some claim has fewer seeds than a verdict needs."""
+        return any(claim.verdict.exploratory for claim in self.findings.claims)
+
+    @property
+    def headline(self) -> str:
+        """The verdict in a line."""
+        doubt = f" (exploratory: {self.seeds} seeds, a verdict needs {FEWEST})" if self.exploratory else ""
+        return f"{WORDS[self.kind]}{doubt}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; all that differs from one time to the next is under "timings"."""
+        return {
+            "note": self.note.to_dict(),
+            "verdict": {"kind": self.kind, "headline": self.headline, "exploratory": self.exploratory},
+            "laws": [law.to_dict() for law in self.findings.laws],
+            "claims": [claim.to_dict() for claim in self.findings.claims],
+            "remarks": list(self.findings.remarks),
+            "pictures": [{"name": name, "caption": caption} for name, caption in self.pictures],
+            "budget": {"name": self.budget, "seeds": self.seeds},
+            "command": self.command,
+            "provenance": self.provenance,
+            "data": dict(self.findings.data),
+            "timings": {"seconds": self.seconds, **self.findings.timings},
+        }
+
+    def to_json(self) -> str:
+        """The same as text."""
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
+
+
+def make_card(
+    note: Note, findings: Findings, desk: Desk, pictures: Sequence[Picture], command: str, seconds: float
+) -> Card:
+    """Put the card together; its verdict follows from the laws and claims by `overall`."""
+    return Card(
+        note=note,
+        findings=findings,
+        kind=overall(findings.laws, findings.claims),
+        budget=desk.budget.name,
+        seeds=desk.budget.seeds,
+        command=command,
+        provenance=provenance(desk),
+        seconds=seconds,
+        pictures=tuple((picture.name, picture.caption) for picture in pictures),
+    )
+
+
+def provenance(desk: Desk) -> dict[str, Any]:
+    """The machine, the versions, the text and the base settings."""
+    settings = json.dumps(desk.config.to_dict(), sort_keys=True)
+    return {
+        **describe_host(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "dtype": desk.config.training.precision,
+        "text": desk.config.text.corpus if not desk.config.text.paths else "the user's own",
+        "tokens": len(desk.corpus.train.tokens),
+        "data_hash": desk.corpus.digest,
+        "settings_hash": hashlib.sha256(settings.encode()).hexdigest(),
+        "parameters": desk.config.model.parameter_count(),
+        "settings": desk.config.to_dict(),
+    }
