@@ -1,0 +1,222 @@
+"""From a note to its card: what is planned, made, kept and written; and that nothing is made twice."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab_house import BRIEF, laboratory, with_seeds
+from lightwell.errors import RunError, SettingError
+from lightwell.lab import catalogue
+from lightwell.lab.budget import budget_of
+from lightwell.lab.desk import Desk, differences
+from lightwell.lab.experiment import Experiment, Findings, Picture
+from lightwell.lab.figures import draw_claims, drawing, new_figure, save_figure
+from lightwell.lab.notes import NOTES
+from lightwell.lab.session import Session
+from lightwell.lab.store import Store
+from lightwell.lab.trial import Trial
+from lightwell.lab.verdict import Claim, Law, Rule
+
+RULE = Rule("lower", 0.02)
+
+
+def plan(desk: Desk) -> list[Trial]:
+    return [desk.trial(arm, seed, activation=arm) for arm in ("relu", "gelu") for seed in desk.seeds]
+
+
+def run(desk: Desk) -> Findings:
+    relu, gelu = desk.trained("relu", activation="relu"), desk.trained("gelu", activation="gelu")
+    gaps = differences([trained.loss for trained in relu], [trained.loss for trained in gelu])
+    drawn = desk.measure("drawn", lambda: [1, 2])
+    return Findings(
+        laws=[Law.near("one < two & so on", drawn[0], 1, 0)],
+        claims=[Claim.of("relu is lower", RULE, gaps)],
+        data={"gaps": gaps},
+        timings={"relu": [trained.seconds for trained in relu]},
+    )
+
+
+def draw(data: Any, timings: Any) -> list[Picture]:
+    figure = new_figure("The differences")
+    draw_claims(figure.axes[0], [Claim.of("relu is lower", RULE, data["gaps"])])
+    return [Picture("gaps", 'Each seed\'s difference, "paired" & shown', figure)]
+
+
+@pytest.fixture
+def two_arms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The note on activations with a small experiment in the place of its own."""
+    made = Experiment(NOTES["activation"], plan, run, draw)
+    monkeypatch.setattr("lightwell.lab.session.experiment", lambda name: made)
+
+
+def once(session: Session) -> dict[str, Any]:
+    session.plan()
+    found: dict[str, Any] = json.loads(session.run(lambda card: None)[0].to_json())
+    return found
+
+
+@pytest.mark.usefixtures("two_arms")
+def test_the_same_seed_gives_the_same_card_and_another_seed_another(tmp_path: Path) -> None:
+    one, again = once(laboratory(tmp_path, "activation")), once(laboratory(tmp_path, "activation", out="other"))
+    other = once(laboratory(tmp_path, "activation", out="third", seed=5))
+    for card in (one, again, other):
+        del card["timings"]
+    assert json.dumps(one) == json.dumps(again)
+    assert one["data"] != other["data"]
+
+
+@pytest.mark.usefixtures("two_arms")
+def test_nothing_is_made_twice(tmp_path: Path) -> None:
+    first = laboratory(tmp_path, "activation")
+    planned = first.plan()[0]
+    assert (planned.arms, planned.seeds, planned.trainings, planned.finished) == (2, 2, 4, 0)
+    assert planned.tokens == 4 * BRIEF.steps * 4 * 16
+    card = once(first)
+    assert first.store.made == 5
+    second = laboratory(tmp_path, "activation")
+    assert (second.plan()[0].finished, second.plan()[0].tokens) == (4, 0)
+    assert once(second)["data"] == card["data"]
+    assert second.store.made == 0
+
+
+@pytest.mark.usefixtures("two_arms")
+def test_a_stopped_session_goes_on_where_it_was(tmp_path: Path) -> None:
+    whole = once(laboratory(tmp_path, "activation", out="whole"))
+    heard: list[float] = []
+
+    def stop_after_two(done: float, of: float) -> None:
+        heard.append(done)
+        if len(heard) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        once(laboratory(tmp_path, "activation", told=stop_after_two))
+    session = laboratory(tmp_path, "activation")
+    assert session.plan()[0].finished == 2
+    assert once(session)["data"] == whole["data"]
+    assert session.store.made == 3
+
+
+@pytest.mark.usefixtures("two_arms")
+def test_a_result_that_was_cut_off_is_made_again(tmp_path: Path) -> None:
+    whole = once(laboratory(tmp_path, "activation"))
+    damaged = next((tmp_path / "lab" / "trials").glob("*.json"))
+    damaged.write_bytes(damaged.read_bytes()[:40])
+    session = laboratory(tmp_path, "activation")
+    assert once(session)["data"] == whole["data"]
+    assert session.store.made == 1
+
+
+@pytest.mark.usefixtures("two_arms")
+def test_a_full_disk_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    session = laboratory(tmp_path, "activation")
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(RunError, match="No space left on device"):
+        session.run(lambda card: None)
+
+
+class Tags(html.parser.HTMLParser):
+    """Counts what is open, and notes what a page asks for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+        self.note(attrs)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.note(attrs)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def note(self, attrs: list[tuple[str, str | None]]) -> None:
+        self.links += [value or "" for name, value in attrs if name in ("href", "src", "xlink:href")]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+
+
+@pytest.mark.usefixtures("two_arms")
+def test_the_files_of_a_card(tmp_path: Path) -> None:
+    session = laboratory(tmp_path, "activation")
+    once(session)
+    folder = session.folder_of("activation")
+    assert {path.name for path in folder.iterdir()} == {"card.json", "card.md", "card.html", "gaps.svg", "gaps.png"}
+    card = json.loads((folder / "card.json").read_text())
+    assert card["verdict"]["exploratory"]
+    markdown = (folder / "card.md").read_text()
+    for words in (NOTES["activation"].sentence, "gaps.svg", "lightwell lab activation", NOTES["activation"].exercise):
+        assert words in markdown
+    assert f"{card['claims'][0]['points'][1]:+.4g}" in markdown
+    for page in (folder / "card.html", tmp_path / "lab" / "index.html"):
+        tags, text = Tags(), page.read_text()
+        tags.feed(text)
+        assert not tags.open
+        assert all(link.startswith("#") for link in tags.links), "a page that needs something else"
+        assert len(tags.ids) == len(set(tags.ids))
+        assert "one &lt; two &amp; so on" in text
+        assert "<svg" in text
+    assert "activation-glance/card.md" in (tmp_path / "lab" / "index.md").read_text()
+
+
+def test_a_plain_training_serves_every_note_and_another_setting_makes_another(tmp_path: Path) -> None:
+    session = laboratory(tmp_path)
+    _, desk = session.desk("buffer")
+    one = desk.trained("a")
+    session.store.made = 0
+    same = Desk("dropout", desk.config, desk.corpus, desk.budget, desk.store)
+    assert same.trained("called otherwise") == one
+    assert session.store.made == 0
+    assert same.trained("a", residual_dropout=0.5)[0].loss != one[0].loss
+    assert not Store(session.folder, "another text").has_trained("buffer", desk.trial("a", 1))
+
+
+def test_arms_share_initialisation_order_and_tokens(tmp_path: Path) -> None:
+    _, desk = laboratory(tmp_path).desk("buffer")
+    one, other = desk.train(desk.trial("a", 1)), desk.train(desk.trial("b", 1, learning_rate=1e-9))
+    assert one.batch_losses[0] == other.batch_losses[0]
+    assert one.loss != other.loss
+    assert desk.train(desk.trial("a", 2)).batch_losses[0] != one.batch_losses[0]
+
+
+def test_the_learning_rate_is_chosen_on_a_seed_that_does_not_count(tmp_path: Path) -> None:
+    _, desk = laboratory(tmp_path, budget=with_seeds(2, steps=12, rates=3)).desk("buffer")
+    trials = desk.tuning_trials("a", base=1e-4)
+    assert {trial.seed for trial in trials}.isdisjoint(desk.seeds)
+    assert [trial.config.training.learning_rate for trial in trials] == pytest.approx([1e-4 / 3, 1e-4, 3e-4])
+    assert desk.tuned("a", base=1e-4) == pytest.approx(3e-4)  # far below the best, so that more is better
+
+
+def test_unknown_names_are_refused_with_the_nearest() -> None:
+    with pytest.raises(SettingError, match="Did you mean stride"):
+        catalogue.experiment("strid")
+    with pytest.raises(SettingError, match="Did you mean coffee"):
+        budget_of("cofee")
+
+
+@pytest.mark.parametrize("name", NOTES)
+def test_the_code_that_a_note_names_is_there(name: str) -> None:
+    note = NOTES[name]
+    source = (Path(__file__).parents[2] / "src" / "lightwell" / note.file).read_text()
+    last = note.function.rpartition(".")[2]
+    assert any(f"{word} {last}{end}" in source for word, end in (("def", "("), ("class", "("), ("class", ":")))
+
+
+def test_figures_have_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        with drawing():
+            figure = draw({"gaps": [0.1, 0.2]}, {})[0].figure
+        save_figure(figure, tmp_path, name)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()

@@ -1,0 +1,82 @@
+"""The rule that makes verdicts, and how they are put together."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from lightwell.lab.verdict import Claim, Kind, Law, Rule, decide, overall
+
+RULE = Rule("lower", 0.02)
+LOWER, HIGHER = [-0.10, -0.11, -0.09, -0.10, -0.12, -0.10], [0.10, 0.11, 0.09, 0.10, 0.12, 0.10]
+SAME, WILD = [0.001, -0.001, 0.002, -0.002, 0.001, 0.0], [0.3, -0.3, 0.2, -0.1, 0.25, -0.3]
+
+
+@pytest.mark.parametrize(
+    ("differences", "kind"),
+    [
+        (LOWER, "supported"),
+        (HIGHER, "contradicted"),
+        (SAME, "no difference"),
+        (WILD, "not settled"),
+        ([value / 10 for value in LOWER], "no difference"),  # there is one, but none that matters
+        ([-0.1], "not settled"),
+        ([], "not settled"),
+    ],
+)
+def test_the_rule(differences: list[float], kind: Kind) -> None:
+    assert decide(RULE, differences).kind == kind
+
+
+def test_the_direction_is_that_of_the_prediction() -> None:
+    assert decide(Rule("higher", 0.02), HIGHER).kind == "supported"
+
+
+def test_few_seeds_are_exploratory() -> None:
+    few = decide(RULE, LOWER[:3])
+    assert (few.kind, few.exploratory) == ("supported", True)
+    assert not decide(RULE, LOWER).exploratory
+
+
+def test_what_is_not_settled_says_how_many_seeds_it_needs() -> None:
+    sentence = decide(RULE, WILD).sentence
+    assert "seeds would be needed" in sentence
+    assert int("".join(filter(str.isdigit, sentence))) > 6
+
+
+def test_a_verdict_is_json_also_without_an_interval() -> None:
+    found = decide(RULE, [0.1]).to_dict()
+    assert found["low"] is None
+    json.dumps(found, allow_nan=False)
+    assert Law("a", math.nan, "1", False).to_dict()["measured"] is None
+
+
+SUPPORTED, CONTRADICTED = Claim.of("a", RULE, LOWER), Claim.of("b", RULE, HIGHER)
+NONE, OPEN = Claim.of("c", RULE, SAME), Claim.of("d", RULE, WILD)
+HOLDS, BROKEN = Law.near("1 is 1", 1.0, 1.0, 0.0), Law.near("1 is 2", 1.0, 2.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("laws", "claims", "kind"),
+    [
+        ([HOLDS], [], "supported"),
+        ([BROKEN], [SUPPORTED], "contradicted"),
+        ([HOLDS], [SUPPORTED], "supported"),
+        ([], [SUPPORTED, CONTRADICTED], "conditional"),
+        ([], [SUPPORTED, NONE], "conditional"),
+        ([], [SUPPORTED, OPEN], "not settled"),
+        ([], [CONTRADICTED, NONE], "contradicted"),
+        ([], [NONE], "no difference"),
+    ],
+)
+def test_the_verdict_on_a_note(laws: list[Law], claims: list[Claim], kind: Kind) -> None:
+    assert overall(laws, claims) == kind
+
+
+def test_bounds() -> None:
+    assert Law.above("", 0.99, 0.98).holds
+    assert not Law.above("", 0.97, 0.98).holds
+    assert Law.below("", 1e-7, 1e-6).holds
+    assert not Law.near("", math.nan, 0.0, 1.0).holds
