@@ -28,7 +28,7 @@ def draw_masks(rows: Mapping[str, Any]) -> Picture:
         "beside it, the sum of its weights, those to the right of the picture included",
         columns=3, width=11.0, height=4.9,
     )  # fmt: skip
-    panels = [("before dropout", rows["before"]), *zip(("one draw", "another draw"), rows["draws"], strict=True)]
+    panels = [("before dropout", rows["before"]), *zip(("one draw", "another draw"), rows["masked"], strict=True)]
     words = [repr(word)[1:-1].replace(" ", "\u00b7") for word in rows["words"]]
     before = np.array(rows["before"])
     for axes, (title, weights) in zip(figure.axes, panels, strict=True):

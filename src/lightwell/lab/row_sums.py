@@ -41,7 +41,7 @@ def look_rows(model: Decoder, corpus: Corpus) -> dict[str, Any]:
     """Row sums of the first layer's attention on the first held-out window, and two draws of the mask."""
     batch = next(evaluation_batches(corpus.validation, model.config.context_length, 1))
     with _drawing(model, "rows"):
-        sums = row_sums(model, batch.inputs)
+        sums = row_sums(model, batch.inputs, PASSES)
         shown = [weights_and_dropped(model, batch.inputs) for _ in range(2)]
     n = min(SHOWN, batch.inputs.size(1))
     head = evenest_head(shown[0][0][0])
@@ -50,7 +50,7 @@ def look_rows(model: Decoder, corpus: Corpus) -> dict[str, Any]:
         "head": head,
         "words": [corpus.tokenizer.decode([token]) for token in batch.inputs[0, :n].tolist()],
         "before": shown[0][0][0, head, :n, :n].tolist(),
-        "draws": [dropped[0, head, :n, :n].tolist() for _, dropped in shown],
+        "masked": [dropped[0, head, :n, :n].tolist() for _, dropped in shown],
     }
 
 
@@ -67,7 +67,7 @@ def look_modes(model: Decoder, corpus: Corpus) -> dict[str, Any]:
         }
 
 
-def row_sums(model: Decoder, window: Tensor, passes: int = PASSES) -> dict[str, Any]:
+def row_sums(model: Decoder, window: Tensor, passes: int) -> dict[str, Any]:
     """Sums of each row after dropout, over COPIES x passes draws: window (1, T) -> numbers for all H x T rows.
 
     The model is in training mode and has an attention_dropout. A row is one query of one head.
