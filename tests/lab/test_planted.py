@@ -85,6 +85,7 @@ def test_seven_identical_experiments_do_not_make_a_note_supported() -> None:
     draw = np.random.default_rng(4)
     with patch.object(statistics.stats, "bootstrap", side_effect=_no_bootstrap):
         kinds = [
-            overall([], [Claim.of("", TINY, draw.normal(size=8).tolist()) for _ in range(2)]) for _ in range(EXPERIMENTS)
+            overall([], [Claim.of("", TINY, draw.normal(size=8).tolist()) for _ in range(2)])
+            for _ in range(EXPERIMENTS)
         ]
     assert kinds.count("supported") <= stats.binom.isf(ONCE_IN, EXPERIMENTS, LEVEL)

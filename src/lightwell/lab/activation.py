@@ -101,7 +101,9 @@ def zeros_along(runs: Sequence[Trained]) -> list[dict[str, Any]]:
             row = {key: float(np.mean([one[key] for one in each])) for key in ("zero", "near", "negative", "dead")}
             row |= {"lowest": min(one["lowest"] for one in each), "seeds": [one["zero"] for one in each]}
             row |= {"units": each[0]["units"], "tokens": each[0]["tokens"], "deads": [one["dead"] for one in each]}
-            row["inflow"] = np.mean([one["inflow"] for one in each], axis=0).tolist() if step == runs[0].seen[-1][0] else []
+            row["inflow"] = (
+                np.mean([one["inflow"] for one in each], axis=0).tolist() if step == runs[0].seen[-1][0] else []
+            )
             rows.append(row)
         along.append({"step": step, "layers": rows})
     return along

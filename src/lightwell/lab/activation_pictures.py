@@ -27,7 +27,7 @@ def draw_zeros(data: Mapping[str, Any]) -> Picture:
     """The share of exact zeros, layer by layer, along a training."""
     layers = len(next(iter(data["zeros"].values()))[0]["layers"])
     figure = new_figure(
-        "ReLU's outputs are exactly 0 about half the time at first; GELU, SiLU and the gated one have next to none",
+        "How many of the feed-forward's hidden values are exactly 0, from initialisation to the end of training",
         f"share of values that are exactly 0.0, on the same {data['zeros']['relu'][0]['layers'][0]['tokens']:,.0f} "
         "held-out tokens; lines are means, points are seeds",
         columns=min(layers, 4), width=10.0,
@@ -44,7 +44,7 @@ def draw_zeros(data: Mapping[str, Any]) -> Picture:
                 axes.plot([step] * len(points), points, "o", color=COLOUR[activation], markersize=2.5, alpha=0.6)
             ends.append((shares[-1], data["names"][activation], COLOUR[activation]))
         axes.set_ylim(-3.0, 103.0)
-        _name_ends(axes, ends, f"{{name}} {{end:.0f}} %")
+        _name_ends(axes, ends, "{name} {end:.0f} %")
         axes.set_title(f"layer {layer + 1}", fontsize=9, color=INK, loc="left")
         axes.set_xlabel("training step")
     figure.axes[0].set_ylabel("exact zeros among the hidden values, %")

@@ -25,8 +25,8 @@ def draw_masks(rows: Mapping[str, Any]) -> Picture:
     figure = new_figure(
         f"Dropout {rows['p']:.2g} on the same attention weights, twice: other weights are gone, and sums are no longer 1",
         f"first layer, head {rows['head'] + 1} of a trained model on held-out text; a row is a token that attends; "
-        "beside it, the sum of its weights, those to the right of the picture included",
-        columns=3, width=11.0, height=4.9,
+        "the number at its end is the sum of its weights",
+        columns=3, width=11.0, height=4.4,
     )  # fmt: skip
     panels = [("before dropout", rows["before"]), *zip(("one draw", "another draw"), rows["masked"], strict=True)]
     words = [repr(word)[1:-1].replace(" ", "\u00b7") for word in rows["words"]]
@@ -52,7 +52,7 @@ def _draw_weights(axes: Axes, weights: Any, before: Any) -> None:
     gone = np.argwhere((weights == 0.0) & (before > 0.0))
     axes.plot(gone[:, 1], gone[:, 0], "x", color=COLOURS[1], markersize=3.5, markeredgewidth=0.9)
     for row, total in enumerate(weights.sum(axis=1)):
-        axes.text(len(weights) - 0.2, row, f"{total:.2f}", fontsize=6, va="center", color=GREY, clip_on=False)
+        axes.text(row + 0.8, row, f"{total:.2f}", fontsize=6, va="center", color=GREY, clip_on=False)
     axes.spines[:].set_visible(False)
 
 
@@ -70,8 +70,8 @@ def draw_sums(rows: Mapping[str, Any]) -> Picture:
     left.plot(predicted, spread, "o", color=COLOURS[0], markersize=3, alpha=0.6, markeredgewidth=0)
     left.annotate(
         f"the first row, one weight: {predicted[0, 0]:.4f} predicted,\n{spread[:, 0].mean():.4f} measured",
-        (predicted[0, 0], spread[:, 0].mean()), xytext=(-10, -22), textcoords="offset points", ha="right", color=INK,
-        va="top", arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.7},
+        (predicted[0, 0], spread[:, 0].mean()), xytext=(0.97, 0.30), textcoords="axes fraction", ha="right",
+        color=INK, va="top", arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.7},
     )  # fmt: skip
     left.text(0.30 * top, 0.34 * top, "equal", color=GREY, rotation=38, ha="center")
     left.set_xlim(0.0, top)
@@ -97,7 +97,7 @@ def draw_sums(rows: Mapping[str, Any]) -> Picture:
 def draw_effects(data: Mapping[str, Any]) -> Picture:
     """Held-out loss by passes over the text, and the difference that dropout makes."""
     figure = new_figure(
-        "Dropout costs where the text is seen once, and what it does changes as the text is repeated",
+        f"What dropout {data['p']:g} does to the held-out loss, by how often the text is repeated",
         f"every training sees {data['tokens']:,} tokens; points are seeds; bars are 95 % intervals; "
         f"grey: within {data['smallest']:g} nats",
         columns=2, width=11.0, height=4.6,
@@ -129,7 +129,9 @@ def _draw_losses(axes: Axes, data: Mapping[str, Any]) -> None:
         means = [float(np.mean(cell["losses"])) for cell in cells]
         axes.plot(places, means, "-" if everywhere else "--", color=colour, linewidth=1.5)
         for cell in cells:
-            axes.plot([cell["epochs"]] * len(cell["losses"]), cell["losses"], "o", color=colour, markersize=3, alpha=0.7)
+            axes.plot(
+                [cell["epochs"]] * len(cell["losses"]), cell["losses"], "o", color=colour, markersize=3, alpha=0.7
+            )
         ends.append((means[-1], f"p = {p:g}" if everywhere else f"p = {p:g}, weights alone", colour))
     low, high = axes.get_ylim()
     height, last = low, max(cell["epochs"] for cell in data["cells"])
@@ -150,8 +152,8 @@ def _draw_differences(axes: Axes, data: Mapping[str, Any]) -> None:
         low, high = crossing["low"] or places[0], crossing["high"] or places[-1]
         axes.plot([low, high], [0.0, 0.0], color=COLOURS[1], linewidth=4, alpha=0.6, solid_capstyle="butt")
         axes.plot([crossing["at"]], [0.0], "D", color=COLOURS[1], markersize=6)
-        axes.annotate(f"changes sign at {crossing['words']}", (crossing["at"], 0.0), xytext=(0, 12),
-                      textcoords="offset points", color=COLOURS[1], ha="center")  # fmt: skip
+        axes.annotate(f"changes sign at {crossing['words']}", (crossing["at"], 0.0), xytext=(8, 12),
+                      textcoords="offset points", color=COLOURS[1], ha="left")  # fmt: skip
     axes.plot([e["epochs"] for e in data["effects"]], [e["mean"] for e in data["effects"]], "-", color=colour)
     means = []
     for effect in data["effects"]:
