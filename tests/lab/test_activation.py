@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from decoders import decoder
 from hypothesis import given
 from hypothesis import strategies as st
-from small import small_config, write_text
 from torch import Tensor
 
+from decoders import decoder
 from lightwell.lab import activation, zeros
 from lightwell.lab.budget import Budget
 from lightwell.lab.card import make_card
@@ -26,6 +25,7 @@ from lightwell.model.config import GATED
 from lightwell.model.decoder import Decoder
 from lightwell.model.feed_forward import NONLINEARITY
 from lightwell.training.listener import Listener
+from small import small_config, write_text
 
 
 def desk_for(folder: Path, name: str = "glance", rates: int = 1, **settings: Any) -> Desk:

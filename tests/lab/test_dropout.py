@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from decoders import decoder, text
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small import small_config, write_text
 
+from decoders import decoder, text
 from lightwell.lab import dropout, row_sums
 from lightwell.lab.budget import Budget
 from lightwell.lab.card import make_card
@@ -26,6 +25,7 @@ from lightwell.lab.store import Store
 from lightwell.lab.verdict import overall
 from lightwell.model.dropout import Dropout, Kept, draw_kept
 from lightwell.training.listener import Listener
+from small import small_config, write_text
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,7 @@ from scipy import stats
 
 from lightwell.lab import statistics
 from lightwell.lab.statistics import smallest_effect
-from lightwell.lab.verdict import FEWEST, LEVEL, Rule, decide, overall
-from lightwell.lab.verdict import Claim
+from lightwell.lab.verdict import FEWEST, LEVEL, Claim, Rule, decide, overall
 
 EXPERIMENTS = 300
 ONCE_IN = 1e-4

@@ -182,13 +182,13 @@ def remarks_of(desk: Desk, data: Mapping[str, Any], pace: Mapping[str, Sequence[
     units = sum(row["units"] for row in first) * len(first[0]["deads"])
     near = [f"{data['names'][a]} {100 * share(along, -1, 'near'):.2g} %" for a, along in data["zeros"].items()]
     return [
-        f"A zero is a value that is exactly 0.0, counted on {first[0]['tokens']:,.0f} held-out tokens, the same at each "
-        f"look. Below {NEAR:g} in size after training: {', '.join(near)}; squaring makes small values smaller.",
+        f"A zero is a value that is exactly 0.0, counted on {first[0]['tokens']:,.0f} held-out tokens, the same at "
+        f"each look. Below {NEAR:g} in size after training: {', '.join(near)}; squaring makes small values smaller.",
         f"Units that are 0 on every one of those tokens after training, all layers and seeds together: "
         f"{', '.join(dead)}, of {units:,} units (SwiGLU has two thirds as many).",
         desk.tuning_words,
-        "Times per token are of eager, unfused steps on this machine, in rounds whose order is turned around each time; "
-        "they are under the timings, since they differ each time.",
+        "Times per token are of eager, unfused steps on this machine, in rounds whose order is turned around each "
+        "time; they are under the timings, since they differ each time.",
         "In these claims about losses, no difference is what is expected of the ungated ones.",
     ]
 

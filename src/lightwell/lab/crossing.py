@@ -15,7 +15,7 @@ from lightwell.lab.statistics import CONFIDENCE
 
 @dataclass(frozen=True)
 class Crossing:
-    """A place on a logarithmic axis; inf stands for beyond the last one that was measured, -inf for before the first."""
+    """A place on a logarithmic axis; inf is beyond the last one that was measured, -inf before the first."""
 
     at: float
     low: float

@@ -247,8 +247,8 @@ def remarks_of(desk: Desk, data: Mapping[str, Any]) -> list[str]:
         f"On the text that it learned from, a model with dropout on has a loss {np.mean(on):.3f} nats higher than the "
         f"same model with it off (mean of {len(on)}, {min(on):.3f} to {max(on):.3f}).",
         f"The effect changes its sign at {data['crossing']['words']} passes (95 % interval over seeds; "
-        f"{100 * data['crossing']['found']:.0f} % of the draws have a crossing within what was measured), by a straight "
-        f"line in the logarithm of the passes between {', '.join(f'{each:.3g}' for each in epochs_of(desk))}; "
+        f"{100 * data['crossing']['found']:.0f} % of the draws have a crossing within what was measured), by a "
+        f"straight line in the logarithm of the passes between {', '.join(f'{each:.3g}' for each in epochs_of(desk))}; "
         f"{desk.budget.seeds} seeds.",
         desk.tuning_words,
     ]

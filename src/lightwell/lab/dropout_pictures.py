@@ -23,7 +23,7 @@ def draw(data: Mapping[str, Any], timings: Mapping[str, Any]) -> list[Picture]:
 def draw_masks(rows: Mapping[str, Any]) -> Picture:
     """The same weights before dropout, and after two draws of the mask."""
     figure = new_figure(
-        f"Dropout {rows['p']:.2g} on the same attention weights, twice: other weights are gone, and sums are no longer 1",
+        f"Dropout {rows['p']:.2g} on the same attention weights, twice: each draw takes others, and sums leave 1",
         f"first layer, head {rows['head'] + 1} of a trained model on held-out text; a row is a token that attends; "
         "the number at its end is the sum of its weights",
         columns=3, width=11.0, height=4.4,

@@ -11,7 +11,7 @@ The first row has a single weight, 1: it is all zero with probability p. What is
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -103,7 +103,7 @@ def row_sums(model: Decoder, window: Tensor, passes: int) -> dict[str, Any]:
     }
 
 
-class _Enough(Exception):
+class _EnoughError(Exception):
     """What comes after the tapped value is not wanted."""
 
 
@@ -115,13 +115,11 @@ def weights_and_dropped(model: Decoder, tokens: Tensor) -> tuple[Tensor, Tensor]
     def tap(name: str, value: Tensor) -> Tensor:
         seen[name] = value
         if name == f"{LAYER}.dropped":
-            raise _Enough
+            raise _EnoughError
         return value
 
-    try:
+    with suppress(_EnoughError):
         model(tokens, tap=tap)
-    except _Enough:
-        pass
     return seen[f"{LAYER}.weights"], seen[f"{LAYER}.dropped"]
 
 
