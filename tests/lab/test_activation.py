@@ -22,8 +22,8 @@ from lightwell.lab.store import Store
 from lightwell.lab.trial import Trained
 from lightwell.lab.verdict import overall
 from lightwell.model.config import GATED
-from lightwell.model.decoder import Decoder
-from lightwell.model.feed_forward import NONLINEARITY
+from lightwell.model.decoder import Block, Decoder
+from lightwell.model.feed_forward import NONLINEARITY, FeedForward
 from lightwell.training.listener import Listener
 from small import small_config, write_text
 
@@ -38,18 +38,24 @@ def desk_for(folder: Path, name: str = "glance", rates: int = 1, **settings: Any
     return Desk("activation", config, corpus, Budget(name, 2, 10, rates, 8), store, looks=looks)
 
 
+def feed_forward_of(model: Decoder, layer: int) -> FeedForward:
+    block = model.layers[layer]
+    assert isinstance(block, Block)
+    return block.feed_forward
+
+
 @pytest.mark.parametrize(("name", "rates"), [("glance", 1), ("coffee", 3)])
 def test_the_experiment_end_to_end_and_again_from_what_is_kept(tmp_path: Path, name: str, rates: int) -> None:
     desk = desk_for(tmp_path, name, rates)
     findings = activation.run(desk)
     arms = activation.arms_of(desk)
     assert len(activation.plan(desk)) == len(arms) * (2 + (rates if rates > 1 else 0)) == desk.store.made - 1
-    pictures = activation.draw(json.loads(json.dumps(findings.data)), {})
+    pictures = activation.EXPERIMENT.draw(json.loads(json.dumps(findings.data)), {})
     assert [picture.name for picture in pictures] == ["zeros", "curves", "losses"]
     again = desk_for(tmp_path, name, rates)
     second = activation.run(again)
     assert again.store.made == 0
-    note = activation.NOTES["activation"]
+    note = activation.EXPERIMENT.note
     cards = [make_card(note, found, desk, [], "", 0.0).to_json() for found in (findings, second)]
     assert cards[0] == cards[1]
     assert set(findings.timings["seconds per token"]) == set(arms)
@@ -61,7 +67,7 @@ def test_a_dead_unit_is_counted_and_one_that_is_active_once_is_not(tmp_path: Pat
     model = Decoder(desk.config.model, 1)
     assert [row["dead"] for row in zeros.look_zeros(model, desk.corpus)] == [0, 0]
     with torch.no_grad():
-        up = model.layers[1].feed_forward.up
+        up = feed_forward_of(model, 1).up
         up.bias[3] = -1e3
         up.weight[7] = 0.0  # with a bias of 0: its output is exactly 0
     rows = zeros.look_zeros(model, desk.corpus)
@@ -116,7 +122,7 @@ def test_what_is_looked_at_is_what_the_model_computes_and_looking_leaves_it_as_i
     model = decoder(vocab_size=desk.config.model.vocab_size, activation="swiglu", d_model=24).train()
     before = torch.get_rng_state()
     values, gates = zeros.hidden_values(model, desk.corpus)
-    layer = model.layers[0].feed_forward
+    layer = feed_forward_of(model, 0)
     assert (
         values[0].shape == gates[0].shape == (min(zeros.TOKENS, len(desk.corpus.validation) - 1), layer.up.out_features)
     )

@@ -50,12 +50,12 @@ def test_the_experiment_end_to_end_and_again_from_what_is_kept(tmp_path: Path) -
     desk = desk_for(tmp_path)
     findings = dropout.run(desk)
     assert len({json.dumps(dataclasses.asdict(trial), default=str) for trial in dropout.plan(desk)}) == desk.store.made
-    pictures = dropout.draw(json.loads(json.dumps(findings.data)), {})
+    pictures = dropout.EXPERIMENT.draw(json.loads(json.dumps(findings.data)), {})
     assert [picture.name for picture in pictures] == ["masks", "row-sums", "crossover"]
     again = desk_for(tmp_path)
     second = dropout.run(again)
     assert again.store.made == 0
-    cards = [make_card(dropout.NOTES["dropout"], found, desk, [], "", 0.0).to_json() for found in (findings, second)]
+    cards = [make_card(dropout.EXPERIMENT.note, found, desk, [], "", 0.0).to_json() for found in (findings, second)]
     assert cards[0] == cards[1]
     broken = [law.text for law in findings.laws if not law.holds and "on trained text" not in law.text]
     assert not broken

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lightwell.lab import statistics
 from lightwell.lab.statistics import smallest_effect
 from lightwell.lab.verdict import FEWEST, LEVEL, Claim, Rule, decide, overall
 
@@ -26,7 +25,7 @@ def kinds_of(n: int, shift: float, rule: Rule = TINY, experiments: int = EXPERIM
     """The verdicts of so many experiments with n pairs whose true difference is `shift` standard deviations."""
     draw = np.random.default_rng([n, round(1000 * abs(shift))])
     # The bootstrap is a second opinion that decides nothing; it is left out, for it takes most of the time.
-    with patch.object(statistics.stats, "bootstrap", side_effect=_no_bootstrap):
+    with patch("lightwell.lab.statistics.stats.bootstrap", side_effect=_no_bootstrap):
         return [decide(rule, draw.normal(shift, 1.0, size=n).tolist()).kind for _ in range(experiments)]
 
 
@@ -82,7 +81,7 @@ def test_few_seeds_are_exploratory_whatever_they_show(n: int) -> None:
 def test_seven_identical_experiments_do_not_make_a_note_supported() -> None:
     """A note's verdict from several claims without an effect is hardly ever more than "not settled"."""
     draw = np.random.default_rng(4)
-    with patch.object(statistics.stats, "bootstrap", side_effect=_no_bootstrap):
+    with patch("lightwell.lab.statistics.stats.bootstrap", side_effect=_no_bootstrap):
         kinds = [
             overall([], [Claim.of("", TINY, draw.normal(size=8).tolist()) for _ in range(2)])
             for _ in range(EXPERIMENTS)

@@ -98,7 +98,9 @@ def zeros_along(runs: Sequence[Trained]) -> list[dict[str, Any]]:
         rows = []
         for i in range(len(layers)):
             each = [layers_of_seed[i] for layers_of_seed in at_seeds]
-            row = {key: float(np.mean([one[key] for one in each])) for key in ("zero", "near", "negative", "dead")}
+            row: dict[str, Any] = {
+                key: float(np.mean([one[key] for one in each])) for key in ("zero", "near", "negative", "dead")
+            }
             row |= {"lowest": min(one["lowest"] for one in each), "seeds": [one["zero"] for one in each]}
             row |= {"units": each[0]["units"], "tokens": each[0]["tokens"], "deads": [one["dead"] for one in each]}
             row["inflow"] = (
@@ -159,7 +161,8 @@ def paces(desk: Desk) -> dict[str, list[float]]:
     """
     with random_state_kept(torch.device("cpu")):
         arms = {a: Laboratory(desk.trial("pace", 0, **settings_of(desk, a)), desk.corpus) for a in arms_of(desk)}
-        order, seconds = list(arms), {activation: [] for activation in arms}
+        order = list(arms)
+        seconds: dict[str, list[float]] = {activation: [] for activation in arms}
         per_round = ROUND_STEPS * desk.config.batches.batch_size * desk.config.model.context_length
         for number in range(1 + max(4, desk.budget.draws // 8)):
             for activation in order:

@@ -93,7 +93,7 @@ def draw_curves(data: Mapping[str, Any]) -> Picture:
 
 def data_top(data: Mapping[str, Any], shown: Sequence[str]) -> float:
     """The highest bar of all histograms."""
-    return max(max(data["zeros"][activation][-1]["layers"][0]["inflow"]) for activation in shown)
+    return max(float(max(data["zeros"][activation][-1]["layers"][0]["inflow"])) for activation in shown)
 
 
 def _sigmoid(x: Any) -> Any:
