@@ -30,8 +30,8 @@ from small import small_config, write_text
 
 @pytest.fixture(autouse=True)
 def fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A trained model's rows are summed over 2048 draws, not 4096."""
-    monkeypatch.setattr(row_sums, "PASSES", 32)
+    """A trained model's rows are summed over 1024 draws, not 4096."""
+    monkeypatch.setattr(row_sums, "PASSES", 16)
 
 
 def desk_for(folder: Path, name: str = "glance", seeds: int = 2) -> Desk:

@@ -99,7 +99,7 @@ def zeros_along(runs: Sequence[Trained]) -> list[dict[str, Any]]:
         for i in range(len(layers)):
             each = [layers_of_seed[i] for layers_of_seed in at_seeds]
             row: dict[str, Any] = {
-                key: float(np.mean([one[key] for one in each])) for key in ("zero", "near", "negative", "dead")
+                key: float(np.mean([one[key] for one in each])) for key in ("zero", "near", "negative", "dead", "size")
             }
             row |= {"lowest": min(one["lowest"] for one in each), "seeds": [one["zero"] for one in each]}
             row |= {"units": each[0]["units"], "tokens": each[0]["tokens"], "deads": [one["dead"] for one in each]}
@@ -184,6 +184,7 @@ def remarks_of(desk: Desk, data: Mapping[str, Any], pace: Mapping[str, Sequence[
     ]
     units = sum(row["units"] for row in first) * len(first[0]["deads"])
     near = [f"{data['names'][a]} {100 * share(along, -1, 'near'):.2g} %" for a, along in data["zeros"].items()]
+    sizes = [f"{data['names'][a]} {share(along, 0, 'size'):.3g}" for a, along in data["zeros"].items()]
     return [
         f"A zero is a value that is exactly 0.0, counted on {first[0]['tokens']:,.0f} held-out tokens, the same at "
         f"each look. Below {NEAR:g} in size after training: {', '.join(near)}; squaring makes small values smaller.",
@@ -192,6 +193,9 @@ def remarks_of(desk: Desk, data: Mapping[str, Any], pace: Mapping[str, Sequence[
         desk.tuning_words,
         "Times per token are of eager, unfused steps on this machine, in rounds whose order is turned around each "
         "time; they are under the timings, since they differ each time.",
+        f"Root mean square of the hidden values at initialisation: {', '.join(sizes)}. A gate multiplies two small "
+        "numbers, and its branch begins smaller; trainings as short as these are not the long ones in which gates were "
+        "found to gain (Shazeer 2020), and what a start so unequal does to these losses is not taken apart here.",
         "In these claims about losses, no difference is what is expected of the ungated ones.",
     ]
 

@@ -60,8 +60,7 @@ def draw_curves(data: Mapping[str, Any]) -> Picture:
     shown = list(data["zeros"])
     figure = new_figure(
         "What flows into each nonlinearity after training, and what it makes of it",
-        "grey: how often a value flows in (first layer, mean over seeds; what is outside counts at the edge); "
-        "line: what comes out; for SwiGLU, the factor that multiplies a second projection",
+        "grey: how often a value flows into the first layer's; line: what comes out (SwiGLU's gate, before its product)",
         columns=len(shown), width=2.6 * max(3, len(shown)), height=3.4,
     )  # fmt: skip
     edges = np.array(data["edges"])
@@ -78,7 +77,7 @@ def draw_curves(data: Mapping[str, Any]) -> Picture:
         axes.patch.set_visible(False)
         x = np.linspace(edges[0], edges[-1], 400)
         axes.plot(x, CURVES[activation](x), color=COLOUR[activation], linewidth=2.0)
-        axes.set_ylim(-0.6, 4.0)
+        axes.set_ylim(-0.5, 3.0)
         below = float(heights[edges[1:] <= 1e-9].sum())
         axes.set_title(f"{data['names'][activation]}: {100 * row['zero']:.0f} % exact zeros", fontsize=9, color=INK)
         axes.text(0.04, 0.93, f"{100 * below:.0f} % flow in\nbelow 0", transform=axes.transAxes, color=GREY, va="top")

@@ -19,7 +19,7 @@ from lightwell.text.prepare import Corpus
 NEAR = 1e-3
 TOKENS = 4096
 """Held-out tokens that are looked at."""
-EDGES = [round(-4.0 + 0.2 * i, 1) for i in range(41)]
+EDGES = [round(-3.0 + 0.15 * i, 2) for i in range(41)]
 """Of the histogram of what flows into the nonlinearity; what lies outside counts in the outermost bins."""
 
 
@@ -39,6 +39,7 @@ def count_zeros(activations: Tensor) -> dict[str, Any]:
         "near": float((activations.abs() < NEAR).double().mean()),
         "negative": float((activations < 0.0).double().mean()),
         "lowest": float(activations.min()),
+        "size": float(activations.double().square().mean().sqrt()),
         "dead": int(dead.sum()),
     }
 
