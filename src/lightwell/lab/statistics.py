@@ -6,6 +6,8 @@ the differences between them are what is analysed. All of it is scipy's, but for
 
 from __future__ import annotations
 
+import bisect
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -67,6 +69,7 @@ def sign_flip(differences: Numbers) -> float:
     return float(result.pvalue)
 
 
+@functools.cache
 def smallest_effect(n: int, power: float = POWER) -> float:
     """The effect, in standard deviations of the differences, that n pairs show with this power (t test, 5 %)."""
     if n < 2:
@@ -86,10 +89,12 @@ def seeds_needed(difference: float, deviation: float) -> int:
     """How many pairs would show such a difference, where differences vary by this standard deviation."""
     if deviation == 0.0:
         return 2
-    for n in range(3, MOST_SEEDS):
-        if smallest_effect(n) * deviation <= abs(difference):
-            return n
-    return MOST_SEEDS
+    # More seeds show smaller effects: the first that is small enough is found by halving.
+    return bisect.bisect_left(range(MOST_SEEDS), True, lo=3, key=lambda n: _shows(n, difference, deviation))
+
+
+def _shows(n: int, difference: float, deviation: float) -> bool:
+    return smallest_effect(n) * deviation <= abs(difference)
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,9 @@ class Store:
 
 def _key(note: str, trial: Trial) -> dict[str, Any]:
     """What decides a trial's result; a plain trial is the same for every note."""
+    part = {"part": trial.part} if trial.part else {}
     return {
+        **part,
         "note": note if trial.change or trial.look else "",
         "seed": trial.seed,
         "config": trial.config.to_dict(),

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from lightwell.batches.evaluation import evaluation_batches
 from lightwell.batches.loader import BatchLoader
 from lightwell.errors import TrainingError
+from lightwell.lab.part import first_tokens
 from lightwell.model.decoder import Decoder
 from lightwell.model.tap import Tap, passthrough
 from lightwell.text.prepare import Corpus
@@ -33,8 +34,8 @@ from lightwell.training.streams import stream_seed
 
 Change = Callable[[], Tap]
 """Makes the tap through which all training and scoring of an arm goes, to change what flows (explicit attention)."""
-Look = Callable[[Decoder], Any]
-"""Reads plain values from a model, for JSON."""
+Look = Callable[[Decoder, Corpus], Any]
+"""Reads plain values from a model and the text that it learns from, for JSON; it leaves the model as it was."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class Trial:
     """The name of what is looked at along the way, else nothing."""
     looks: int = 0
     """How often, at equal distances up to the end."""
+    part: int = 0
+    """Tokens of the text, from its start, that it is trained on; 0 means all of them."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,7 @@ def train_trial(trial: Trial, corpus: Corpus, change: Change | None = None, look
     Raises:
         TrainingError: its loss is not finite any more.
     """
+    corpus = first_tokens(corpus, trial.part)
     with random_state_kept(torch.device("cpu")), freed_memory_kept():
         here = Laboratory(trial, corpus, change() if change else passthrough)
         steps = trial.config.training.steps
@@ -168,7 +172,7 @@ def train_trial(trial: Trial, corpus: Corpus, change: Change | None = None, look
         looked = _places(steps, trial.looks) if look else set()
         batch_losses: list[float] = []
         validations: list[tuple[int, float]] = []
-        seen: list[tuple[int, Any]] = [(0, look(here.model))] if look else []
+        seen: list[tuple[int, Any]] = [(0, look(here.model, corpus))] if look else []
         seconds = 0.0
         for number in range(steps):
             started = time.perf_counter()
@@ -177,7 +181,7 @@ def train_trial(trial: Trial, corpus: Corpus, change: Change | None = None, look
             if number + 1 in scored and number + 1 < steps:
                 validations.append((number + 1, here.score(corpus.validation).nats_per_token))
             if look and number + 1 in looked:
-                seen.append((number + 1, look(here.model)))
+                seen.append((number + 1, look(here.model, corpus)))
         final = here.score(corpus.validation)
         validations.append((steps, final.nats_per_token))
         return Trained(

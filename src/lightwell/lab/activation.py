@@ -1,0 +1,203 @@
+"""Note 7, ReLU: exact zeros along a training, dead units, and what five nonlinearities cost and gain.
+
+All arms have the same number of parameters: a gated feed-forward has three matrices, and so two thirds of the width.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from lightwell.lab.activation_pictures import draw
+from lightwell.lab.desk import Desk, differences
+from lightwell.lab.experiment import Experiment, Findings
+from lightwell.lab.notes import NOTES
+from lightwell.lab.trial import Laboratory, Trained, Trial
+from lightwell.lab.verdict import Claim, Law, Rule
+from lightwell.lab.zeros import EDGES, NEAR, look_zeros
+from lightwell.model.config import GATED
+from lightwell.training.device import random_state_kept
+
+ARMS = ("relu", "relu2", "gelu", "silu", "swiglu")
+FEW = ("relu", "gelu", "swiglu")
+"""At a glance."""
+NAMES = {"relu": "ReLU", "relu2": "ReLU squared", "gelu": "GELU", "silu": "SiLU", "swiglu": "SwiGLU"}
+WITH_ZEROS = ("relu", "relu2")
+LOOKS = 10
+SMALLEST = 0.02
+"""Nats: ungated ones that end so near to each other make no difference. Shazeer 2020 saw 0.002 to 0.006."""
+SMALLEST_GATED = 0.01
+"""Nats: a fifth of what the gate gained there (0.04 to 0.05), and no less than runs differed (0.003 to 0.010)."""
+SMALLEST_SHARE = 0.02
+"""Of the values of the hidden layer."""
+ROUND_STEPS = 4
+
+
+def arms_of(desk: Desk) -> tuple[str, ...]:
+    """All five, three at a glance."""
+    return FEW if desk.budget.name == "glance" else ARMS
+
+
+def settings_of(desk: Desk, activation: str) -> dict[str, Any]:
+    """The activation, and two thirds of the width where it is gated (0 is that by itself)."""
+    width = desk.config.model.d_ff * (3 if desk.config.model.gated else 2) // 2 if desk.config.model.d_ff else 0
+    return {"activation": activation, "d_ff": 8 * max(1, round(width / 12)) if width and activation in GATED else width}
+
+
+def final_trials(desk: Desk, activation: str, rate: float) -> list[Trial]:
+    """An arm's trainings, seed by seed, looked at along the way."""
+    settings = {**settings_of(desk, activation), "learning_rate": rate}
+    return [desk.trial(NAMES[activation], seed, look="zeros", looks=LOOKS, **settings) for seed in desk.seeds]
+
+
+def plan(desk: Desk) -> list[Trial]:
+    """For each activation, the learning rates that are tried, and a training for each seed."""
+    trials = []
+    for activation in arms_of(desk):
+        trials += desk.tuning_trials(NAMES[activation], **settings_of(desk, activation))
+        trials += final_trials(desk, activation, desk.config.training.learning_rate)
+    return trials
+
+
+def run(desk: Desk) -> Findings:
+    """Zeros as laws, losses as claims, times as times."""
+    found, rates = {}, {}
+    for activation in arms_of(desk):
+        rates[activation] = desk.tuned(NAMES[activation], **settings_of(desk, activation))
+        found[activation] = [desk.train(trial) for trial in final_trials(desk, activation, rates[activation])]
+    parameters = {activation: trained[0].parameters for activation, trained in found.items()}
+    data = {
+        "names": {activation: NAMES[activation] for activation in found},
+        "near": NEAR,
+        "edges": EDGES,
+        "rates": rates,
+        "parameters": parameters,
+        "losses": {activation: [trained.loss for trained in runs] for activation, runs in found.items()},
+        "zeros": {activation: zeros_along(runs) for activation, runs in found.items()},
+        "smallest": SMALLEST,
+    }
+    pace = desk.measure("pace", lambda: paces(desk), arms=list(found), steps=ROUND_STEPS)
+    return Findings(
+        laws=laws_of(data),
+        claims=claims_of(found),
+        data=data,
+        timings={"seconds per token": pace},
+        remarks=remarks_of(desk, data, pace),
+    )
+
+
+def zeros_along(runs: Sequence[Trained]) -> list[dict[str, Any]]:
+    """For each look, the step and each layer's numbers as means over seeds; every seed's share of zeros beside them."""
+    along = []
+    for look, (step, layers) in enumerate(runs[0].seen):
+        at_seeds = [trained.seen[look][1] for trained in runs]
+        rows = []
+        for i in range(len(layers)):
+            each = [layers_of_seed[i] for layers_of_seed in at_seeds]
+            row: dict[str, Any] = {
+                key: float(np.mean([one[key] for one in each])) for key in ("zero", "near", "negative", "dead", "size")
+            }
+            row |= {"lowest": min(one["lowest"] for one in each), "seeds": [one["zero"] for one in each]}
+            row |= {"units": each[0]["units"], "tokens": each[0]["tokens"], "deads": [one["dead"] for one in each]}
+            row["inflow"] = (
+                np.mean([one["inflow"] for one in each], axis=0).tolist() if step == runs[0].seen[-1][0] else []
+            )
+            rows.append(row)
+        along.append({"step": step, "layers": rows})
+    return along
+
+
+def share(along: Sequence[Mapping[str, Any]], look: int, key: str = "zero") -> float:
+    """A number's mean over layers and seeds, at one look."""
+    return float(np.mean([row[key] for row in along[look]["layers"]]))
+
+
+def laws_of(data: Mapping[str, Any]) -> list[Law]:
+    """What has an exact answer or a bound."""
+    zeros, parameters = data["zeros"], data["parameters"]
+    laws = []
+    for activation, along in zeros.items():
+        name = data["names"][activation]
+        if activation in WITH_ZEROS:
+            laws.append(Law.near(f"Exact zeros among {name}'s outputs at initialisation", share(along, 0), 0.5, 0.02))
+            lowest = min(row["lowest"] for look in along for row in look["layers"])
+            laws.append(Law.near(f"The lowest output of {name} at any look", lowest, 0, 0))
+        else:
+            laws.append(Law.below(f"Exact zeros among {name}'s outputs after training", share(along, -1), 0.001))
+            laws.append(Law.above(f"Negative values among {name}'s outputs after training",
+                                  share(along, -1, "negative"), 0.05))  # fmt: skip
+    widest = max(abs(count / parameters["relu"] - 1.0) for count in parameters.values())
+    laws.append(Law.below("Parameters of an arm beside ReLU's, largest relative difference", widest, 0.02))
+    return laws
+
+
+def claims_of(found: Mapping[str, Sequence[Trained]]) -> list[Claim]:
+    """The gate against ReLU, the ungated ones against ReLU, and zeros after training against before."""
+    claims = []
+    losses = {activation: [trained.loss for trained in runs] for activation, runs in found.items()}
+    for activation in found:
+        if activation == "relu":
+            continue
+        text = f"{NAMES[activation]} ends with a lower held-out loss than ReLU"
+        rule = Rule("lower", SMALLEST_GATED if activation in GATED else SMALLEST)
+        claims.append(Claim.of(text, rule, differences(losses[activation], losses["relu"])))
+    grown = [
+        float(np.mean([end["zero"] for end in trained.seen[-1][1]]))
+        - float(np.mean([start["zero"] for start in trained.seen[0][1]]))
+        for trained in found["relu"]
+    ]
+    rule = Rule("higher", SMALLEST_SHARE, "of the hidden values")
+    return [*claims, Claim.of("After training, ReLU has more exact zeros than at initialisation", rule, grown)]
+
+
+def paces(desk: Desk) -> dict[str, list[float]]:
+    """Seconds per token of a training step for each arm, round by round, the order turned around each time (ABBA).
+
+    The first round is not counted.
+    """
+    with random_state_kept(torch.device("cpu")):
+        arms = {a: Laboratory(desk.trial("pace", 0, **settings_of(desk, a)), desk.corpus) for a in arms_of(desk)}
+        order = list(arms)
+        seconds: dict[str, list[float]] = {activation: [] for activation in arms}
+        per_round = ROUND_STEPS * desk.config.batches.batch_size * desk.config.model.context_length
+        for number in range(1 + max(4, desk.budget.draws // 8)):
+            for activation in order:
+                started = time.perf_counter()
+                for step in range(ROUND_STEPS):
+                    arms[activation].step(step)
+                if number:
+                    seconds[activation].append((time.perf_counter() - started) / per_round)
+            order.reverse()
+    return seconds
+
+
+def remarks_of(desk: Desk, data: Mapping[str, Any], pace: Mapping[str, Sequence[float]]) -> list[str]:
+    """What a reader has to know."""
+    first = data["zeros"]["relu"][-1]["layers"]
+    dead = [
+        f"{data['names'][activation]} {sum(sum(row['deads']) for row in along[-1]['layers'])}"
+        for activation, along in data["zeros"].items()
+    ]
+    units = sum(row["units"] for row in first) * len(first[0]["deads"])
+    near = [f"{data['names'][a]} {100 * share(along, -1, 'near'):.2g} %" for a, along in data["zeros"].items()]
+    sizes = [f"{data['names'][a]} {share(along, 0, 'size'):.3g}" for a, along in data["zeros"].items()]
+    return [
+        f"A zero is a value that is exactly 0.0, counted on {first[0]['tokens']:,.0f} held-out tokens, the same at "
+        f"each look. Below {NEAR:g} in size after training: {', '.join(near)}; squaring makes small values smaller.",
+        f"Units that are 0 on every one of those tokens after training, all layers and seeds together: "
+        f"{', '.join(dead)}, of {units:,} units (SwiGLU has two thirds as many).",
+        desk.tuning_words,
+        "Times per token are of eager, unfused steps on this machine, in rounds whose order is turned around each "
+        "time; they are under the timings, since they differ each time.",
+        f"Root mean square of the hidden values at initialisation: {', '.join(sizes)}. A gate multiplies two small "
+        "numbers, and its branch begins smaller; trainings as short as these are not the long ones in which gates were "
+        "found to gain (Shazeer 2020), and what a start so unequal does to these losses is not taken apart here.",
+        "In these claims about losses, no difference is what is expected of the ungated ones.",
+    ]
+
+
+EXPERIMENT = Experiment(NOTES["activation"], plan, run, draw, looks={"zeros": look_zeros})
