@@ -31,6 +31,8 @@ from lightwell.training.streams import stream_seed
 MASKED, UNMASKED, RANDOM = "causal mask", "no mask", "random tokens"
 WRITTEN = 48
 """Tokens of a sample."""
+OPENING = 8
+"""Tokens that it goes on from."""
 CHANCE = 0.02
 """How far below ln V a finite number of random tokens may come by chance, in nats per token."""
 SMALLEST = 0.02
@@ -100,6 +102,7 @@ def run(desk: Desk) -> Findings:
         "training_losses": {MASKED: [t.train_loss for t in masked], UNMASKED: [t.train_loss for t in control]},
         "scored_with_mask": scored,
         "uniform": math.log(V),
+        "opening": opening(desk.corpus),
         "texts": {MASKED: seen[0]["texts"], UNMASKED: leaky[0]["texts"]},
         "maps": {MASKED: seen[0]["map"], UNMASKED: leaky[0]["map"]},
         "random": {"validations": chance.validations, "batch_losses": chance.batch_losses, "loss": chance.loss},
@@ -108,8 +111,8 @@ def run(desk: Desk) -> Findings:
         "The control is no competitor: its loss is low because the answer is among the inputs. It is there to show "
         "what a leak looks like. Its learning rate was not retuned.",
         f"Random tokens: {len(random_corpus(desk).train):,} of them, each drawn from all {V:,} alike, none seen twice.",
-        f"With the mask, the likeliest text: {_quoted(seen[0]['texts'][0])}",
-        f"Trained without it, written with it, the likeliest text: {_quoted(leaky[0]['texts'][0])}",
+        f"After {_quoted(opening(desk.corpus))}, with the mask, the likeliest text: {_quoted(seen[0]['texts'][0])}",
+        f"Trained without it and written with it: {_quoted(leaky[0]['texts'][0])}",
     ]
     return Findings(laws=laws, claims=claims, data=data, remarks=remarks)
 
@@ -140,10 +143,16 @@ def loss_with_mask(model: Decoder, desk: Desk) -> float:
     return evaluate(model, batches, true_byte_lengths(tokens, desk.corpus.tokenizer.byte_lengths)).nats_per_token
 
 
+def opening(corpus: Corpus) -> str:
+    """The first words of the held-out text; what follows them is written."""
+    ids = corpus.validation[1 : 1 + OPENING]
+    return corpus.tokenizer.decode(ids)
+
+
 def texts(model: Decoder, corpus: Corpus) -> list[str]:
-    """What it writes: the likeliest token each time, and tokens by chance."""
+    """What it writes after the opening: the likeliest token each time, and tokens by chance."""
     language = LanguageModel(model, corpus.tokenizer)
-    return [language.generate(seed=1, temperature=t, max_new_tokens=WRITTEN) for t in (0.0, 0.8)]
+    return [language.generate(opening(corpus), seed=1, temperature=t, max_new_tokens=WRITTEN) for t in (0.0, 0.8)]
 
 
 def reach(model: Decoder, tap: Tap) -> list[list[float]]:
@@ -167,7 +176,7 @@ def laws_of(seen: Sequence[Mapping[str, Any]]) -> list[Law]:
         failed = [row for row in rows if row["outcome"] == "failed"]
         row = max(failed or rows, key=lambda row: math.inf if row["measured"] is None else row["measured"])
         measured = math.nan if row["measured"] is None else row["measured"]
-        laws.append(Law(f"{row['name']}. {row['what']}".rstrip("."), measured, row["expected"], not failed))
+        laws.append(Law(row["what"].rstrip("."), measured, row["expected"], not failed))
     return laws
 
 

@@ -123,8 +123,8 @@ class DecoderSubject(Subject):
         dtype = self.decoder.token_embedding.weight.dtype
         cache = KVCache(self.decoder.config, len(tokens), device=self.device, dtype=dtype)
         parts = [self.decoder(tokens[:, :prefix], cache=cache, tap=self.tap)]
-        for t in range(prefix, tokens.size(1)):
-            parts.append(self.decoder(tokens[:, t : t + 1], cache=cache, tap=self.tap))
+        later = range(prefix, tokens.size(1))
+        parts += [self.decoder(tokens[:, t : t + 1], cache=cache, tap=self.tap) for t in later]
         return torch.cat(parts, dim=1)
 
     def weights(self, tokens: Tensor) -> list[Tensor] | None:

@@ -22,7 +22,7 @@ def control(data: Mapping[str, Any]) -> Picture:
     """Losses along training, where they end, and what is written."""
     figure = new_figure(
         "Without the mask the loss collapses, and the text that is written is worse",
-        "Held-out text, dropout off. Written with the mask, as every text is: the next token is not there yet.",
+        "Held-out text, dropout off. Written with the mask, as every text is, at temperature 0.8.",
         columns=3, width=12.0, height=4.4,
     )  # fmt: skip
     curve, points, words = figure.axes
@@ -30,7 +30,8 @@ def control(data: Mapping[str, Any]) -> Picture:
         for line in data["curves"][name]:
             curve.plot(*zip(*line, strict=True), color=colour, linewidth=1.4)
         step, loss = data["curves"][name][0][-1]
-        curve.annotate(name, (step, loss), xytext=(-4, 7), textcoords="offset points", ha="right", color=colour)
+        below = -16 if name == UNMASKED else 7  # both curves fall
+        curve.annotate(name, (step, loss), xytext=(-4, below), textcoords="offset points", ha="right", color=colour)
     curve.set_xlabel("step")
     curve.set_ylabel("held-out loss, nats per token")
     curve.set_ylim(bottom=0.0)
@@ -52,9 +53,10 @@ def control(data: Mapping[str, Any]) -> Picture:
     points.set_ylim(0.0, 1.12 * max(data["uniform"], *data["scored_with_mask"]))
     points.set_title("at the end, each seed", loc="left", fontsize=9, color=INK)
     words.axis("off")
-    words.set_title("what they write (temperature 0.8)", loc="left", fontsize=9, color=INK)
+    start = " ".join(_printable(data["opening"]).split())
+    words.set_title(f'what they write after "{start}"', loc="left", fontsize=9, color=INK)
     for name, colour, top in ((MASKED, COLOURS[0], 0.98), (UNMASKED, COLOURS[2], 0.48)):
-        lines = textwrap.wrap(_printable(data["texts"][name][1]), 44)[:7]
+        lines = textwrap.wrap(_printable(data["texts"][name][1]), 44)[:6] or ["(it ends at once)"]
         words.text(0.0, top, f"trained with {name}" if name == MASKED else "trained without, written with the mask",
                    transform=words.transAxes, va="top", color=colour, fontsize=8.5, fontweight="bold")  # fmt: skip
         words.text(0.0, top - 0.065, "\n".join(lines), transform=words.transAxes, va="top", fontsize=8, color=INK,
@@ -78,9 +80,7 @@ def reach(data: Mapping[str, Any]) -> Picture:
 
     for axes, name in zip(figure.axes, (MASKED, UNMASKED), strict=True):
         sizes = np.array(data["maps"][name])
-        image = axes.imshow(
-            np.ma.masked_equal(sizes, 0.0), cmap="viridis", vmin=0.0, vmax=1.0, interpolation="nearest"
-        )
+        image = axes.imshow(np.ma.masked_equal(sizes, 0.0), cmap="viridis", vmin=0.0, vmax=1.0, interpolation="nearest")
         axes.grid(False)
         count = int((np.triu(sizes, 1) > 0).sum())
         axes.set_title(f"{name}: {count} of {len(sizes) * (len(sizes) - 1) // 2} later tokens count", loc="left",

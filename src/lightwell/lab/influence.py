@@ -56,17 +56,17 @@ def order(seen: dict[str, Tensor], layers: int) -> dict[str, Any]:
         k = repeat_heads(k[None], len(q) // len(k))[0]
         shifts = SHIFT * torch.randn(masked.shape[:-1], generator=_generator("shift")).double()
         shifted = (softmax(masked + shifts[..., None]) - softmax(masked)).abs().amax(dim=(-2, -1))
-        for head in range(len(q)):
-            heads.append(
-                {
-                    **ranks(scaled[head].numpy(), weights[head].numpy(), cosines(q[head], k[head]).numpy()),
-                    "asymmetry": float((raw[head] - raw[head].T).norm() / (2 * raw[head].norm())),
-                    "shifted": float(shifted[head]),
-                    "key_norm_variation": float(k[head].norm(dim=-1).std() / k[head].norm(dim=-1).mean()),
-                    "score_std": float(raw[head][_seen_mask(len(raw[head]))].std()),
-                    "component_std": float((q[head].std() * k[head].std()).sqrt()),
-                }
-            )
+        heads += [
+            {
+                **ranks(scaled[head].numpy(), weights[head].numpy(), cosines(q[head], k[head]).numpy()),
+                "asymmetry": float((raw[head] - raw[head].T).norm() / (2 * raw[head].norm())),
+                "shifted": float(shifted[head]),
+                "key_norm_variation": float(k[head].norm(dim=-1).std() / k[head].norm(dim=-1).mean()),
+                "score_std": float(raw[head][_seen_mask(len(raw[head]))].std()),
+                "component_std": float((q[head].std() * k[head].std()).sqrt()),
+            }
+            for head in range(len(q))
+        ]
     last = f"layers.{layers - 1}.attention"
     T = seen[f"{last}.scaled"].size(-1)
     rows = sorted({int(i) for i in np.linspace(max(1, T // 4), T - 1, SHOWN_ROWS)})
@@ -139,9 +139,7 @@ def removed_edges(model: Decoder, tokens: Tensor, seen: dict[str, Tensor]) -> li
     return found
 
 
-def effects(
-    model: Decoder, tokens: Tensor, base: Tensor, name: str, head: int, i: Tensor, j: Tensor
-) -> Tensor:
+def effects(model: Decoder, tokens: Tensor, base: Tensor, name: str, head: int, i: Tensor, j: Tensor) -> Tensor:
     """(E,): the summed KL divergence of predictions from base (T, V), log probabilities, with one edge less each."""
     each = torch.arange(len(i))
 
@@ -152,8 +150,9 @@ def effects(
         value[each, head, i, j] = -torch.inf
         return value
 
-    without = model(tokens.repeat(len(i), 1), tap=remove).double().log_softmax(dim=-1)  # (E, T, V)
-    return (base.exp() * (base - without)).sum(dim=(-2, -1)).clamp_min(0.0)
+    without: Tensor = model(tokens.repeat(len(i), 1), tap=remove).double().log_softmax(dim=-1)  # (E, T, V)
+    changed: Tensor = (base.exp() * (base - without)).sum(dim=(-2, -1))
+    return changed.clamp_min(0.0)
 
 
 def _seen_mask(T: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Softmax over dot products of random vectors: how their spread, its saturation and its gradient go with the head size.
+"""Softmax over dot products of random vectors: their spread, its saturation and its gradient, by head size.
 
 q and k have independent components of variance 1, so that q . k has variance d_k (Vaswani 2017, footnote 4). There is no
 model here. Shapes: N sets, T queries and T keys in each, d their width.
@@ -63,9 +63,9 @@ def jacobian_norm(weights: Tensor) -> Tensor:
 def crossing(found: Sequence[dict[str, Any]]) -> float:
     """The head size from which on the unscaled gradient is the smaller one, between two of the sizes on a log scale."""
     gaps = [math.log(max(row["unscaled"]["gradient"], 1e-12) / row["scaled"]["gradient"]) for row in found]
-    for (before, after), (first, second) in zip(zip(found, found[1:], strict=False), zip(gaps, gaps[1:], strict=False),
-                                                strict=True):  # fmt: skip
+    for i in range(len(found) - 1):
+        (before, first), (after, second) = (found[i]["size"], gaps[i]), (found[i + 1]["size"], gaps[i + 1])
         if first > 0.0 >= second:
             along = first / (first - second)
-            return float(before["size"] * (after["size"] / before["size"]) ** along)
+            return float(before * (after / before) ** along)
     return math.nan

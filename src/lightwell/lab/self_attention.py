@@ -30,10 +30,12 @@ SMALL_HEAD, LARGE_HEAD = 8, 64
 HEAD_SIZES = {"night": (8, 16, 32, 64, 128)}
 """By budget; others have the small and the large one."""
 SCALINGS = ("scaled", "unscaled")
-# Measured before (T = 64 keys, q and k of N(0, 1)), with what two samples may differ by.
-SATURATED = {64: 0.18, 256: 0.48}
-ENTROPY = {4: 0.68, 16: 0.33, 64: 0.15, 256: 0.06}
-GRADIENT = {8: 0.305, 16: 0.331, 32: 0.301, 64: 0.187, 128: 0.087, 256: 0.024}
+# Measured before (T = 64 keys, q and k of N(0, 1)), with four standard deviations of two samples' difference and what
+# rounding adds: medians of large heads vary most, since rows are either saturated or not.
+SATURATED = {64: (0.18, 0.04), 256: (0.48, 0.03)}
+ENTROPY = {4: (0.68, 0.03), 16: (0.33, 0.02), 64: (0.15, 0.015), 256: (0.06, 0.012)}
+GRADIENT = {8: (0.305, 0.005), 16: (0.331, 0.011), 32: (0.301, 0.022), 64: (0.187, 0.042), 128: (0.087, 0.037),
+            256: (0.024, 0.009)}  # fmt: skip
 
 
 def unscaled() -> Tap:
@@ -168,14 +170,14 @@ def random_laws(found: Sequence[Mapping[str, Any]]) -> list[Law]:
         Law.near(f"std(q . k) / sqrt(d_k), the farthest from 1 of d_k = {found[0]['size']} to {found[-1]['size']}",
                  max(spread, key=lambda value: abs(value - 1.0)), 1.0, 0.05),
         *(Law.near(f"Unscaled, d_k = {d}: share of rows with a weight above 0.99", by_size[d]["unscaled"]["saturated"],
-                   expected, 0.04) for d, expected in SATURATED.items()),
+                   *expected) for d, expected in SATURATED.items()),
         Law.below("Scaled: the largest such share of all d_k", max(row["scaled"]["saturated"] for row in found), 0.001),
-        *(Law.near(f"Unscaled, d_k = {d}: entropy / ln 64", by_size[d]["unscaled"]["entropy"], expected, 0.02)
+        *(Law.near(f"Unscaled, d_k = {d}: entropy / ln 64", by_size[d]["unscaled"]["entropy"], *expected)
           for d, expected in ENTROPY.items()),
         Law.near("Scaled: entropy / ln 64, the farthest of all d_k",
                  max(entropies, key=lambda value: abs(value - 0.89)), 0.89, 0.02),
         *(Law.near(f"Unscaled, d_k = {d}: median norm of softmax's Jacobian", by_size[d]["unscaled"]["gradient"],
-                   expected, 0.015) for d, expected in GRADIENT.items()),
+                   *expected) for d, expected in GRADIENT.items()),
         Law.above("Unscaled gradient of softmax, d_k = 8, beside the scaled one", _ratio(by_size[8]), 1.0),
         Law.above("d_k = 32", _ratio(by_size[32]), 1.0),
         Law.below("d_k = 128", _ratio(by_size[128]), 1.0),

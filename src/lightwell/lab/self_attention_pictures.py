@@ -45,7 +45,7 @@ def rows(data: Mapping[str, Any]) -> Picture:
 def saturation(data: Mapping[str, Any]) -> Picture:
     """Three numbers of softmax by head size."""
     figure = new_figure(
-        f"Unscaled softmax saturates with the head size; its gradient is smaller only from d_k = {data['crossing']:.0f}",
+        f"Unscaled softmax saturates as heads grow; its gradient is the smaller one from d_k = {data['crossing']:.0f}",
         "64 keys, q and k of independent components of variance 1; no model",
         columns=3, width=12.0, height=4.0,
     )  # fmt: skip
