@@ -145,7 +145,7 @@ def loss_with_mask(model: Decoder, desk: Desk) -> float:
 
 def opening(corpus: Corpus) -> str:
     """The first words of the held-out text; what follows them is written."""
-    ids = corpus.validation[1 : 1 + OPENING]
+    ids = corpus.validation.take(np.arange(1, 1 + OPENING))
     return corpus.tokenizer.decode(ids)
 
 

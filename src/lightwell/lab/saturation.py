@@ -1,7 +1,7 @@
 """Softmax over dot products of random vectors: their spread, its saturation and its gradient, by head size.
 
-q and k have independent components of variance 1, so that q . k has variance d_k (Vaswani 2017, footnote 4). There is no
-model here. Shapes: N sets, T queries and T keys in each, d their width.
+q and k have independent components of variance 1, so that q . k has variance d_k (Vaswani 2017, footnote 4). There is
+no model here. Shapes: N sets, T queries and T keys in each, d their width.
 """
 
 from __future__ import annotations

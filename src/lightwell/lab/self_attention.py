@@ -140,7 +140,7 @@ def pair(desk: Desk, size: int, unit: bool) -> dict[str, Any]:
 
 def looks_of(desk: Desk) -> Mapping[str, Look]:
     """The first window of the held-out text is what is looked at."""
-    ids = desk.corpus.validation[: desk.config.model.context_length]
+    ids = desk.corpus.validation.take(np.arange(desk.config.model.context_length))
     tokens = torch.from_numpy(ids)[None]
     return {"inside": lambda model: look_inside(model, tokens)}
 
