@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from decoders import IMPLEMENTATIONS, KINDS, V, decoder, text
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small import small_config, write_text
 from torch import Tensor, nn
 
 import lightwell as lw
+from decoders import IMPLEMENTATIONS, KINDS, V, decoder, text
 from lightwell.errors import SettingError
 from lightwell.lab import causal
 from lightwell.lab.budget import Budget
@@ -30,6 +29,7 @@ from lightwell.lab.store import Store
 from lightwell.lab.trial import Trial, train_trial
 from lightwell.model import attention, cache
 from lightwell.training.listener import Listener
+from small import small_config, write_text
 
 LEAKS = {"a changed token", "gradients", "no weight on later tokens"}
 
@@ -70,7 +70,7 @@ def test_every_kind_of_attention_passes_all_checks_that_need_no_training(kind: s
     }
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(length=st.integers(2, 12), seed=st.integers(0, 1000))
 def test_no_leak_at_any_length_and_for_any_tokens(length: int, seed: int) -> None:
     report = check_causal(decoder(), length=length, seed=seed)
@@ -234,7 +234,7 @@ def test_the_whole_experiment_twice(tmp_path: Path) -> None:
 
 def test_without_a_mask_even_random_tokens_are_learnt(tmp_path: Path) -> None:
     """The planted effect: a leak brings the loss below ln V, the mask keeps it there."""
-    desk = desk_for(tmp_path, steps=150, d_model=32, learning_rate=1e-2, batch_size=8, attention="explicit",
+    desk = desk_for(tmp_path, steps=100, d_model=32, learning_rate=1e-2, batch_size=8, micro_batch_size=8, attention="explicit",
                     embedding_dropout=0, attention_dropout=0, residual_dropout=0)  # fmt: skip
     corpus = causal.random_corpus(desk)
     trial = Trial("leak", 1, desk.config)
@@ -243,7 +243,7 @@ def test_without_a_mask_even_random_tokens_are_learnt(tmp_path: Path) -> None:
 
 
 def test_random_tokens_are_drawn_alike_and_none_is_seen_twice(tmp_path: Path) -> None:
-    desk = desk_for(tmp_path)
+    desk = desk_for(tmp_path, steps=60)
     corpus = causal.random_corpus(desk)
     size = desk.config.model.vocab_size
     counts = np.bincount(np.asarray(corpus.train.tokens), minlength=size)
@@ -260,4 +260,4 @@ def test_tokens_of_the_check_are_of_the_vocabulary() -> None:
     seen: list[Tensor] = []
     model.token_embedding.register_forward_hook(lambda module, given, output: seen.append(given[0]))
     check_causal(model)
-    assert all(0 <= int(each.min()) and int(each.max()) < V for each in seen)
+    assert all(int(each.min()) >= 0 and int(each.max()) < V for each in seen)

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from decoders import decoder, text, watch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small import small_config, write_text
 from torch import Tensor
 
+from decoders import decoder, text, watch
 from lightwell.lab import influence, saturation, self_attention
 from lightwell.lab.budget import Budget
 from lightwell.lab.card import make_card
@@ -23,6 +22,7 @@ from lightwell.lab.setup import opened
 from lightwell.lab.store import Store
 from lightwell.lab.trial import Trained
 from lightwell.training.listener import Listener
+from small import small_config, write_text
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_what_an_edge_moves_is_what_it_adds_to_the_output() -> None:
     model, tokens = decoder(attention="explicit", n_heads=1, n_layers=1), text(B=1)
     seen = watch(model, tokens)
     moved = influence.inside(model, tokens)["edges"][0]["moved"]
-    assert moved[0][0] == pytest.approx(float(seen["layers.0.attention.output"][0, 0].norm()), rel=1e-5)
+    assert moved[0][0] == pytest.approx(float(seen["layers.0.attention.output"][0, 0].detach().norm()), rel=1e-5)
 
 
 def test_removing_an_edge_is_what_a_mask_without_it_does() -> None:

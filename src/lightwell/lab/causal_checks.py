@@ -90,7 +90,8 @@ def check_causal(
         SettingError: no such model, a vocabulary that nothing tells the size of, or fewer than two tokens.
     """
     subject = subject_of(model, tap)
-    V = vocab_size or subject.vocab_size()
+    with resting(subject.module):
+        V = vocab_size or subject.vocab_size()
     if V < 2:
         raise SettingError("The size of the model's vocabulary is not known; give vocab_size.")
     T = length or min(LENGTH, subject.longest() or LENGTH)

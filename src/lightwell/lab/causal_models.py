@@ -83,6 +83,8 @@ class Subject:
                 called.append(module)
 
         tables = [module for module in self.module.modules() if isinstance(module, nn.Embedding)]
+        if not tables:
+            return None
         hooks = [module.register_forward_hook(note) for module in tables]
         try:
             with torch.no_grad():
@@ -95,8 +97,10 @@ class Subject:
     def vocab_size(self) -> int:
         """V, or 0 where nothing says it."""
         config = getattr(self.module, "config", None)
-        table = next((module for module in self.module.modules() if isinstance(module, nn.Embedding)), None)
-        return int(getattr(config, "vocab_size", 0) or (table.num_embeddings if table is not None else 0))
+        if size := getattr(config, "vocab_size", 0):
+            return int(size)
+        table = self.embedding(torch.zeros(1, 2, dtype=torch.int64, device=self.device))
+        return int(getattr(table, "num_embeddings", 0))
 
     def longest(self) -> int:
         """Tokens that it sees at once, or 0 where nothing says it."""
