@@ -226,7 +226,7 @@ def test_the_whole_experiment_twice(tmp_path: Path) -> None:
         assert all(law.holds for law in findings.laws)
         plain = json.loads(json.dumps(dict(findings.data)))
         with drawing():
-            pictures = causal.draw(plain, {})
+            pictures = causal.EXPERIMENT.draw(plain, {})
         card = make_card(causal.EXPERIMENT.note, findings, desk, pictures, "lightwell lab causal", 0.0)
         cards.append(card.to_json())
     assert cards[0] == cards[1]
@@ -234,8 +234,8 @@ def test_the_whole_experiment_twice(tmp_path: Path) -> None:
 
 def test_without_a_mask_even_random_tokens_are_learnt(tmp_path: Path) -> None:
     """The planted effect: a leak brings the loss below ln V, the mask keeps it there."""
-    desk = desk_for(tmp_path, steps=100, d_model=32, learning_rate=1e-2, batch_size=8, micro_batch_size=8, attention="explicit",
-                    embedding_dropout=0, attention_dropout=0, residual_dropout=0)  # fmt: skip
+    desk = desk_for(tmp_path, steps=100, d_model=32, learning_rate=1e-2, batch_size=8, micro_batch_size=8,
+                    attention="explicit", embedding_dropout=0, attention_dropout=0, residual_dropout=0)  # fmt: skip
     corpus = causal.random_corpus(desk)
     trial = Trial("leak", 1, desk.config)
     assert train_trial(trial, corpus, causal.unmasked).loss < math.log(desk.config.model.vocab_size) - 0.5

@@ -47,8 +47,10 @@ def test_a_division_by_the_wrong_number_is_found(found: list[dict[str, Any]]) ->
 @given(st.lists(st.floats(-20, 20), min_size=2, max_size=12))
 def test_the_gradient_of_softmax_is_that_of_its_matrix(scores: list[float]) -> None:
     row = torch.tensor(scores, dtype=torch.float64)
-    jacobian = torch.autograd.functional.jacobian(lambda x: x.softmax(dim=-1), row)
-    norm = saturation.jacobian_norm(row.softmax(dim=-1)[None])
+    p = row.softmax(dim=-1)
+    jacobian = torch.func.jacrev(lambda x: x.softmax(dim=-1))(row)
+    assert torch.allclose(jacobian, torch.diag(p) - torch.outer(p, p), atol=1e-12)
+    norm = saturation.jacobian_norm(p[None])
     assert norm.item() == pytest.approx(float(jacobian.norm()), abs=1e-7)
 
 
@@ -104,12 +106,11 @@ def test_a_head_whose_values_go_nowhere_has_attention_but_no_influence() -> None
     """Planted: the first head of the first layer has no way out."""
     model = decoder(attention="explicit")
     with torch.no_grad():
-        model.layers[0].attention.output.weight[:, :6] = 0.0  # type: ignore[index, union-attr, operator]
+        model.layers[0].attention.output.weight[:, :6] = 0.0  # type: ignore[union-attr, operator]
     silent, other = influence.inside(model, text(B=1))["edges"][:2]
     assert np.array(silent["weight"])[1:].max() > 0.1
     assert np.abs(silent["moved"]).max() == 0.0
     assert np.abs(silent["effect"]).max() < 1e-9
-    assert silent["weight_rank"] == silent["moved_rank"] == 0.0 or np.array(silent["effect"]).max() < 1e-9
     assert np.array(other["effect"]).max() > 1e-4
 
 
@@ -129,7 +130,7 @@ def test_removing_an_edge_is_what_a_mask_without_it_does() -> None:
     model.causal_mask[7, 2] = False
     without = model(tokens)[0].double().log_softmax(dim=-1)
     divergence = (base.exp() * (base - without)).sum(dim=-1)
-    assert effect[7][2] == pytest.approx(float(divergence.sum()), rel=1e-4)
+    assert effect[7][2] == pytest.approx(float(divergence.detach().sum()), rel=1e-4)
     assert int((divergence.abs() > 1e-9).sum()) == 1  # with one layer, only that query's own prediction
 
 
@@ -174,7 +175,7 @@ def test_the_whole_experiment_twice(tmp_path: Path) -> None:
         assert all(desk.store.has_trained("self-attention", trial) for trial in self_attention.plan(desk))
         plain = json.loads(json.dumps(dict(findings.data)))
         with drawing():
-            pictures = self_attention.draw(plain, {})
+            pictures = self_attention.EXPERIMENT.draw(plain, {})
         card = make_card(self_attention.EXPERIMENT.note, findings, desk, pictures, "lightwell lab self-attention", 0.0)
         cards.append(card.to_json())
     assert cards[0] == cards[1]

@@ -31,7 +31,7 @@ from lightwell.training.streams import stream_seed
 MASKED, UNMASKED, RANDOM = "causal mask", "no mask", "random tokens"
 WRITTEN = 48
 """Tokens of a sample."""
-OPENING = 8
+OPENING = 24
 """Tokens that it goes on from."""
 CHANCE = 0.02
 """How far below ln V a finite number of random tokens may come by chance, in nats per token."""
@@ -111,7 +111,7 @@ def run(desk: Desk) -> Findings:
         "The control is no competitor: its loss is low because the answer is among the inputs. It is there to show "
         "what a leak looks like. Its learning rate was not retuned.",
         f"Random tokens: {len(random_corpus(desk).train):,} of them, each drawn from all {V:,} alike, none seen twice.",
-        f"After {_quoted(opening(desk.corpus))}, with the mask, the likeliest text: {_quoted(seen[0]['texts'][0])}",
+        f"After {_quoted(opening(desk.corpus), 60)}, with the mask, the likeliest text: {_quoted(seen[0]['texts'][0])}",
         f"Trained without it and written with it: {_quoted(leaky[0]['texts'][0])}",
     ]
     return Findings(laws=laws, claims=claims, data=data, remarks=remarks)

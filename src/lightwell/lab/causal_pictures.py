@@ -54,7 +54,7 @@ def control(data: Mapping[str, Any]) -> Picture:
     points.set_title("at the end, each seed", loc="left", fontsize=9, color=INK)
     words.axis("off")
     start = " ".join(_printable(data["opening"]).split())
-    words.set_title(f'what they write after "{start}"', loc="left", fontsize=9, color=INK)
+    words.set_title(f'what they write after "... {start[-24:]}"', loc="left", fontsize=9, color=INK)
     for name, colour, top in ((MASKED, COLOURS[0], 0.98), (UNMASKED, COLOURS[2], 0.48)):
         lines = textwrap.wrap(_printable(data["texts"][name][1]), 44)[:6] or ["(it ends at once)"]
         words.text(0.0, top, f"trained with {name}" if name == MASKED else "trained without, written with the mask",

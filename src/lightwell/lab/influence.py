@@ -20,7 +20,7 @@ from lightwell.training.streams import stream_seed
 
 LONGEST = 20
 """Tokens of the text whose edges are removed, one after the other: 209 edges in each head."""
-SHOWN_ROWS = 6
+SHOWN_ROWS = 4
 SHIFT = 10.0
 
 

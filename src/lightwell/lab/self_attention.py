@@ -24,8 +24,9 @@ from lightwell.model.tap import Tap
 
 SMALLEST = 0.02
 """Nats per token that matter."""
-MOST_STEPS = 500
+MOST_STEPS = 300
 """Of a training here, since there are many arms with a learning rate of their own."""
+GLANCE_STEPS = 120
 SMALL_HEAD, LARGE_HEAD = 8, 64
 HEAD_SIZES = {"night": (8, 16, 32, 64, 128)}
 """By budget; others have the small and the large one."""
@@ -68,7 +69,8 @@ class Arm:
         """Beside the base; q and k have components of variance 1 where the weights have 1 / d_model."""
         start = {"init_std": 1.0 / math.sqrt(desk.config.model.d_model)} if self.unit else {}
         change = "unscaled" if self.scaling == "unscaled" else ""
-        steps = min(MOST_STEPS, desk.config.training.steps)
+        most = GLANCE_STEPS if desk.budget.name == "glance" else MOST_STEPS
+        steps = min(most, desk.config.training.steps)
         return {"head_dim": self.size, "qk_norm": False, "attention": "explicit", "steps": steps, "change": change,
                 **start}  # fmt: skip
 
@@ -153,11 +155,10 @@ def look_inside(model: Decoder, tokens: Tensor) -> dict[str, Any]:
 def claim_of(size: int, unit: bool, both: Mapping[str, Sequence[Trained]]) -> Claim:
     """Scaled less unscaled, seed by seed."""
     points = differences([each.loss for each in both["scaled"]], [each.loss for each in both["unscaled"]])
+    start = ", started with unit variance" if unit else ""
+    text = f"Scaling lowers the held-out loss at d_k = {size}{start}"
     if size < LARGE_HEAD:
-        text = f"At d_k = {size} scaling makes no difference larger than {SMALLEST:g} nats"
-    else:
-        start = ", started with unit variance" if unit else ""
-        text = f"Scaling lowers the held-out loss at d_k = {size}{start}"
+        text += f" (predicted: no difference larger than {SMALLEST:g})"
     return Claim.of(text, Rule("lower", SMALLEST), points)
 
 
@@ -178,9 +179,9 @@ def random_laws(found: Sequence[Mapping[str, Any]]) -> list[Law]:
                  max(entropies, key=lambda value: abs(value - 0.89)), 0.89, 0.02),
         *(Law.near(f"Unscaled, d_k = {d}: median norm of softmax's Jacobian", by_size[d]["unscaled"]["gradient"],
                    *expected) for d, expected in GRADIENT.items()),
-        Law.above("Unscaled gradient of softmax, d_k = 8, beside the scaled one", _ratio(by_size[8]), 1.0),
-        Law.above("d_k = 32", _ratio(by_size[32]), 1.0),
-        Law.below("d_k = 128", _ratio(by_size[128]), 1.0),
+        Law.above("Unscaled gradient of softmax divided by the scaled one, d_k = 8", _ratio(by_size[8]), 1.0),
+        Law.above("The same, d_k = 32", _ratio(by_size[32]), 1.0),
+        Law.below("The same, d_k = 128", _ratio(by_size[128]), 1.0),
         Law.near("The d_k from which on the unscaled gradient is the smaller one", crossing(list(map(dict, found))),
                  80.0, 30.0),
     ]  # fmt: skip
@@ -194,7 +195,7 @@ def trained_laws(heads: Sequence[Mapping[str, float]]) -> list[Law]:
         Law.below("Across rows, the same: the highest of all heads", max(head["across"] for head in heads), 0.999),
         Law.above("Asymmetry of q_i . k_j, 0 where it is that of k_i . q_j: the least of all heads",
                   min(head["asymmetry"] for head in heads), 1e-3),
-        Law.below("A constant added to each row of scores: the largest change of a weight",
+        Law.below("A constant added to each row of scores: the largest change of a weight (fp64)",
                   max(head["shifted"] for head in heads), 1e-6),
     ]  # fmt: skip
 
@@ -217,9 +218,10 @@ def remarks_of(desk: Desk, data: Mapping[str, Any]) -> list[str]:
     """What a reader has to know."""
     edges = [edge for view in data["edges"] for edge in view]
     heads = [head for view in data["heads"] for head in view]
+    steps = Arm(SMALL_HEAD, "scaled").settings(desk)["steps"]
     before, after = data["at_start"]["untrained"], data["at_start"]["trained"]
     return [
-        desk.tuning_words,
+        f"Each training has {steps} steps; each arm has as many tokens. {desk.tuning_words}",
         f"Weight and influence of an edge (removed before softmax; KL divergence of the predictions): rank "
         f"correlation {_mean(edges, 'weight_rank'):.2f} on average over {len(edges)} heads, from "
         f"{min(e['weight_rank'] for e in edges):.2f} to {max(e['weight_rank'] for e in edges):.2f}; with |a v W_O| in "

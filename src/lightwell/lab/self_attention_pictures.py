@@ -11,6 +11,8 @@ from lightwell.lab.experiment import Picture
 from lightwell.lab.figures import COLOURS, new_figure
 from lightwell.training.plot import GREY, INK
 
+DECADES = 3
+"""Of the maps' colours."""
 COLOUR = {"unscaled": COLOURS[1], "scaled": COLOURS[0]}
 
 
@@ -22,16 +24,24 @@ def draw(data: Mapping[str, Any], timings: Mapping[str, Any]) -> list[Picture]:
 def rows(data: Mapping[str, Any]) -> Picture:
     """Score against weight, a colour for each row."""
     figure = new_figure(
-        "A higher score means a higher weight within a row; across rows the same score means different weights",
-        "The first head of the last layer of a trained model, on held-out text; each point is a key",
+        "Within a row a higher score is a higher weight; across rows the same score is not",
+        "The first head of the last layer of a trained model, on held-out text; each line a row, each point a key",
     )
     axes = figure.axes[0]
+    lowest = min(min(row["scores"]) for row in data["rows"]) - 0.5
+    names = []
     for row, colour in zip(data["rows"], COLOURS, strict=False):
         order = np.argsort(row["scores"])
         scores, weights = np.array(row["scores"])[order], np.array(row["weights"])[order]
-        axes.semilogy(scores, weights, "o-", color=colour, markersize=3, linewidth=0.8)
-        axes.annotate(f"query at {row['row']}", (scores[-1], weights[-1]), xytext=(5, -3), textcoords="offset points",
-                      color=colour, fontsize=8)  # fmt: skip
+        at_left = weights[0] * np.exp(lowest - scores[0])  # where the line's continuation meets the left edge
+        axes.semilogy(scores, weights, "o-", color=colour, markersize=3.5, linewidth=0.9)
+        axes.semilogy([lowest, scores[0]], [at_left, weights[0]], ":", color=colour, linewidth=0.9)
+        names.append((at_left, f"query at {row['row']}", colour))
+    height = 0.0
+    for at_left, name, colour in sorted(names):  # from below, no name on top of another
+        height = max(at_left, height * 1.5)
+        axes.annotate(name, (lowest, height), xytext=(-4, -3), textcoords="offset points", ha="right", color=colour,
+                      fontsize=8)  # fmt: skip
     axes.margins(x=0.12)
     axes.set_xlabel("score q . k / sqrt(d_k)")
     axes.set_ylabel("attention weight (log scale)")
@@ -50,6 +60,7 @@ def saturation(data: Mapping[str, Any]) -> Picture:
         columns=3, width=12.0, height=4.0,
     )  # fmt: skip
     sizes = [row["size"] for row in data["saturation"]]
+    ticks = [size for size in sizes if size & (size - 1) == 0]
     shown = (
         ("saturated", "share of rows with a weight above 0.99"),
         ("entropy", "mean entropy / ln 64 (1: all keys alike)"),
@@ -59,9 +70,11 @@ def saturation(data: Mapping[str, Any]) -> Picture:
         for kind, colour in COLOUR.items():
             values = [row[kind][name] for row in data["saturation"]]
             axes.semilogx(sizes, values, "o-", color=colour, markersize=4, base=2)
-            axes.annotate(kind, (sizes[-1], values[-1]), xytext=(0, 8), textcoords="offset points", ha="right",
-                          color=colour)  # fmt: skip
-        axes.set_xticks(sizes, [str(size) for size in sizes])
+            falling = kind == "unscaled" and name != "saturated"
+            place, aside = (3, (8, 4)) if falling else (-1, (0, 8))
+            axes.annotate(kind, (sizes[place], values[place]), xytext=aside, textcoords="offset points",
+                          ha="left" if falling else "right", color=colour)  # fmt: skip
+        axes.set_xticks(ticks, [str(size) for size in ticks])
         axes.minorticks_off()
         axes.set_ylim(0.0, {"saturated": 0.6, "entropy": 1.05, "gradient": 0.4}[name])
         axes.set_xlabel("head size d_k")
@@ -76,11 +89,13 @@ def saturation(data: Mapping[str, Any]) -> Picture:
 
 def influence(data: Mapping[str, Any]) -> Picture:
     """A head's weights, what they move, and what removing each does."""
+    from matplotlib.colors import LogNorm
+
     found = data["map"]
     figure = new_figure(
         f"High attention is not high influence: rank correlation {found['weight_rank']:.2f} in this head",
         f"Layer {found['layer']}, head {found['head']} of a trained model (the one whose edges matter most), held-out "
-        "text; the first query has no choice and is left out",
+        "text; log scales, three decades down from the largest; the first query has no choice and is left out",
         columns=3, width=12.0, height=4.6,
     )  # fmt: skip
     titles = (
@@ -92,7 +107,11 @@ def influence(data: Mapping[str, Any]) -> Picture:
         values = np.array(found[name], dtype=float)
         values[np.triu_indices(len(values), 1)] = np.nan
         values[0] = np.nan
-        image = axes.imshow(values, cmap="viridis", vmin=0.0, interpolation="nearest")
+        top = max(float(np.nanmax(values)), 1e-30)
+        scale = LogNorm(top * 10.0**-DECADES, top, clip=True)
+        image = axes.imshow(values, cmap="viridis", norm=scale, interpolation="nearest")
+        axes.set_xticks(range(0, len(values), 5))
+        axes.set_yticks(range(0, len(values), 5))
         axes.grid(False)
         axes.set_title(title, loc="left", fontsize=9, color=INK)
         axes.set_xlabel("key j, position")
