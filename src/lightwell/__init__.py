@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lightwell import lab
     from lightwell.batches.config import BatchConfig
     from lightwell.errors import LightwellError, RunError, SettingError, TextError, TrainingError
     from lightwell.generation.config import SamplingConfig
@@ -59,6 +60,7 @@ __all__ = [
     "TrainingError",
     "evaluate",
     "examine",
+    "lab",
     "load",
     "plan",
     "prepare",
@@ -219,6 +221,8 @@ def _progress(run: Path | None = None) -> Listener:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "lab":
+        return importlib.import_module("lightwell.lab")
     if name not in _HOME:
         raise AttributeError(f"module 'lightwell' has no attribute {name!r}")
     module, _, there = _HOME[name].partition(":")

@@ -97,16 +97,21 @@ _ALL = [
             "The dot product of query and key measures similarity: the higher it is, the higher the attention score."
         ),
         prediction=(
-            "Unscaled scores of independent unit vectors have a standard deviation of sqrt(d_k), scaled ones of "
-            "1; unscaled softmax saturates as d_k grows, and its gradient vanishes from about d_k = 64 on, not "
-            "below."
+            "Dot products of vectors with components of variance 1 have a standard deviation of sqrt(d_k), scaled "
+            "ones of 1. Unscaled, 18 % of rows are saturated at d_k = 64 and 48 % at 256; the gradient of softmax is "
+            "larger than the scaled one up to d_k = 32, and smaller only from 64 to 100 on. Trained, scaling lowers "
+            "the held-out loss at d_k = 64 or more, and makes no difference above 0.02 nats at 8."
         ),
         leaves_out=(
             "It is higher within one row only: adding a constant to a row changes nothing. The form is learned "
             "and not symmetric, key norms count, and high attention is not high influence: the value has to "
             "matter, too."
         ),
-        flips=("For small heads: unscaled, d_k of 8 to 32 train as well, and their softmax has larger gradients."),
+        flips=(
+            "For small heads: unscaled, d_k of 8 to 32 train as well, and their softmax has larger gradients. "
+            "And where weights start so small that queries and keys are far from variance 1, or where qk_norm "
+            "normalises them."
+        ),
         file="model/attention.py",
         function="explicit_attention",
         exercise=(
@@ -119,8 +124,9 @@ _ALL = [
         title="Causal attention",
         sentence="Causal attention restricts the model to previous and current inputs in a sequence.",
         prediction=(
-            "Changing token t leaves every logit before t bit-identical, and no gradient reaches a later token; "
-            "without the mask the loss falls far below what is possible while the text that it writes is worse."
+            "Changing token t leaves every logit before t bit-identical, and the derivative by a later embedding is 0; "
+            "random tokens stay at ln V or above. Without the mask the loss falls far below that of the causal model, "
+            "while the same weights, scored or writing with the mask, are far worse."
         ),
         leaves_out=(
             "The mask also tells positions: the first row can only attend to itself. Documents packed into one "
@@ -132,7 +138,7 @@ _ALL = [
         ),
         file="model/attention.py",
         function="explicit_attention",
-        exercise="lw.lab.check_causal(model) on any model that you have, e.g. one from transformers.",
+        exercise="print(lw.lab.check_causal(model)) with any model that you have, e.g. one from transformers.",
     ),
     Note(
         name="dropout",
