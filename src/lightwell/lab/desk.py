@@ -42,9 +42,12 @@ class Desk:
         """The seeds that count. Those that learning rates are tried on come from elsewhere."""
         return range(self.seed, self.seed + self.budget.seeds)
 
-    def trial(self, arm: str, seed: int, *, change: str = "", look: str = "", looks: int = 0, **settings: Any) -> Trial:
+    def trial(
+        self, arm: str, seed: int, *, change: str = "", look: str = "", looks: int = 0, text_tokens: int = 0,
+        **settings: Any,
+    ) -> Trial:  # fmt: skip
         """A training of an arm: the base configuration with settings replaced."""
-        return Trial(arm, seed, self.config.with_values(settings), change, look, looks)
+        return Trial(arm, seed, self.config.with_values(settings), change, look, looks, text_tokens)
 
     def train(self, trial: Trial) -> Trained:
         """Its result."""

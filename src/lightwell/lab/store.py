@@ -84,6 +84,7 @@ def _key(note: str, trial: Trial) -> dict[str, Any]:
         "change": trial.change,
         "look": trial.look,
         "looks": trial.looks,
+        "text_tokens": trial.text_tokens,
     }
 
 

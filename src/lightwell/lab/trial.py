@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -52,6 +53,8 @@ class Trial:
     """The name of what is looked at along the way, else nothing."""
     looks: int = 0
     """How often, at equal distances up to the end."""
+    text_tokens: int = 0
+    """Train on only so many tokens from the start of the text, so that they repeat sooner; 0: on all."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,8 @@ class Laboratory:
         self.device = resolve_device(config.training.device)
         self.model = Decoder(config.model, stream_seed(seed, "initialisation")).to(self.device)
         order = stream_seed(seed, "order")
-        self.loader = BatchLoader(self.corpus.train, config.batches, config.model.context_length, order)
+        self.train = first_tokens(self.corpus.train, self.trial.text_tokens)
+        self.loader = BatchLoader(self.train, config.batches, config.model.context_length, order)
         self.optimizers = Optimizers(self.model, config.training)
         self.learner = ChangedLoss(self.model, self.tap)
 
@@ -183,7 +187,7 @@ def train_trial(trial: Trial, corpus: Corpus, change: Change | None = None, look
         return Trained(
             loss=final.nats_per_token,
             bits_per_byte=final.bits_per_byte,
-            train_loss=here.score(corpus.train).nats_per_token,
+            train_loss=here.score(here.train).nats_per_token,
             batch_losses=batch_losses,
             validations=validations,
             seen=seen,
@@ -192,6 +196,26 @@ def train_trial(trial: Trial, corpus: Corpus, change: Change | None = None, look
             parameters=trial.config.model.parameter_count(),
             seconds=seconds,
         )
+
+
+def trained_model(trial: Trial, corpus: Corpus, until: int | None = None) -> Decoder:
+    """The model of a trial after `until` of its steps (all, if None), for measurements that need its weights."""
+    with random_state_kept(torch.device("cpu")), freed_memory_kept():
+        here = Laboratory(trial, corpus)
+        for number in range(trial.config.training.steps if until is None else until):
+            here.step(number)
+    return here.model.eval()
+
+
+def first_tokens(tokens: TokenFile, count: int) -> TokenFile:
+    """The first `count` tokens of a text as a text of its own; 0, or more than there are: all of it."""
+    if not 0 < count < len(tokens):
+        return tokens
+    ids = tokens.take(np.arange(count))
+    offsets = np.append(tokens.offsets[tokens.offsets < count - 1], count - 1)
+    return TokenFile.from_ids(
+        ids, vocab_size=tokens.vocab_size, end_of_text=tokens.end_of_text, offsets=offsets
+    )  # its bytes are not known, and nothing here needs them
 
 
 def _places(steps: int, count: int) -> set[int]:
