@@ -67,7 +67,7 @@ def measure_noise(desk: Desk, step: int) -> dict[str, Any]:
     model = trained_model(desk.trial("noise", desk.seed), desk.corpus, until=step)
     pool = pool_of_windows(desk.corpus.train, desk.config, pool_size(desk), desk.seed)
     products = inner_products(sequence_gradients(model, pool))
-    sizes = [B for B in SIZES if 2 * B <= len(products)]
+    sizes = [B for B in SIZES if len(products) >= 2 * B]
     draws = draw_batches(products, sizes, desk.budget.draws, stream_seed(desk.seed, "draws"))
     return {"pool": len(products), "sizes": sizes, **{name: part.tolist() for name, part in asdict(draws).items()}}
 

@@ -225,4 +225,3 @@ def remarks_of(desk: Desk, noise: Sequence[Mapping[str, Any]], memory: Sequence[
 
 
 EXPERIMENT = Experiment(NOTES["batch-size"], plan, run, draw)
-

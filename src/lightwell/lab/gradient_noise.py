@@ -93,7 +93,7 @@ def draw_batches(products: Numbers, sizes: Sequence[int], draws: int, seed: int)
             cosines[row, column] = _sum(products, first, second) / B**2 / np.sqrt(
                 inside * _sum(products, second, second) / B**2
             )  # fmt: skip
-            if B == largest:
+            if largest == B:
                 parts[row] = [_of_parts(products, first, b) for b in sizes]
     return Draws(squared, cosines, parts)
 
@@ -124,13 +124,15 @@ class NoiseScale:
 
 def noise_of_line(squared: Numbers, sizes: Sequence[int], seed: int = 0) -> NoiseScale:
     """From the line through the mean |G_B|^2 (draws, sizes) against 1 / B; the bootstrap takes draws as wholes."""
-    inverse = [1.0 / B for B in sizes]
+    inverse = 1.0 / np.array(sizes, dtype=np.float64)
+    weights = (inverse - inverse.mean()) / ((inverse - inverse.mean()) ** 2).sum()  # of the least-squares slope
 
     def scale(rows: Numbers) -> float:
-        line = fit_line(inverse, rows.mean(axis=0).tolist())
-        return line.slope / line.intercept
+        means = rows.mean(axis=0)
+        slope = float(weights @ means)
+        return slope / float(means.mean() - slope * inverse.mean())
 
-    line = fit_line(inverse, squared.mean(axis=0).tolist())
+    line = fit_line(inverse.tolist(), squared.mean(axis=0).tolist())
     low, high = block_bootstrap([row[None] for row in squared], scale, seed)
     return NoiseScale(line.intercept, line.slope, line.slope / line.intercept, low, high, line.r_squared)
 

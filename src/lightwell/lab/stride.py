@@ -179,24 +179,27 @@ def count_exposures(desk: Desk) -> list[dict[str, Any]]:
     for stride, random in [*((stride, False) for stride in strides), (stride_of(desk, 4), True)]:
         settings = BatchConfig(batch_size=256, stride=stride, sampler="random" if random else "windows")
         loader = BatchLoader(tokens, settings, L, stream_seed(desk.seed, "order"))
-        counts = exposures(loader)
-        times, of_tokens = np.unique(counts[1:], return_counts=True)
-        inside = interior(counts, loader.windows, L, stride)
-        found.append(
-            {
-                "stride": stride,
-                "random": random,
-                "windows": loader.windows,
-                "windows_expected": -((L - len(tokens)) // stride),
-                "times": times.tolist(),
-                "tokens": of_tokens.tolist(),
-                "inside": [int(inside.min()), int(inside.max())] if len(inside) else [0, 0],
-                "between": int((counts[1 : (loader.windows - 1) * stride + 1] == 0).sum()),
-                "mean": float(counts[1:].mean()),
-                "start": counts[: 3 * L].tolist(),
-            }
-        )
+        found.append(exposure_row(loader, L, stride, random))
     return found
+
+
+def exposure_row(loader: BatchLoader, L: int, stride: int, random: bool = False) -> dict[str, Any]:
+    """What a loader over `numbered` tokens shows in an epoch, counted."""
+    counts = exposures(loader)
+    times, of_tokens = np.unique(counts[1:], return_counts=True)
+    inside = interior(counts, loader.windows, L, stride)
+    return {
+        "stride": stride,
+        "random": random,
+        "windows": loader.windows,
+        "windows_expected": -((L - len(counts)) // stride),
+        "times": times.tolist(),
+        "tokens": of_tokens.tolist(),
+        "inside": [int(inside.min()), int(inside.max())] if len(inside) else [0, 0],
+        "between": int((counts[1 : (loader.windows - 1) * stride + 1] == 0).sum()),
+        "mean": float(counts[1:].mean()),
+        "start": counts[: 3 * L].tolist(),
+    }
 
 
 def exposure_laws(counted: Sequence[Mapping[str, Any]], L: int) -> list[Law]:
@@ -232,7 +235,9 @@ def find_leaks(desk: Desk) -> dict[str, int]:
     before, after = split_after_windowing(part, L, stride_of(desk, 2))
     found, of_windows = word_for_word(corpus.train, corpus.validation, L)
     return {
-        "shared": shared_tokens(epoch_batches(loader), evaluation_batches(held_out, L, 1024, stride=stride_of(desk, 2))),
+        "shared": shared_tokens(
+            epoch_batches(loader), evaluation_batches(held_out, L, 1024, stride=stride_of(desk, 2))
+        ),
         "shared_late": shared_tokens([before], [after]),
         "held_out_late": int(after.inputs.shape[0]),
         "word_for_word": found,

@@ -185,7 +185,9 @@ def scoring_picture(data: Mapping[str, Any]) -> Picture:
                 axes.annotate(f"{value:.3f}", (place, value), xytext=(0, 7), textcoords="offset points", ha="center",
                               color=colour, fontsize=8)  # fmt: skip
     least = [f"at least {L - stride + 1:,} in view" for stride in strides]
-    axes.set_xticks(range(len(strides)), [f"stride {stride}\n{words}" for stride, words in zip(strides, least, strict=True)])
+    axes.set_xticks(
+        range(len(strides)), [f"stride {stride}\n{words}" for stride, words in zip(strides, least, strict=True)]
+    )
     axes.set_xlim(-0.4, len(strides) - 0.6)
     axes.margins(y=0.2)
     axes.grid(True, color=FAINT, linewidth=0.7)
