@@ -23,6 +23,7 @@ from lightwell.lab.gradient_noise import (
     draw_batches,
     inner_products,
     noise_of_line,
+    noise_of_pool,
     noise_of_two_sizes,
     pool_of_windows,
     sequence_gradients,
@@ -68,8 +69,9 @@ def test_a_planted_noise_scale_is_found_by_both_estimators(signal: float, noise:
         assert found.signal == pytest.approx(signal, rel=0.2)
         assert found.noise == pytest.approx(noise, rel=0.1)
         assert found.simple == pytest.approx(noise / signal, rel=0.2)
-        assert found.low < found.simple < found.high
-    assert line.low <= two.simple <= line.high
+        assert found.share_low < signal / noise < found.share_high
+        assert found.to_dict()["low"] == pytest.approx(1.0 / found.share_high)
+    assert line.share_low <= two.share <= line.share_high
     assert line.r_squared > 0.98
     foretold = [1.0 / (1.0 + noise / signal / B) for B in SIZES]
     assert draws.cosines.mean(axis=0) == pytest.approx(foretold, abs=0.06)
@@ -85,12 +87,13 @@ def test_drawing_from_a_pool_leaves_the_line_straight_and_unbiased() -> None:
         every = [np.array(chosen) for chosen in itertools.combinations(range(6), B)]
         squared = np.mean([products[np.ix_(each, each)].sum() / B**2 for each in every])
         assert squared == pytest.approx(float(mean @ mean) - S / 6 + S / B, rel=1e-12)
+    assert noise_of_pool(products) == pytest.approx((float(mean @ mean) - S / 6, S), rel=1e-12)
 
 
 def test_gradients_without_noise_have_a_noise_scale_of_zero() -> None:
     products = inner_products(torch.ones(16, 3))
     draws = draw_batches(products, (1, 2, 8), draws=4, seed=0)
-    assert noise_of_line(draws.squared, (1, 2, 8)).simple == pytest.approx(0.0, abs=1e-12)
+    assert noise_of_pool(products) == pytest.approx((3.0, 0.0), abs=1e-12)
     assert draws.cosines == pytest.approx(1.0)
     signals, noises = two_sizes(draws.squared, 1, 8)
     assert signals == pytest.approx(3.0)
@@ -99,11 +102,19 @@ def test_gradients_without_noise_have_a_noise_scale_of_zero() -> None:
 
 def test_a_curve_that_is_no_line_breaks_the_law() -> None:
     squared = np.tile([B**-0.25 for B in SIZES], (8, 1))
-    drawn = {"pool": 128, "sizes": list(SIZES), "squared": squared.tolist(), "parts": squared.tolist(),
+    drawn = {"pool": 128, "of_pool": {}, "sizes": list(SIZES), "squared": squared.tolist(), "parts": squared.tolist(),
              "cosines": np.full((8, 7), 0.5).tolist()}  # fmt: skip
     laws = batch_gradients.noise_laws([{"name": "planted", **batch_gradients.estimates(drawn)}])
     assert not laws[0].holds
     assert not laws[2].holds
+
+
+def test_without_a_signal_the_noise_scale_has_no_upper_bound() -> None:
+    draws = draw_batches(inner_products(planted(0.0, 5.0)), SIZES, draws=32, seed=1)
+    found = noise_of_line(draws.squared, SIZES).to_dict()
+    assert found["high"] is None
+    assert found["low"] is None or found["low"] > 50
+    assert "at least" in batch_gradients.scale_words({**found, "low": 60.0})
 
 
 @given(st.lists(st.integers(0, 7), min_size=1, max_size=8, unique=True))
@@ -161,7 +172,7 @@ def trained(loss: float) -> Trained:
 def test_planted_losses_give_the_planted_verdicts(tmp_path: Path) -> None:
     arms = batch_size.Arms.of(desk_for(tmp_path, "coffee"))
     noise = np.random.default_rng(0).normal(0.0, 0.002, (len(arms.all), 8))
-    results = {arm: [trained(3.0 - 0.001 * arm.size * (arm.steps == STEPS) + each) for each in row]
+    results = {arm: [trained(3.0 - 0.01 * arm.size * (arm.steps == STEPS) + each) for each in row]
                for arm, row in zip(arms.all, noise, strict=True)}  # fmt: skip
     steps, tokens = batch_size.claims_of(arms, results)
     assert steps.verdict.kind == "supported"

@@ -16,6 +16,7 @@ from lightwell.lab.gradient_noise import (
     draw_batches,
     inner_products,
     noise_of_line,
+    noise_of_pool,
     noise_of_two_sizes,
     pool_of_windows,
     sequence_gradients,
@@ -69,7 +70,14 @@ def measure_noise(desk: Desk, step: int) -> dict[str, Any]:
     products = inner_products(sequence_gradients(model, pool))
     sizes = [B for B in SIZES if len(products) >= 2 * B]
     draws = draw_batches(products, sizes, desk.budget.draws, stream_seed(desk.seed, "draws"))
-    return {"pool": len(products), "sizes": sizes, **{name: part.tolist() for name, part in asdict(draws).items()}}
+    signal, noise = noise_of_pool(products)
+    of_pool = {"signal": signal, "noise": noise, "simple": noise / signal if signal > 0.0 else None}
+    return {
+        "pool": len(products),
+        "of_pool": of_pool,
+        "sizes": sizes,
+        **{name: part.tolist() for name, part in asdict(draws).items()},
+    }
 
 
 def estimates(drawn: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,14 +91,28 @@ def estimates(drawn: Mapping[str, Any]) -> dict[str, Any]:
     signals, _ = two_sizes(pairs, sizes[small], sizes[-1])
     return {
         "pool": drawn["pool"],
+        "of_pool": drawn["of_pool"],
         "sizes": sizes,
         "squared": drawn["squared"],
         "cosines": drawn["cosines"],
-        "line": asdict(line),
-        "two_sizes": {**asdict(two), "small": sizes[small], "big": sizes[-1], "signals": signals.tolist()},
+        "line": line.to_dict(),
+        "two_sizes": {**two.to_dict(), "small": sizes[small], "big": sizes[-1], "signals": signals.tolist()},
         "cosine_mean": np.array(drawn["cosines"]).mean(axis=0).tolist(),
-        "cosine_foretold": [1.0 / (1.0 + line.simple / B) for B in sizes],
+        "cosine_foretold": [foretold(line.share, B) for B in sizes],
     }
+
+
+def foretold(share: float, B: float) -> float:
+    """The cosine of two batches of B, 1 / (1 + B_simple / B), from 1 / B_simple; without a signal there is none."""
+    return B * share / (B * share + 1.0) if share > 0.0 else 0.0
+
+
+def scale_words(estimate: Mapping[str, Any]) -> str:
+    """A noise scale with its interval."""
+    simple = "no bound" if estimate["simple"] is None else f"{estimate['simple']:.3g}"
+    if estimate["high"] is None:
+        return f"{simple}, at least {estimate['low']:.3g}" if estimate["low"] else simple
+    return f"{simple}, {estimate['low']:.3g} to {estimate['high']:.3g}"
 
 
 def noise_laws(noise: Sequence[Mapping[str, Any]]) -> list[Law]:
@@ -98,12 +120,12 @@ def noise_laws(noise: Sequence[Mapping[str, Any]]) -> list[Law]:
     laws = []
     for state in noise:
         line, two, name = state["line"], state["two_sizes"], state["name"]
-        inside = line["low"] <= two["simple"] <= line["high"]
+        inside = line["share_low"] <= two["share"] <= line["share_high"]
         off = max(abs(a - b) for a, b in zip(state["cosine_mean"], state["cosine_foretold"], strict=True))
         laws += [
             Law.above(f"R^2 of the mean |G_B|^2 against 1/B, {name}", line["r_squared"], LINE),
-            Law(f"B_simple from batches of {two['small']} and {two['big']} alone, {name}", two["simple"],
-                f"inside the interval of the line, {line['low']:.4g} to {line['high']:.4g}", inside),
+            Law(f"|G|^2 / tr(Sigma) = 1 / B_simple by batches of {two['small']} and {two['big']} alone, {name}",
+                two["share"], f"in the line's interval, {line['share_low']:.4g} to {line['share_high']:.4g}", inside),
             Law.below(f"Mean cosine of two batches off 1 / (1 + B_simple / B), at most, {name}", off, AGREES),
         ]  # fmt: skip
     return laws

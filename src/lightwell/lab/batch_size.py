@@ -14,6 +14,7 @@ from lightwell.lab.batch_gradients import (
     gradient_noise,
     micro_batch_error,
     noise_laws,
+    scale_words,
 )
 from lightwell.lab.batch_size_pictures import draw
 from lightwell.lab.desk import Desk, differences
@@ -187,7 +188,7 @@ def equal_seconds(arms: Arms, results: Mapping[Arm, Sequence[Trained]]) -> dict[
         "loss_at_equal_seconds": {
             size: [float(np.interp(least, times, losses)) for times, losses in found] for size, found in curves.items()
         },
-        "curves": {size: found for size, found in curves.items()},
+        "curves": curves,
         "seconds_per_step": {
             arm.name: [result.seconds / arm.steps for result in results[arm]] for arm in arms.all
         },
@@ -202,7 +203,11 @@ def curve(result: Trained) -> tuple[list[float], list[float]]:
 
 def remarks_of(desk: Desk, noise: Sequence[Mapping[str, Any]], memory: Sequence[int]) -> list[str]:
     """How it was done."""
-    scales = "; ".join(f"{state['name']} {state['line']['simple']:.3g}" for state in noise)
+    scales = "; ".join(
+        f"{state['name']} {scale_words(state['line'])}, and {scale_words({'high': None, 'low': None, **state['of_pool']})}"
+        " by the whole pool"
+        for state in noise
+    )
     per_sequence = (memory[-1] - memory[0]) / (SIZES[-1] - SIZES[0])
     tuned = (
         "Learning rates were not retuned, which this budget forbids, but scaled with sqrt(B)"
@@ -211,7 +216,7 @@ def remarks_of(desk: Desk, noise: Sequence[Mapping[str, Any]], memory: Sequence[
         "sqrt(B), on a seed of its own"
     )
     return [
-        f"Noise scale B_simple in sequences, with weights fixed: {scales}.",
+        f"Noise scale B_simple in sequences, with weights fixed, and its 95 % interval: {scales}.",
         f"Batches for the noise are drawn from a pool of {noise[0]['pool']} windows that do not overlap, without "
         "replacement inside a batch. That leaves the line's slope and intercept unbiased; the intervals are of the "
         "draws, and hold the pool fixed.",

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lightwell.lab.batch_gradients import foretold, scale_words
 from lightwell.lab.experiment import Picture
 from lightwell.lab.figures import COLOURS, new_figure
 from lightwell.training.plot import GREY, INK
@@ -24,7 +25,7 @@ def noise_picture(data: Mapping[str, Any]) -> Picture:
     """|G_B|^2 against 1/B, a panel for each state."""
     states = data["noise"]
     figure = new_figure(
-        "The squared gradient norm falls with 1/B along a straight line: noise averages out, the gradient stays",
+        "The squared length of a batch's gradient against 1/B, beside the straight line that theory says",
         "small points: single batches; large ones: their means; dashed: |G|^2, what would be left of an endless batch",
         columns=len(states), width=4.6 * len(states), height=4.4,
     )  # fmt: skip
@@ -44,8 +45,8 @@ def noise_picture(data: Mapping[str, Any]) -> Picture:
         axes.set_title(state["name"], loc="left", fontsize=10, color=colour)
         words = (
             f"R² = {line['r_squared']:.4f}\n"
-            f"noise scale {line['simple']:.3g} sequences [{line['low']:.3g}, {line['high']:.3g}]\n"
-            f"by two sizes {state['two_sizes']['simple']:.3g}"
+            f"noise scale in sequences: {scale_words(line)}\n"
+            f"by two sizes: {scale_words(state['two_sizes'])}"
         )
         axes.text(0.03, 0.97, words, transform=axes.transAxes, va="top", color=INK, fontsize=8.5)
     caption = (
@@ -70,9 +71,9 @@ def agreement_picture(data: Mapping[str, Any]) -> Picture:
         axes.vlines(moved, low, high, color=colour, linewidth=1.4, alpha=0.6)
         axes.plot(moved, cosines.mean(axis=0), "o", color=colour)
         B = np.geomspace(state["sizes"][0], state["sizes"][-1], 80)
-        axes.plot(B, 1.0 / (1.0 + state["line"]["simple"] / B), color=colour, linewidth=1.2)
+        axes.plot(B, [foretold(state["line"]["share"], each) for each in B], color=colour, linewidth=1.2)
         axes.annotate(
-            state["name"], (B[-1], 1.0 / (1.0 + state["line"]["simple"] / B[-1])), xytext=(10, -3),
+            state["name"], (B[-1], foretold(state["line"]["share"], B[-1])), xytext=(10, -3),
             textcoords="offset points", color=colour, annotation_clip=False,
         )  # fmt: skip
     axes.set_xscale("log", base=2)
@@ -90,7 +91,7 @@ def agreement_picture(data: Mapping[str, Any]) -> Picture:
 
 def memory_picture(data: Mapping[str, Any]) -> Picture:
     """Bytes saved for the backward pass."""
-    figure = new_figure("What a batch keeps in memory for its backward pass grows with B, exactly")
+    figure = new_figure("What a batch keeps in memory for its backward pass, by its size")
     axes = figure.axes[0]
     sizes, megabytes = data["sizes"], [size / 1e6 for size in data["memory"]]
     axes.plot(sizes, megabytes, "o-", color=COLOURS[0])
@@ -132,7 +133,7 @@ def losses_picture(data: Mapping[str, Any], timings: Mapping[str, Any]) -> Pictu
         (f"equal seconds: {timings['equal_seconds']:.2g}", [int(size) for size in seconds], list(seconds.values()))
     )
     figure = new_figure(
-        "Which batch size ends lower depends on what is held equal",
+        "The held-out loss by batch size, at equal steps, equal tokens and equal seconds",
         "each point is a training; diamonds: means; lines join the same seed. Lower is better.",
         columns=3, width=10.5,
     )  # fmt: skip

@@ -18,7 +18,7 @@ so that the line stays straight and its intercept and slope are the unbiased est
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -109,17 +109,44 @@ def _sum(products: Numbers, rows: NDArray[np.int64], columns: NDArray[np.int64])
 
 @dataclass(frozen=True)
 class NoiseScale:
-    """What an estimator says of the noise; the interval is of B_simple."""
+    """What an estimator says of the noise.
+
+    The bootstrap is of 1 / B_simple = |G|^2 / tr(Sigma), whose denominator stays away from 0. Where the interval of
+    that reaches 0, B_simple has no upper bound: so few draws cannot tell the gradient from none.
+    """
 
     signal: float
-    """|G|^2."""
+    """|G|^2; an estimate can be negative."""
     noise: float
     """tr(Sigma), for one sequence."""
-    simple: float
-    """B_simple, in sequences."""
-    low: float
-    high: float
+    share: float
+    """|G|^2 / tr(Sigma)."""
+    share_low: float
+    share_high: float
     r_squared: float = 1.0
+
+    @property
+    def simple(self) -> float | None:
+        """B_simple, in sequences; None where the signal is not above 0."""
+        return _inverse(self.share)
+
+    @property
+    def low(self) -> float | None:
+        """Of its 95 % interval."""
+        return _inverse(self.share_high)
+
+    @property
+    def high(self) -> float | None:
+        """None: no upper bound."""
+        return _inverse(self.share_low)
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Plain values for JSON."""
+        return {**asdict(self), "simple": self.simple, "low": self.low, "high": self.high}
+
+
+def _inverse(share: float) -> float | None:
+    return 1.0 / share if share > 0.0 else None
 
 
 def noise_of_line(squared: Numbers, sizes: Sequence[int], seed: int = 0) -> NoiseScale:
@@ -127,35 +154,42 @@ def noise_of_line(squared: Numbers, sizes: Sequence[int], seed: int = 0) -> Nois
     inverse = 1.0 / np.array(sizes, dtype=np.float64)
     weights = (inverse - inverse.mean()) / ((inverse - inverse.mean()) ** 2).sum()  # of the least-squares slope
 
-    def scale(rows: Numbers) -> float:
+    def share(rows: Numbers) -> float:
         means = rows.mean(axis=0)
         slope = float(weights @ means)
-        return slope / float(means.mean() - slope * inverse.mean())
+        return float(means.mean() - slope * inverse.mean()) / slope
 
     line = fit_line(inverse.tolist(), squared.mean(axis=0).tolist())
-    low, high = block_bootstrap([row[None] for row in squared], scale, seed)
-    return NoiseScale(line.intercept, line.slope, line.slope / line.intercept, low, high, line.r_squared)
+    low, high = block_bootstrap([row[None] for row in squared], share, seed)
+    return NoiseScale(line.intercept, line.slope, share(squared), low, high, line.r_squared)
 
 
 def noise_of_two_sizes(squared: Numbers, small: int, big: int, seed: int = 0) -> NoiseScale:
     """From |G_B|^2 at two sizes alone, (draws, 2): McCandlish et al. 2018, appendix A.1, a ratio of means."""
 
-    def both(rows: Numbers) -> tuple[float, float]:
-        """The means of the unbiased |G|^2 and tr(Sigma)."""
+    def means(rows: Numbers) -> tuple[float, float]:
+        """Of the unbiased |G|^2 and tr(Sigma)."""
         signals, noises = two_sizes(rows, small, big)
         return float(signals.mean()), float(noises.mean())
 
-    def scale(rows: Numbers) -> float:
-        signal, noise = both(rows)
-        return noise / signal
+    def share(rows: Numbers) -> float:
+        signal, noise = means(rows)
+        return signal / noise
 
-    signal, noise = both(squared)
-    low, high = block_bootstrap([row[None] for row in squared], scale, seed)
-    return NoiseScale(signal, noise, noise / signal, low, high)
+    low, high = block_bootstrap([row[None] for row in squared], share, seed)
+    return NoiseScale(*means(squared), share(squared), low, high)
+
+
+def noise_of_pool(products: Numbers) -> tuple[float, float]:
+    """The unbiased |G|^2 and tr(Sigma) of all the sequences of a pool at once, (N, N): what its draws estimate."""
+    N = len(products)
+    mean_squared = float(products.sum()) / N**2
+    noise = (float(np.trace(products)) - N * mean_squared) / (N - 1)
+    return mean_squared - noise / N, noise
 
 
 def two_sizes(rows: Numbers, small: int, big: int) -> tuple[Numbers, Numbers]:
-    """Each draw's own unbiased |G|^2, which can be negative, and tr(Sigma): rows (draws, 2) of |G_small|^2, |G_big|^2."""
+    """Each draw's own unbiased |G|^2, which can be negative, and tr(Sigma): from (draws, 2) |G_small|^2, |G_big|^2."""
     of_small, of_big = rows[:, SMALL], rows[:, BIG]
     signals = (big * of_big - small * of_small) / (big - small)
     noises = (of_small - of_big) / (1.0 / small - 1.0 / big)

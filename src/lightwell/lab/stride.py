@@ -37,7 +37,7 @@ WIDER = 0.02
 """Nats by which a gap, or a loss in evaluation, matters."""
 SAME = 0.03
 """Nats within which two arms of equal tokens count as equal."""
-EVALUATED_STEPS = 400
+EVALUATED_STEPS = 600
 """Of the model that is scored with several strides, at most."""
 COUNTED = 20_000
 """Tokens of the text on which exposures are counted, at most."""

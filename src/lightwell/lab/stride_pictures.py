@@ -46,16 +46,16 @@ def windows_picture(data: Mapping[str, Any]) -> Picture:
         rows = min(len(starts), -(-L // stride) + (1 if stride > L else 0))
         height -= rows
         for place in range(1, N):
-            axes.text(place, height, str(seen[place]), ha="center", va="center", fontsize=8,
-                      color=COLOURS[1] if seen[place] == 0 else GREY, fontweight="bold" if not seen[place] else None)  # fmt: skip
+            style: Any = {"color": GREY} if seen[place] else {"color": COLOURS[1], "fontweight": "bold"}
+            axes.text(place, height, str(seen[place]), ha="center", va="center", fontsize=8, **style)
         words = {L: "L: each target once", L + 1: "L + 1: one is left out at each cut"}
         axes.text(-0.3, (top + height + 1) / 2, f"stride {words.get(stride, f'L/{L // stride}')}", ha="right",
                   va="center", color=colour, fontweight="bold")  # fmt: skip
         height -= 1.5
     for place, piece in enumerate(pieces):
-        axes.text(place, 1.1, _visible(piece), ha="center", va="bottom", fontsize=8, rotation=55, color=INK)
-    axes.set_xlim(-5.6, N - 0.3)
-    axes.set_ylim(height + 0.9, 3.4)
+        axes.text(place, 1.15, _visible(piece), ha="center", va="center", fontsize=8.5, color=INK)
+    axes.set_xlim(-6.4, N - 0.3)
+    axes.set_ylim(height + 0.9, 1.7)
     axes.axis("off")
     caption = (
         "A window predicts each of its targets from the tokens before it within the window. The first token of a text "
@@ -117,8 +117,8 @@ def _percent(share: float) -> str:
 def overfitting_picture(data: Mapping[str, Any]) -> Picture:
     """Gap and held-out loss by passes over the text: overlap lies where plain repetition lies."""
     figure = new_figure(
-        "Repetition overfits; overlap is one way to repeat",
-        "each point is a training; lines: means at stride L. Where overlap lies on the line, it did nothing but repeat.",
+        "Overlap (squares) beside as many passes over the text without it (circles)",
+        "each small point is a training, large ones are means; a square on the line did nothing but repeat the text",
         columns=3, width=12.0, height=4.6,
     )  # fmt: skip
     gap, loss, tokens = figure.axes
@@ -133,7 +133,8 @@ def overfitting_picture(data: Mapping[str, Any]) -> Picture:
         for arm in once:
             _points(axes, arm["effective_epochs"] * 1.06, arm[value], COLOURS[1], "s")
             axes.annotate(f"stride L/{arm['ratio']}", (arm["effective_epochs"] * 1.06, max(arm[value])),
-                          xytext=(0, 7), textcoords="offset points", color=COLOURS[1], ha="center", fontsize=8)  # fmt: skip
+                          xytext=(0, 7), textcoords="offset points", color=COLOURS[1], ha="center",
+                          fontsize=8)  # fmt: skip
         axes.set_xscale("log", base=2)
         ticks = [data["epochs"] * 2**i for i in range(8) if 2**i <= data["most"]]
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
@@ -172,8 +173,8 @@ def scoring_picture(data: Mapping[str, Any]) -> Picture:
     L, evaluated = data["context_length"], data["evaluated"]
     strides = evaluated[0]["strides"]
     figure = new_figure(
-        "In evaluation, overlap helps: each scored token has more context",
-        "the same trained model and the same tokens, each scored once; a line for each seed",
+        "One model's held-out loss, by the stride of the windows that it is scored in",
+        "the same tokens, each scored once; a smaller stride gives each more context. A line for each seed.",
         width=7.5,
     )  # fmt: skip
     axes = figure.axes[0]
