@@ -123,14 +123,17 @@ def looks_of(desk: Desk) -> Mapping[str, Look]:
     def common(model: Decoder) -> dict[str, Any]:
         return {"loss": loss_with_mask(model, desk), "texts": texts(model, desk.corpus)}
 
-    def with_mask(model: Decoder) -> dict[str, Any]:
+    def with_mask(model: Decoder, corpus: Corpus) -> dict[str, Any]:
         return {**common(model), "checks": check_causal(model).to_dict(), "map": reach(model, passthrough)}
 
-    def without(model: Decoder) -> dict[str, Any]:
+    def without(model: Decoder, corpus: Corpus) -> dict[str, Any]:
         leak = check_causal(model, tap=unmasked())["a changed token"].measured
         return {**common(model), "leak": leak, "map": reach(model, unmasked())}
 
-    return {MASKED: with_mask, UNMASKED: without, RANDOM: lambda model: None}
+    def nothing(model: Decoder, corpus: Corpus) -> None:
+        return None
+
+    return {MASKED: with_mask, UNMASKED: without, RANDOM: nothing}
 
 
 def loss_with_mask(model: Decoder, desk: Desk) -> float:

@@ -21,6 +21,7 @@ from lightwell.lab.trial import Look, Trained, Trial
 from lightwell.lab.verdict import Claim, Law, Rule
 from lightwell.model.decoder import Decoder
 from lightwell.model.tap import Tap
+from lightwell.text.prepare import Corpus
 
 SMALLEST = 0.02
 """Nats per token that matter."""
@@ -144,7 +145,11 @@ def looks_of(desk: Desk) -> Mapping[str, Look]:
     """The first window of the held-out text is what is looked at."""
     ids = desk.corpus.validation.take(np.arange(desk.config.model.context_length))
     tokens = torch.from_numpy(ids)[None]
-    return {"inside": lambda model: look_inside(model, tokens)}
+
+    def look(model: Decoder, corpus: Corpus) -> dict[str, Any]:
+        return look_inside(model, tokens)
+
+    return {"inside": look}
 
 
 def look_inside(model: Decoder, tokens: Tensor) -> dict[str, Any]:

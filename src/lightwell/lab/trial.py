@@ -110,6 +110,7 @@ class Laboratory:
         self.device = resolve_device(config.training.device)
         self.model = Decoder(config.model, stream_seed(seed, "initialisation")).to(self.device)
         order = stream_seed(seed, "order")
+        self.corpus = first_tokens(self.corpus, self.trial.part)
         self.loader = BatchLoader(self.corpus.train, config.batches, config.model.context_length, order)
         self.optimizers = Optimizers(self.model, config.training)
         self.learner = ChangedLoss(self.model, self.tap)
@@ -164,9 +165,9 @@ def train_trial(trial: Trial, corpus: Corpus, change: Change | None = None, look
     Raises:
         TrainingError: its loss is not finite any more.
     """
-    corpus = first_tokens(corpus, trial.part)
     with random_state_kept(torch.device("cpu")), freed_memory_kept():
         here = Laboratory(trial, corpus, change() if change else passthrough)
+        corpus = here.corpus
         steps = trial.config.training.steps
         scored = _places(steps, 10)
         looked = _places(steps, trial.looks) if look else set()
@@ -196,6 +197,15 @@ def train_trial(trial: Trial, corpus: Corpus, change: Change | None = None, look
             parameters=trial.config.model.parameter_count(),
             seconds=seconds,
         )
+
+
+def trained_model(trial: Trial, corpus: Corpus, until: int | None = None) -> Decoder:
+    """The model of a trial after `until` of its steps (all, if None), for measurements that need its weights."""
+    with random_state_kept(torch.device("cpu")), freed_memory_kept():
+        here = Laboratory(trial, corpus)
+        for number in range(trial.config.training.steps if until is None else until):
+            here.step(number)
+    return here.model.eval()
 
 
 def _places(steps: int, count: int) -> set[int]:

@@ -1,0 +1,234 @@
+"""Note 1, batch size: how noisy gradients are, what memory grows with, and which size wins at equal what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from lightwell.lab.batch_gradients import (
+    SAME,
+    SIZES,
+    gradient_noise,
+    micro_batch_error,
+    noise_laws,
+    scale_words,
+)
+from lightwell.lab.batch_size_pictures import draw
+from lightwell.lab.desk import Desk, differences
+from lightwell.lab.experiment import Experiment, Findings
+from lightwell.lab.notes import NOTES
+from lightwell.lab.statistics import fit_line
+from lightwell.lab.trial import Trained, Trial
+from lightwell.lab.verdict import Claim, Law, Rule
+from lightwell.training.memory import saved_bytes
+
+LONGEST = 600
+"""Steps of the base batch size at most: at equal steps the largest takes four times the tokens."""
+SMALLEST = 0.02
+"""Nats that matter."""
+MEMORY_LINE = 0.999
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A batch size and how long it trains."""
+
+    size: int
+    steps: int
+
+    @property
+    def name(self) -> str:
+        """In plain words."""
+        return f"{self.size} sequences, {self.steps:,} steps"
+
+
+@dataclass(frozen=True)
+class Arms:
+    """Each size for as many steps as the base size takes, and for as many tokens."""
+
+    sizes: tuple[int, ...]
+    equal_steps: tuple[Arm, ...]
+    equal_tokens: tuple[Arm, ...]
+
+    @classmethod
+    def of(cls, desk: Desk) -> Arms:
+        """A quarter of the base size, itself, and four times as much, which a glance has no time for."""
+        base, steps = desk.config.batches.batch_size, min(desk.budget.steps, LONGEST)
+        sizes = tuple(sorted({max(1, base // 4), base, *(() if desk.budget.name == "glance" else (base * 4,))}))
+        return cls(
+            sizes,
+            tuple(Arm(size, steps) for size in sizes),
+            tuple(Arm(size, max(1, steps * base // size)) for size in sizes),
+        )
+
+    @property
+    def all(self) -> list[Arm]:
+        """Each once: the base size is in both."""
+        return list(dict.fromkeys([*self.equal_steps, *self.equal_tokens]))
+
+
+def settings_of(desk: Desk, arm: Arm) -> dict[str, Any]:
+    """What an arm replaces; the warm-up takes a quarter of a short training at most."""
+    warmup = min(desk.config.training.warmup_steps, arm.steps // 4)
+    return {"batch_size": arm.size, "micro_batch_size": 0, "steps": arm.steps, "warmup_steps": warmup}
+
+
+def first_rate(desk: Desk, arm: Arm) -> float:
+    """The middle of an arm's grid: for Adam it grows with sqrt(B) (Malladi et al. 2022, arXiv 2205.10287)."""
+    return float(desk.config.training.learning_rate * (arm.size / desk.config.batches.batch_size) ** 0.5)
+
+
+def plan(desk: Desk) -> list[Trial]:
+    """Each arm's search for a learning rate, and its trainings on the seeds that count."""
+    trials = []
+    for arm in Arms.of(desk).all:
+        settings, rate = settings_of(desk, arm), first_rate(desk, arm)
+        trials += desk.tuning_trials(arm.name, rate, **settings)
+        trials += [desk.trial(arm.name, seed, learning_rate=rate, **settings) for seed in desk.seeds]
+    return trials
+
+
+def run(desk: Desk) -> Findings:
+    """Noise and memory with weights fixed, then trainings by batch size."""
+    noise = gradient_noise(desk)
+    sizes = list(SIZES)
+    memory = desk.measure("memory", lambda: [saved_bytes(desk.config, B) for B in sizes], sizes=sizes)
+    errors = desk.measure("micro-batches", lambda: micro_batch_error(desk), seed=desk.seed)
+    arms = Arms.of(desk)
+    results, rates = train_all(desk, arms)
+    data = {
+        "sizes": sizes,
+        "noise": noise,
+        "memory": memory,
+        "micro_batches": errors,
+        "arms": {arm.name: arm_data(desk, arm, results[arm], rates[arm]) for arm in arms.all},
+        "equal_steps": [arm.name for arm in arms.equal_steps],
+        "equal_tokens": [arm.name for arm in arms.equal_tokens],
+    }
+    return Findings(
+        laws=[*noise_laws(noise), *memory_laws(sizes, memory), *identity_laws(errors)],
+        claims=claims_of(arms, results),
+        data=data,
+        timings=equal_seconds(arms, results),
+        remarks=remarks_of(desk, noise, memory),
+    )
+
+
+def train_all(desk: Desk, arms: Arms) -> tuple[dict[Arm, list[Trained]], dict[Arm, float]]:
+    """Each arm's results on all seeds, and its learning rate."""
+    results, rates = {}, {}
+    for arm in arms.all:
+        settings = settings_of(desk, arm)
+        rates[arm] = desk.tuned(arm.name, first_rate(desk, arm), **settings)
+        results[arm] = desk.trained(arm.name, learning_rate=rates[arm], **settings)
+    return results, rates
+
+
+def arm_data(desk: Desk, arm: Arm, results: Sequence[Trained], rate: float) -> dict[str, Any]:
+    """An arm's numbers, seed by seed."""
+    grid = desk.rates(first_rate(desk, arm))
+    return {
+        **asdict(arm),
+        "learning_rate": rate,
+        "rates_tried": grid,
+        "at_the_edge": len(grid) > 1 and rate in (grid[0], grid[-1]),
+        "tokens": results[0].tokens,
+        "loss": [result.loss for result in results],
+        "train_loss": [result.train_loss for result in results],
+        "bits_per_byte": [result.bits_per_byte for result in results],
+        "validations": [result.validations for result in results],
+    }
+
+
+def claims_of(arms: Arms, results: Mapping[Arm, Sequence[Trained]]) -> list[Claim]:
+    """The two predictions, between the smallest and the largest batch."""
+
+    def compared(first: Arm, second: Arm, kind: str) -> Claim:
+        text = f"At equal {kind}, batches of {first.size} end lower than batches of {second.size}"
+        losses = [[result.loss for result in results[arm]] for arm in (first, second)]
+        return Claim.of(text, Rule("lower", SMALLEST), differences(*losses))
+
+    return [
+        compared(arms.equal_steps[-1], arms.equal_steps[0], "steps"),
+        compared(arms.equal_tokens[0], arms.equal_tokens[-1], "tokens"),
+    ]
+
+
+def memory_laws(sizes: Sequence[int], memory: Sequence[int]) -> list[Law]:
+    """The line, and that no batch size from 2 on is off it; of a single sequence, a tensor or two need no copy."""
+    line = fit_line(sizes, memory)
+    several = [(B, size) for B, size in zip(sizes, memory, strict=True) if B >= 2]
+    (first, least), (last, most) = several[0], several[-1]
+    per_sequence = (most - least) / (last - first)
+    off = max(abs(size - least - per_sequence * (B - first)) for B, size in several)
+    return [
+        Law.above("R^2 of bytes saved for the backward pass against B", line.r_squared, MEMORY_LINE),
+        Law.near("Bytes that the batch size, from 2 on, furthest from that line is off it", off, 0, 0),
+    ]
+
+
+def identity_laws(errors: Mapping[str, float]) -> list[Law]:
+    """Micro-batches give the gradient of the batch; averaging their means does not where they count unequally."""
+    return [
+        Law.below("Micro-batches' summed gradient beside the batch's, relative", errors["equal"], SAME),
+        Law.below("The same where rows count unequal numbers of tokens", errors["unequal"], SAME),
+        Law.above("and where, instead, their mean losses are averaged (a usual mistake)", errors["averaged"], SAME),
+    ]
+
+
+def equal_seconds(arms: Arms, results: Mapping[Arm, Sequence[Trained]]) -> dict[str, Any]:
+    """Each size's held-out loss after equal seconds of training steps, between the points of its longest curve."""
+    longest = {size: max((arm for arm in arms.all if arm.size == size), key=lambda arm: arm.steps)
+               for size in arms.sizes}  # fmt: skip
+    curves = {size: [curve(result) for result in results[arm]] for size, arm in longest.items()}
+    least = min(times[-1] for found in curves.values() for times, _ in found)
+    return {
+        "equal_seconds": least,
+        "loss_at_equal_seconds": {
+            size: [float(np.interp(least, times, losses)) for times, losses in found] for size, found in curves.items()
+        },
+        "curves": curves,
+        "seconds_per_step": {
+            arm.name: [result.seconds / arm.steps for result in results[arm]] for arm in arms.all
+        },
+    }  # fmt: skip
+
+
+def curve(result: Trained) -> tuple[list[float], list[float]]:
+    """Seconds of training, and held-out losses."""
+    last = result.validations[-1][0]
+    return [result.seconds * step / last for step, _ in result.validations], [loss for _, loss in result.validations]
+
+
+def remarks_of(desk: Desk, noise: Sequence[Mapping[str, Any]], memory: Sequence[int]) -> list[str]:
+    """How it was done."""
+    scales = "; ".join(
+        f"{state['name']} {scale_words(state['line'])}, and "
+        f"{scale_words({'high': None, 'low': None, **state['of_pool']})} by the whole pool"
+        for state in noise
+    )
+    per_sequence = (memory[-1] - memory[0]) / (SIZES[-1] - SIZES[0])
+    tuned = (
+        "Learning rates were not retuned, which this budget forbids, but scaled with sqrt(B)"
+        if desk.budget.rates == 1
+        else f"The learning rate of each arm is the best of {desk.budget.rates} around one that is scaled with "
+        "sqrt(B), on a seed of its own"
+    )
+    return [
+        f"Noise scale B_simple in sequences, with weights fixed, and its 95 % interval: {scales}.",
+        f"Batches for the noise are drawn from a pool of {noise[0]['pool']} windows that do not overlap, without "
+        "replacement inside a batch. That leaves the line's slope and intercept unbiased; the intervals are of the "
+        "draws, and hold the pool fixed.",
+        f"Each sequence of a micro-batch keeps {per_sequence / 1e6:.3g} MB for the backward pass. Gradients of "
+        "micro-batches add up to the batch's, so that memory limits micro_batch_size, not batch_size.",
+        f"{tuned}. beta2 is {desk.config.training.beta2:g} in all arms, so that Adam's memory is shorter in tokens "
+        "for small batches.",
+        "Losses at equal seconds lie between measured points of each size's longest training, where its learning "
+        "rate may not have decayed yet, and are no claim: they are this machine's.",
+    ]
+
+
+EXPERIMENT = Experiment(NOTES["batch-size"], plan, run, draw)

@@ -1,0 +1,219 @@
+"""Note 1: noise scales that are known are recovered, memory is a line, micro-batches are the batch; and the whole."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from decoders import decoder, text
+from lightwell.batches.batch import Batch
+from lightwell.lab import batch_gradients, batch_size
+from lightwell.lab.budget import Budget
+from lightwell.lab.card import make_card
+from lightwell.lab.desk import Desk
+from lightwell.lab.experiment import Findings
+from lightwell.lab.gradient_noise import (
+    draw_batches,
+    inner_products,
+    noise_of_line,
+    noise_of_pool,
+    noise_of_two_sizes,
+    pool_of_windows,
+    sequence_gradients,
+    two_sizes,
+)
+from lightwell.lab.setup import FIXED, opened
+from lightwell.lab.store import Store
+from lightwell.lab.trial import Trained
+from lightwell.text.tokenfile import TokenFile
+from lightwell.training.compose import compose
+from lightwell.training.listener import Listener
+from lightwell.training.memory import saved_bytes
+from small import SMALL, write_text
+from tiny import TINY
+
+SIZES = (1, 2, 4, 8, 16, 32, 64)
+STEPS = 6
+
+
+def desk_for(folder: Path, name: str = "glance", rates: int = 1) -> Desk:
+    """A small text, a model of two layers, and next to no steps."""
+    settings = {**SMALL, **FIXED, "micro_batch_size": 0, "steps": STEPS}
+    config, corpus = opened(compose((str(write_text(folder / "text", documents=30)),), settings=settings), Listener())
+    budget = Budget(name, seeds=2, steps=STEPS, rates=rates, draws=24)
+    return Desk("batch-size", config, corpus, budget, Store(folder / "lab", corpus.digest))
+
+
+def planted(signal: float, noise: float, count: int = 384, width: int = 300) -> torch.Tensor:
+    """(N, P) gradients with |G|^2 = signal and tr(Sigma) = noise."""
+    draw = np.random.default_rng(5)
+    rows = draw.normal(0.0, np.sqrt(noise / width), (count, width))
+    rows[:, 0] += np.sqrt(signal)
+    return torch.from_numpy(rows).float()
+
+
+@pytest.mark.parametrize(("signal", "noise"), [(1.0, 20.0), (2.0, 3.0), (0.05, 0.6)])
+def test_a_planted_noise_scale_is_found_by_both_estimators(signal: float, noise: float) -> None:
+    products = inner_products(planted(signal, noise))
+    draws = draw_batches(products, SIZES, draws=64, seed=1)
+    line = noise_of_line(draws.squared, SIZES)
+    two = noise_of_two_sizes(np.stack([draws.parts[:, 2], draws.squared[:, -1]], axis=1), 4, 64)
+    for found in (line, two):
+        assert found.signal == pytest.approx(signal, rel=0.2)
+        assert found.noise == pytest.approx(noise, rel=0.1)
+        assert found.simple == pytest.approx(noise / signal, rel=0.2)
+        assert found.share_low < signal / noise < found.share_high
+        assert found.to_dict()["low"] == pytest.approx(1.0 / found.share_high)
+    assert line.share_low <= two.share <= line.share_high
+    assert line.r_squared > 0.98
+    foretold = [1.0 / (1.0 + noise / signal / B) for B in SIZES]
+    assert draws.cosines.mean(axis=0) == pytest.approx(foretold, abs=0.06)
+
+
+def test_drawing_from_a_pool_leaves_the_line_straight_and_unbiased() -> None:
+    """Over all batches of a pool, not some: the closed form in the module's words, to the last digits."""
+    rows = planted(1.0, 4.0, count=6, width=8).double()
+    products = inner_products(rows)
+    mean = rows.mean(dim=0)
+    S = float(((rows - mean) ** 2).sum() / 5)
+    for B in (1, 2, 3):
+        every = [np.array(chosen) for chosen in itertools.combinations(range(6), B)]
+        squared = np.mean([products[np.ix_(each, each)].sum() / B**2 for each in every])
+        assert squared == pytest.approx(float(mean @ mean) - S / 6 + S / B, rel=1e-12)
+    assert noise_of_pool(products) == pytest.approx((float(mean @ mean) - S / 6, S), rel=1e-12)
+
+
+def test_gradients_without_noise_have_a_noise_scale_of_zero() -> None:
+    products = inner_products(torch.ones(16, 3))
+    draws = draw_batches(products, (1, 2, 8), draws=4, seed=0)
+    assert noise_of_pool(products) == pytest.approx((3.0, 0.0), abs=1e-12)
+    assert draws.cosines == pytest.approx(1.0)
+    signals, noises = two_sizes(draws.squared, 1, 8)
+    assert signals == pytest.approx(3.0)
+    assert noises == pytest.approx(0.0, abs=1e-12)
+
+
+def test_a_curve_that_is_no_line_breaks_the_law() -> None:
+    squared = np.tile([B**-0.25 for B in SIZES], (8, 1))
+    drawn = {"pool": 128, "of_pool": {}, "sizes": list(SIZES), "squared": squared.tolist(), "parts": squared.tolist(),
+             "cosines": np.full((8, 7), 0.5).tolist()}  # fmt: skip
+    laws = batch_gradients.noise_laws([{"name": "planted", **batch_gradients.estimates(drawn)}])
+    assert not laws[0].holds
+    assert not laws[2].holds
+
+
+def test_without_a_signal_the_noise_scale_has_no_upper_bound() -> None:
+    draws = draw_batches(inner_products(planted(0.0, 5.0)), SIZES, draws=32, seed=1)
+    found = noise_of_line(draws.squared, SIZES).to_dict()
+    assert found["high"] is None
+    assert found["low"] is None or found["low"] > 50
+    assert "at least" in batch_gradients.scale_words({**found, "low": 60.0})
+
+
+@given(st.lists(st.integers(0, 7), min_size=1, max_size=8, unique=True))
+def test_inner_products_give_the_norm_of_any_batch(chosen: list[int]) -> None:
+    rows = torch.randn(8, 5, generator=torch.Generator().manual_seed(3))
+    products = inner_products(rows)
+    direct = float(rows[chosen].double().mean(dim=0).square().sum())
+    assert products[np.ix_(chosen, chosen)].sum() / len(chosen) ** 2 == pytest.approx(direct, rel=1e-5)
+
+
+def test_the_mean_of_sequences_gradients_is_the_gradient_of_the_batch() -> None:
+    model, tokens = decoder(), text(B=6, T=12)
+    batch = Batch(tokens[:, :-1], tokens[:, 1:])
+    rows = sequence_gradients(model, batch)
+    direct = batch_gradients.batch_gradient(model, batch, 0)
+    torch.testing.assert_close(rows.mean(dim=0), direct, rtol=1e-4, atol=1e-6)
+    assert inner_products(rows).sum() / 36 == pytest.approx(float(direct.double().square().sum()), rel=1e-5)
+
+
+def test_windows_of_the_pool_share_no_target() -> None:
+    tokens = TokenFile.from_ids(np.arange(500), vocab_size=500)
+    pool = pool_of_windows(tokens, TINY, count=20, seed=1)
+    assert pool.targets.shape == (20, 16)
+    assert len(set(pool.targets.flatten().tolist())) == 20 * 16
+
+
+def test_saved_bytes_are_a_line_in_the_batch_size_and_a_byte_more_breaks_the_law() -> None:
+    sizes = [1, 2, 3, 8]
+    memory = [saved_bytes(TINY, B) for B in sizes]
+    assert memory[1] > memory[0]
+    assert all(law.holds for law in batch_size.memory_laws(sizes, memory))
+    memory[1] += 1
+    assert not batch_size.memory_laws(sizes, memory)[1].holds
+
+
+def test_micro_batches_are_the_batch_and_their_averaged_means_are_not(tmp_path: Path) -> None:
+    errors = batch_gradients.micro_batch_error(desk_for(tmp_path))
+    assert errors["equal"] < 1e-6
+    assert errors["unequal"] < 1e-6
+    assert errors["averaged"] > 0.01
+    assert [law.holds for law in batch_size.identity_laws({**errors, "unequal": 1e-3})] == [True, False, True]
+
+
+def test_rows_count_unequal_numbers_of_targets() -> None:
+    tokens = text(B=4, T=12)
+    counted = (batch_gradients.with_unequal_rows(Batch(tokens, tokens)).targets >= 0).sum(dim=1)
+    assert counted.tolist() == [3, 6, 9, 12]
+
+
+def trained(loss: float) -> Trained:
+    """A result of which only the loss matters."""
+    return Trained(loss, 0.0, 0.0, [], [(1, loss)], [], 1, 1.0, 1, 1.0)
+
+
+def test_planted_losses_give_the_planted_verdicts(tmp_path: Path) -> None:
+    arms = batch_size.Arms.of(desk_for(tmp_path, "coffee"))
+    noise = np.random.default_rng(0).normal(0.0, 0.002, (len(arms.all), 8))
+    results = {arm: [trained(3.0 - 0.01 * arm.size * (arm.steps == STEPS) + each) for each in row]
+               for arm, row in zip(arms.all, noise, strict=True)}  # fmt: skip
+    steps, tokens = batch_size.claims_of(arms, results)
+    assert steps.verdict.kind == "supported"
+    assert tokens.verdict.kind == "no difference"
+
+
+def test_arms_at_equal_tokens_take_equal_tokens(tmp_path: Path) -> None:
+    arms = batch_size.Arms.of(desk_for(tmp_path, "coffee"))
+    assert len(arms.sizes) == 3
+    assert len({arm.size * arm.steps for arm in arms.equal_tokens}) <= 2  # a last step of the largest may be short
+    assert {arm.steps for arm in arms.equal_steps} == {STEPS}
+    assert len(arms.all) == 5
+
+
+def test_losses_at_equal_seconds_are_read_between_points() -> None:
+    result = Trained(2.0, 0.0, 0.0, [], [(5, 4.0), (10, 2.0)], [], 1, 1.0, 1, seconds=20.0)
+    assert batch_size.curve(result) == ([10.0, 20.0], [4.0, 2.0])
+
+
+def test_the_whole_experiment_runs_and_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(batch_gradients.POOL, "glance", 128)
+    desk = desk_for(tmp_path, rates=2)
+    planned = batch_size.plan(desk)
+    findings = batch_size.run(desk)
+    made = desk.store.made
+    tuned = [trial for trial in planned if trial.seed >= 1000]
+    assert tuned
+    assert all(desk.store.has_trained(desk.note, trial) for trial in tuned)
+    assert len(list((tmp_path / "lab" / "trials").iterdir())) == len(planned)
+    exact = [law for law in findings.laws if "Bytes" in law.text or "Micro" in law.text]
+    assert len(exact) == 2
+    assert all(law.holds for law in exact)
+
+    again = desk_for(tmp_path, rates=2)
+    assert card(again, batch_size.run(again)) == card(desk, findings)
+    assert (made > 0, again.store.made) == (True, 0)
+
+
+def card(desk: Desk, findings: Findings) -> str:
+    """The card's JSON, its pictures drawn from what JSON makes of the data."""
+    data, timings = json.loads(json.dumps([findings.data, findings.timings]))
+    pictures = batch_size.EXPERIMENT.draw(data, timings)
+    assert all(picture.figure.axes and picture.caption for picture in pictures)
+    return make_card(batch_size.EXPERIMENT.note, findings, desk, pictures, "lightwell lab", 0.0).to_json()
