@@ -207,3 +207,13 @@ def test_the_verdict_depends_where_dropout_helps_with_repeats_and_costs_without(
     claims = dropout.claims_of({1.0: (0.1 + steady).tolist(), 60.0: (-0.1 + steady).tolist()})
     assert [claim.verdict.kind for claim in claims] == ["supported", "contradicted"]
     assert overall([], claims) == "conditional"
+
+
+def test_made_twice_from_nothing_the_numbers_are_the_same(tmp_path: Path) -> None:
+    found = []
+    for place in ("first", "second"):
+        desk = desk_for(tmp_path / place)
+        findings = dropout.run(desk)
+        assert desk.store.made > 0
+        found.append(json.dumps([findings.data, [each.to_dict() for each in (*findings.laws, *findings.claims)]]))
+    assert found[0] == found[1]
