@@ -162,5 +162,6 @@ def test_made_twice_from_nothing_the_numbers_are_the_same(tmp_path: Path) -> Non
         desk = desk_for(tmp_path / place)
         findings = activation.run(desk)
         assert desk.store.made > 0
-        found.append(json.dumps([findings.data, [each.to_dict() for each in (*findings.laws, *findings.claims)]]))
+        judged = [law.to_dict() for law in findings.laws] + [claim.to_dict() for claim in findings.claims]
+        found.append(json.dumps([findings.data, judged]))
     assert found[0] == found[1]
