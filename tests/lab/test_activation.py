@@ -154,3 +154,14 @@ def test_planted_effects_of_the_gate_and_of_training_are_found() -> None:
     }
     verdicts = {claim.text.split(" ")[0]: claim.verdict.kind for claim in activation.claims_of(found)}
     assert verdicts == {"GELU": "no difference", "SwiGLU": "supported", "After": "supported"}
+
+
+def test_made_twice_from_nothing_the_numbers_are_the_same(tmp_path: Path) -> None:
+    found = []
+    for place in ("first", "second"):
+        desk = desk_for(tmp_path / place)
+        findings = activation.run(desk)
+        assert desk.store.made > 0
+        judged = [law.to_dict() for law in findings.laws] + [claim.to_dict() for claim in findings.claims]
+        found.append(json.dumps([findings.data, judged]))
+    assert found[0] == found[1]

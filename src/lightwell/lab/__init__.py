@@ -4,22 +4,26 @@ In: the name of a note, a text, a budget. Out: a verdict card, as JSON, pictures
 Read first: experiment.py, then buffer.py, the smallest of the seven.
 
     lw.lab.check_causal(model)      the tests of causal attention on any model, as a table
+    lw.lab.tensor_table(module)     every tensor of any module: its kind, its bytes, whether it is saved and moved
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightwell.lab.causal_checks import check_causal
+    from lightwell.lab.tensor_table import tensor_table
 
-__all__ = ["check_causal"]
+__all__ = ["check_causal", "tensor_table"]
+
+_HOME = {"check_causal": "causal_checks", "tensor_table": "tensor_table"}
 
 
 def __getattr__(name: str) -> Any:
-    if name != "check_causal":
+    if name not in _HOME:
         raise AttributeError(f"module 'lightwell.lab' has no attribute {name!r}")
-    from lightwell.lab.causal_checks import check_causal
-
-    globals()[name] = check_causal
-    return check_causal
+    value = getattr(importlib.import_module(f"lightwell.lab.{_HOME[name]}"), name)
+    globals()[name] = value  # also over the module of the same name
+    return value

@@ -56,11 +56,15 @@ def pool_size(desk: Desk) -> int:
 
 def gradient_noise(desk: Desk) -> list[dict[str, Any]]:
     """State by state: draws of |G_B|^2 and cosines, and what both estimators make of them."""
-    return [
-        {"name": name, **estimates(desk.measure("noise", lambda step=step: measure_noise(desk, step), step=step,
-                                                seed=desk.seed, sizes=SIZES, pool=pool_size(desk)))}
-        for name, step in states(desk).items()
-    ]  # fmt: skip
+    return [{"name": name, **estimates(noise_at(desk, step))} for name, step in states(desk).items()]
+
+
+def noise_at(desk: Desk, step: int) -> dict[str, Any]:
+    """What `measure_noise` finds, or found before."""
+    found: dict[str, Any] = desk.measure(
+        "noise", lambda: measure_noise(desk, step), step=step, seed=desk.seed, sizes=SIZES, pool=pool_size(desk)
+    )
+    return found
 
 
 def measure_noise(desk: Desk, step: int) -> dict[str, Any]:

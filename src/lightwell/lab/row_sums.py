@@ -28,7 +28,7 @@ from lightwell.training.streams import stream_seed
 
 COPIES = 64
 """Of one window in a batch: each gets a mask of its own."""
-PASSES = 64
+PASSES = 32
 SHOWN = 24
 """Tokens of the window that are drawn."""
 LAYER = "layers.0.attention"
