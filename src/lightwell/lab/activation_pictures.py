@@ -60,11 +60,7 @@ def draw_curves(data: Mapping[str, Any]) -> Picture:
     shown = list(data["zeros"])
     figure = new_figure(
         "What flows into each nonlinearity after training, and what it makes of it",
-<<<<<<< HEAD
-        "grey: how often a value flows into the first layer's; line: what comes out (SwiGLU: its gate)",
-=======
         "grey: how often a value flows into the first layer's; line: what comes out (SwiGLU: the gate alone)",
->>>>>>> lab-c
         columns=len(shown), width=2.6 * max(3, len(shown)), height=3.4,
     )  # fmt: skip
     edges = np.array(data["edges"])
