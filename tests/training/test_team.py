@@ -59,6 +59,14 @@ def test_one_process_is_a_team_that_waits_for_nobody() -> None:
     assert (team.leads, team.total(1.5), team.anybody(False), team.from_leader([2.0])) == (True, 1.5, False, [2.0])
 
 
+def test_one_process_of_each_machine_checks_the_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert Team().first_here
+    for rank, local, first in [(0, 0, True), (1, 1, False), (2, 0, True)]:
+        monkeypatch.setenv("LOCAL_RANK", str(local))
+        assert Team(rank, 3).first_here == first
+
+
 @pytest.fixture(scope="module")
 def of_two(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two processes that was lost after its checkpoint of step 4."""

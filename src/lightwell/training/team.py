@@ -36,6 +36,11 @@ class Team:
         """Whether this one scores, saves and speaks."""
         return self.rank == 0
 
+    @property
+    def first_here(self) -> bool:
+        """Whether it is the first on its machine, and does what need be done only once on each."""
+        return self.size == 1 or os.environ.get("LOCAL_RANK", "0") == "0"
+
     def rows(self, batch_size: int) -> slice:
         """Its rows of a batch; shares differ by one row at most, and together they are the batch."""
         return slice(self.rank * batch_size // self.size, (self.rank + 1) * batch_size // self.size)
