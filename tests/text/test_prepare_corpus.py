@@ -283,8 +283,9 @@ def test_a_damaged_shard_is_named(corpus: Path, tmp_path: Path, ending: str, how
 
 def test_what_another_process_checks_is_not_read_twice(corpus: Path, tmp_path: Path) -> None:
     made(corpus, tmp_path / "out")
-    path = sorted((tmp_path / "out" / "shards").glob("*.keys"))[0]  # of these only the hash is looked at
-    path.write_bytes(b"damaged")
+    path = sorted((tmp_path / "out" / "shards").glob("*.tokens"))[1]
+    data = path.read_bytes()
+    path.write_bytes(bytes([data[0] ^ 1]) + data[1:])
     given = TextConfig(paths=(str(tmp_path / "out"),))
     with pytest.raises(TextError, match="is damaged"):
         prepare(given, 0)
