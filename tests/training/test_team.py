@@ -224,6 +224,7 @@ def test_memory_that_runs_out_in_one_makes_the_micro_batches_of_all_smaller(tmp_
         encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr
-    assert "with 64 sequences at once; all processes go on from the newest checkpoint with 32" in done.stderr
+    assert done.stderr.count("with 64 sequences at once; started again or resumed, the run takes 32.") == 1
+    assert "exitcode" not in done.stderr  # torchrun's words for what was no crash
     assert Run(out).config.batches.micro_batch_size <= 32
     assert [record["step"] for record in Run(out).metrics() if "loss" in record] == [1, 2]
