@@ -281,6 +281,17 @@ def test_a_damaged_shard_is_named(corpus: Path, tmp_path: Path, ending: str, how
         prepare(TextConfig(paths=(str(tmp_path / "out"),)), 0)
 
 
+def test_what_another_process_checks_is_not_read_twice(corpus: Path, tmp_path: Path) -> None:
+    made(corpus, tmp_path / "out")
+    path = sorted((tmp_path / "out" / "shards").glob("*.tokens"))[1]
+    data = path.read_bytes()
+    path.write_bytes(bytes([data[0] ^ 1]) + data[1:])
+    given = TextConfig(paths=(str(tmp_path / "out"),))
+    with pytest.raises(TextError, match="is damaged"):
+        prepare(given, 0)
+    assert prepare(given, 0, checked=True).digest == read_manifest(tmp_path / "out").digest
+
+
 @pytest.mark.parametrize("name", ["manifest.json", "tokenizer.json"])
 def test_a_damaged_folder_is_named(corpus: Path, tmp_path: Path, name: str) -> None:
     made(corpus, tmp_path / "out")

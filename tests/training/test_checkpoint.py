@@ -272,13 +272,14 @@ def test_an_interrupt_at_any_call_leaves_no_ruins(tmp_path: Path, target: Any, n
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_a_really_limited_disk(tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit", [100_000, 5_000_001, 8 << 20])
+def test_a_really_limited_disk(tmp_path: Path, limit: int) -> None:
     save(tmp_path, 1)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
         with pytest.raises(RunError, match="File too large"):
-            save_checkpoint(tmp_path, 2, {"big": torch.zeros(100_000)}, {}, {})
+            save_checkpoint(tmp_path, 2, {"big": torch.zeros(limit // 4 + 1000)}, {}, {})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert is_that_of(newest_checkpoint(tmp_path, silent), 1)

@@ -16,7 +16,7 @@ from lightwell.errors import RunError
 from lightwell.text.config import TextConfig
 from lightwell.text.tokenizer import Tokenizer, make_tokenizer
 from lightwell.training.config import RunConfig
-from lightwell.training.records import Records
+from lightwell.training.records import Records, write_whole
 from lightwell.training.references import References
 from lightwell.training.run import Run, list_runs, new_run_path, refuse_to_overwrite
 
@@ -262,3 +262,20 @@ def test_references_are_kept_with_the_run(tmp_path: Path, tokenizer: Tokenizer) 
 def test_listing_runs_needs_no_torch() -> None:
     code = "import sys, lightwell.training.run; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_several_processes_may_write_one_file_at_the_same_time(tmp_path: Path) -> None:
+    writers = []
+    for number in range(3):
+        child = os.fork()
+        if not child:
+            try:
+                for _ in range(40):
+                    write_whole(tmp_path / "config.toml", f"{number}\n".encode() * 1000)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        writers.append(child)
+    assert [os.waitpid(child, 0)[1] for child in writers] == [0, 0, 0]
+    assert len(set((tmp_path / "config.toml").read_text().split())) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["config.toml"]

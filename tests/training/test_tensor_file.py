@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 from pathlib import Path
@@ -63,6 +64,33 @@ def test_a_file_system_that_only_writes_through_the_cache(tmp_path: Path, monkey
     monkeypatch.setattr(os, "open", without_direct)
     assert write_tensors(tmp_path / "cached", tensors) == expected
     assert tried == [os.O_DIRECT, 0]
+
+
+def test_a_file_system_that_refuses_direct_writes_only_when_they_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.write
+
+    def without_direct(descriptor: int, data: memoryview) -> int:
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return real(descriptor, data)
+
+    tensors = {"a": torch.randn(CHUNK // 2)}
+    expected = write_tensors(tmp_path / "direct", tensors)
+    monkeypatch.setattr(os, "write", without_direct)
+    assert write_tensors(tmp_path / "cached", tensors) == expected
+    assert (tmp_path / "cached").read_bytes() == (tmp_path / "direct").read_bytes()
+
+
+@pytest.mark.parametrize("most", [1000, BLOCK + 1, 100_000, 1 << 20])
+def test_writes_that_come_up_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    real = os.write
+    tensors = {"a": torch.randn(300_000)}
+    expected = write_tensors(tmp_path / "whole", tensors)
+    monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:most]))
+    assert write_tensors(tmp_path / "short", tensors) == expected
+    assert (tmp_path / "short").read_bytes() == (tmp_path / "whole").read_bytes()
 
 
 def test_a_file_has_the_rights_that_the_umask_allows(tmp_path: Path) -> None:

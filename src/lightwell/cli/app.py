@@ -168,8 +168,8 @@ def main() -> None:
 
 def _fail(message: str, code: int) -> int:
     rank = os.environ.get("RANK", "0")
-    speaks = rank == "0" or code == TRY_AGAIN  # of several processes, one speaks, or the one to which it happened
-    if "WORLD_SIZE" in os.environ and code in (FAILED, WRONG_USAGE):
+    speaks = rank == "0"  # of several processes, one speaks
+    if "WORLD_SIZE" in os.environ and code in (FAILED, WRONG_USAGE, TRY_AGAIN):
         from lightwell.cli.processes import note_failure
 
         # What fails in all of them is said once; what fails in another than the first must not go unsaid.

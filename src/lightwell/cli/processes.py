@@ -17,15 +17,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from lightwell.cli.app import WRONG_USAGE
+from lightwell.cli.app import TRY_AGAIN, WRONG_USAGE
 from lightwell.errors import LightwellError, SettingError
 
 IN_A_TEAM = "WORLD_SIZE" in os.environ
 """Whether torchrun has started this process."""
 LEADS = os.environ.get("RANK", "0") == "0"
 """Whether this is the process that prints."""
-RESTARTED = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
-"""Whether torchrun has started it again."""
+AGAIN = "LIGHTWELL_AGAIN"
+"""The variable that says that these processes are started anew after others that ran out of memory."""
+RESTARTED = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" or AGAIN in os.environ
+"""Whether it has been started again, by torchrun or by our launcher."""
+SINCE = "LIGHTWELL_SINCE"
+"""The variable with the time at which the command began, in nanoseconds: a run from before is not its own."""
 FAILED = "LIGHTWELL_FAILED"
 """The variable with the file into which a process writes its exit code when it fails with a sentence."""
 RESTARTS = 3
@@ -54,10 +58,21 @@ def refuse_number(processes: int) -> None:
 def launch(processes: int, arguments: Sequence[str]) -> int:
     """Run `lightwell ARGUMENTS` in so many processes on this machine, and wait for them; 0, or the code of a failure.
 
+    Where memory ran out they are started anew, which does not count as a restart: they take less each time.
+
     Raises:
         ProcessesError: one of them died, and died again after each restart.
         KeyboardInterrupt: a signal stopped them; Terminated after a SIGTERM.
     """
+    since = {SINCE: str(time.time_ns())}
+    code = _launched(processes, arguments, since)
+    while code == TRY_AGAIN:
+        code = _launched(processes, arguments, {**since, AGAIN: "1"})
+    return code
+
+
+def _launched(processes: int, arguments: Sequence[str], told: dict[str, str]) -> int:
+    """Do so once; told: variables for the processes."""
     from lightwell.training.interrupt import Terminated
 
     threads = str(max(1, (os.cpu_count() or 1) // processes))
@@ -71,7 +86,7 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
         # dead: four of six restarts hung in init_process_group with torch 2.13. With a store of their own, none did.
         store = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
         quiet = {"LOGLEVEL": "ERROR"}  # of torchrun, which else tells each signal that it passes on
-        environment = {"OMP_NUM_THREADS": threads, **store, **quiet, **os.environ, FAILED: str(failed)}
+        environment = {"OMP_NUM_THREADS": threads, **store, **quiet, **os.environ, **told, FAILED: str(failed)}
         started = subprocess.Popen(command, env=environment, start_new_session=True)
         got: list[int] = []
 
@@ -92,6 +107,14 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     if code:
         raise ProcessesError(f"The {processes} processes died {RESTARTS + 1} times; what torchrun says is above.")
     return 0
+
+
+def begun_by_this_command(config: Path) -> bool:
+    """Whether a run's config.toml is there and of this command: in a restarted process, that the run goes on."""
+    try:
+        return config.stat().st_mtime_ns >= int(os.environ.get(SINCE, "0"))
+    except FileNotFoundError:
+        return False
 
 
 def note_failure(code: int) -> bool:

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from lightwell.cli import app, words
 from lightwell.cli.flags import FLATTEN, Json, RunPath, TrainFlags, given
-from lightwell.cli.processes import IN_A_TEAM, LEADS, RESTARTED, launch, refuse_number
+from lightwell.cli.processes import IN_A_TEAM, LEADS, RESTARTED, begun_by_this_command, launch, refuse_number
 from lightwell.cli.progress import progress
 from lightwell.training.compose import compose
 from lightwell.training.listener import Listener
@@ -74,7 +74,7 @@ def train(
         refuse_to_overwrite(out, force)
         launched(processes, out, ["train", *given_words("--processes", "--out"), "--out", str(out)])
         return
-    if RESTARTED and (out / CONFIG).is_file():
+    if RESTARTED and begun_by_this_command(out / CONFIG):
         resume(out, json=json)
         return
     try:
@@ -103,7 +103,8 @@ def resume(run: RunPath, /, *, processes: Processes = 1, json: Json = False) -> 
 def plan_table(plan: Plan) -> str:
     """The plan for a person."""
     several = plan.processes > 1
-    each = f", in each of {plan.processes} processes" if several else ""
+    together = words.in_bytes(plan.processes * plan.memory_bytes)
+    each = f", in each of {plan.processes} processes; {together} in all" if several else ""
     pace = "for one process on this machine" if several else "on this machine"
     rows = [
         ("documents", f"{plan.documents:,}"),

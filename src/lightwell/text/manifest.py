@@ -120,10 +120,11 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def open_prepared(folder: Path, tokenizer: Tokenizer | None = None) -> Prepared:
+def open_prepared(folder: Path, tokenizer: Tokenizer | None = None, *, checked: bool = False) -> Prepared:
     """Open a folder of prepared text, after checking every byte of its shards.
 
-    tokenizer: one that is loaded already and must be the one that made the shards.
+    tokenizer: one that is loaded already and must be the one that made the shards. checked: another process does so on
+    this machine.
 
     Raises:
         TextError: a shard or the manifest is missing, damaged or cut off, or another tokenizer is given.
@@ -135,7 +136,7 @@ def open_prepared(folder: Path, tokenizer: Tokenizer | None = None) -> Prepared:
             raise TextError(f"{folder / TOKENIZER} is damaged (not what the manifest names); {REMEDY}.")
     if tokenizer.fingerprint != manifest.fingerprint:
         raise TextError(f"The text in {folder} was prepared with another tokenizer; prepare it with this one.")
-    every = [*manifest.train.shards, *manifest.validation.shards]
+    every = [] if checked else [*manifest.train.shards, *manifest.validation.shards]
     with ThreadPoolExecutor(HASHED_AT_ONCE) as threads:
         list(threads.map(lambda shard: check_shard(folder, shard), every))
     train, validation = (_stream(folder, manifest, side) for side in (TRAIN, VALIDATION))

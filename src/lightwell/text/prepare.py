@@ -31,7 +31,7 @@ from lightwell.text.config import TextConfig
 from lightwell.text.direct import Ids
 from lightwell.text.documents import Document, read_documents
 from lightwell.text.fast_encoding import EncodersDifferError
-from lightwell.text.manifest import open_prepared, prepared_folder, refuse_other_settings
+from lightwell.text.manifest import Prepared, open_prepared, prepared_folder, refuse_other_settings
 from lightwell.text.split import Split, split_documents
 from lightwell.text.tokenfile import TokenFile
 from lightwell.text.tokenizer import KINDS, Tokenizer, make_tokenizer
@@ -70,6 +70,7 @@ def prepare(
     tokenizer: Tokenizer | None = None,
     cache: Path | None = None,
     say: Callable[[str], None] = lambda sentence: None,
+    checked: bool = False,
 ) -> Corpus:
     """Read the text of `config`, split it, make its tokenizer and encode both sides; or find all that in the cache.
 
@@ -79,13 +80,15 @@ def prepare(
         tokenizer: a tokenizer that there is already, used as it is; then `config.tokenizer` and `vocab_size` are not.
         cache: the cache folder; None takes `cache_folder()`.
         say: is given each sentence of the report as soon as it is known.
+        checked: prepared text need not be held against its hashes: another process does so on this machine.
 
     Raises:
         TextError: the text or the tokenizer cannot be had, or the cache cannot be written, e.g. on a full disk.
-        SettingError: `config.tokenizer` is misspelt.
+        SettingError: `config.tokenizer` is misspelt, or was another one when the text was prepared.
     """
     if folder := prepared_folder(config.paths):
-        return _of_shards(folder, config, vocab_size, tokenizer, say)
+        refuse_other_settings(folder, config, vocab_size)
+        return _of_shards(open_prepared(folder, tokenizer, checked=checked), say)
     report: list[str] = []
 
     def tell(sentences: Sequence[str]) -> None:
@@ -117,19 +120,10 @@ def prepare(
     return Corpus(found.train, found.validation, found.tokenizer, found.documents, report, found.digest)
 
 
-def _of_shards(
-    folder: Path, config: TextConfig, vocab_size: int, tokenizer: Tokenizer | None, say: Callable[[str], None]
-) -> Corpus:
-    """The corpus in a folder of prepared text.
-
-    Raises:
-        SettingError: a setting that was made when the text was prepared, and is another now.
-        TextError: something in the folder is damaged.
-    """
-    refuse_other_settings(folder, config, vocab_size)
-    opened = open_prepared(folder, tokenizer)
+def _of_shards(opened: Prepared, say: Callable[[str], None]) -> Corpus:
+    """The corpus in a folder of prepared text."""
     manifest = opened.manifest
-    report = [*manifest.report, f"These tokens were prepared before, in {folder}."]
+    report = [*manifest.report, f"These tokens were prepared before, in {opened.folder}."]
     for sentence in report:
         say(sentence)
     documents = manifest.train.documents + manifest.validation.documents

@@ -61,7 +61,7 @@ def take_smaller(job: Job) -> None:
     job.run.write_config(job.config)
     happened = f"Memory ran out in step {step} with {now} sequences at once"
     if job.team.size > 1:
-        raise TryAgainError(f"{happened}; all processes go on from the newest checkpoint with {(now + 1) // 2}.")
+        raise TryAgainError(f"{happened}; started again or resumed, the run takes {(now + 1) // 2}.")
     job.listener.say(
         f"{happened}; it is done again with {(now + 1) // 2}, which gives the same update, but for dropout's masks."
     )

@@ -97,7 +97,7 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         RunError: the disk is full, or another failure of the file system; an older file is as it was.
     """
-    partial = path.with_suffix(".partial")
+    partial = path.with_suffix(f".{os.getpid()}.partial")  # several processes may write one at the same time
     try:
         partial.write_bytes(content)
         sync(partial)

@@ -108,7 +108,7 @@ def train(
             team.wait()
             run = Run(out)
             config, timed = run.config, False
-            corpus = prepare(config.text, config.model.vocab_size, tokenizer=run.tokenizer)
+            corpus = prepare(config.text, config.model.vocab_size, tokenizer=run.tokenizer, checked=not team.first_here)
             loader = make_loader(config, corpus)
         with lock(run.path) if team.leads else nullcontext():
             job = make_job(config, corpus, loader, run, listener, team)
@@ -151,7 +151,9 @@ def job_to_resume(run: Run, listener: Listener, team: Team) -> Job:
     """The run's job as its newest good checkpoint has it, and its records cut off there."""
     config = run.config
     try:
-        corpus = prepare(config.text, config.model.vocab_size, tokenizer=run.tokenizer, say=listener.say)
+        corpus = prepare(
+            config.text, config.model.vocab_size, tokenizer=run.tokenizer, say=listener.say, checked=not team.first_here
+        )
     except TextError as error:
         raise RunError(f"The text that {run.name} was trained on cannot be read any more: {error}") from None
     job = make_job(config, corpus, make_loader(config, corpus), run, listener, team)

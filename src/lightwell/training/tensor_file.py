@@ -37,6 +37,11 @@ DTYPES = {
 }
 """As https://github.com/safetensors/safetensors#format names them."""
 
+DIRECT = getattr(os, "O_DIRECT", 0)
+"""Past the page cache; macOS and Windows have nothing of the kind."""
+NOT_DIRECT = {errno.EINVAL, errno.EOPNOTSUPP}
+"""What a file system says to a direct write that it does not do so."""
+
 Bytes = npt.NDArray[np.uint8]
 
 
@@ -52,9 +57,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
         descriptor = _opened(path)
         try:
             for filled in _gathered(_pieces(tensors), memory):
-                with memoryview(memory) as view:
-                    hasher.update(view[:filled])
-                    _write(descriptor, view[: -(-filled // BLOCK) * BLOCK])
+                with memoryview(memory) as whole, whole[:filled] as view:
+                    hasher.update(view)
+                with memoryview(memory) as whole, whole[: -(-filled // BLOCK) * BLOCK] as view:
+                    _write(descriptor, view)
                 size += filled
             os.ftruncate(descriptor, size)  # the last block was written whole
             os.fsync(descriptor)
@@ -104,13 +110,37 @@ def _gathered(pieces: Iterator[Bytes], memory: mmap.mmap) -> Iterator[int]:
 def _opened(path: Path) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
     try:
-        return os.open(path, flags | getattr(os, "O_DIRECT", 0), 0o666)
+        return os.open(path, flags | DIRECT, 0o666)
     except OSError as error:
-        if error.errno != errno.EINVAL:
+        if error.errno not in NOT_DIRECT:
             raise
         return os.open(path, flags, 0o666)  # a file system that knows no other way than through the cache
 
 
 def _write(descriptor: int, view: memoryview) -> None:
-    while view:
-        view = view[os.write(descriptor, view) :]
+    """Write all of it; every slice is given back, or the memory could not be closed after an error."""
+    done = 0
+    while done < len(view):
+        with view[done:] as rest:
+            try:
+                written = os.write(descriptor, rest)
+            except OSError as error:
+                if error.errno not in NOT_DIRECT or not _through_the_cache(descriptor):
+                    raise
+                continue
+        done += written
+        if done % BLOCK:  # what is left begins where no direct write may
+            _through_the_cache(descriptor)
+
+
+def _through_the_cache(descriptor: int) -> bool:
+    """Let what follows go through the page cache; False where it already did."""
+    if not DIRECT:
+        return False
+    import fcntl
+
+    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+    if not flags & DIRECT:
+        return False
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, flags & ~DIRECT)
+    return True
