@@ -9,6 +9,7 @@ Finished results are never made again, so that a session that was stopped or kil
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -26,10 +27,10 @@ from lightwell.lab.store import Store, make_folder
 from lightwell.lab.trial import Laboratory, Trial
 from lightwell.text.prepare import Corpus
 from lightwell.training.config import RunConfig
-from lightwell.training.device import random_state_kept, resolve_device
+from lightwell.training.device import freed_memory_kept, random_state_kept, resolve_device
 from lightwell.training.records import write_whole
 
-PACE_STEPS = 4
+PACE_STEPS = 7
 """Steps whose time says how long the rest will take."""
 
 
@@ -140,13 +141,14 @@ class Session:
     def _seconds_per_token(self) -> float:
         """Of a training step of the base configuration, the first one left out."""
         trial = Trial("pace", 0, self.config)
-        with random_state_kept(resolve_device(self.config.training.device)):
+        times = []
+        with random_state_kept(resolve_device(self.config.training.device)), freed_memory_kept():
             here = Laboratory(trial, self.corpus)
-            here.step(0)
-            started = time.perf_counter()
-            for number in range(1, 1 + PACE_STEPS):
+            for number in range(1 + PACE_STEPS):
+                started = time.perf_counter()
                 here.step(number)
-        return (time.perf_counter() - started) / PACE_STEPS / tokens_per_step(trial)
+                times.append(time.perf_counter() - started)
+        return statistics.median(times[1:]) / tokens_per_step(trial)
 
 
 def tokens_per_step(trial: Trial) -> int:
