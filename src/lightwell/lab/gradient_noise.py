@@ -61,7 +61,7 @@ def sequence_gradients(model: Decoder, batch: Batch) -> Tensor:
 def inner_products(gradients: Tensor) -> Numbers:
     """(N, P) -> (N, N) in fp64, summed over 65,536 parameters at a time, so that little is lost in fp32."""
     total = torch.zeros(len(gradients), len(gradients), dtype=torch.float64)
-    for part in gradients.split(1 << 16, dim=1):
+    for part in torch.split(gradients, 1 << 16, dim=1):
         total += (part @ part.T).double()
     whole: Numbers = total.numpy()
     return whole
