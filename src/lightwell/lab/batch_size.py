@@ -25,8 +25,9 @@ from lightwell.lab.trial import Trained, Trial
 from lightwell.lab.verdict import Claim, Law, Rule
 from lightwell.training.memory import saved_bytes
 
-LONGEST = 600
-"""Steps of the base batch size at most: at equal steps the largest takes four times the tokens."""
+LONGEST, GLANCE = 600, 100
+"""Steps of the base batch size at most: the largest batch takes four times the tokens at equal steps, and the smallest
+four times the steps at equal tokens."""
 SMALLEST = 0.02
 """Nats that matter."""
 MEMORY_LINE = 0.999
@@ -56,8 +57,9 @@ class Arms:
     @classmethod
     def of(cls, desk: Desk) -> Arms:
         """A quarter of the base size, itself, and four times as much, which a glance has no time for."""
-        base, steps = desk.config.batches.batch_size, min(desk.budget.steps, LONGEST)
-        sizes = tuple(sorted({max(1, base // 4), base, *(() if desk.budget.name == "glance" else (base * 4,))}))
+        glance = desk.budget.name == "glance"
+        base, steps = desk.config.batches.batch_size, min(desk.budget.steps, GLANCE if glance else LONGEST)
+        sizes = tuple(sorted({max(1, base // 4), base, *(() if glance else (base * 4,))}))
         return cls(
             sizes,
             tuple(Arm(size, steps) for size in sizes),

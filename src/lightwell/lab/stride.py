@@ -333,7 +333,9 @@ def remarks_of(desk: Desk, leaks: Mapping[str, int]) -> list[str]:
         f"Training saw the first {part:,} tokens of the text only, so that they repeat within the budget.",
         "An epoch of the loader is a pass over its windows. Stride L/k makes k times as many, so that equal epochs are "
         "k times the tokens, the updates and the repetitions; arms at equal tokens share all of these.",
-        "Both losses of a gap are measured with dropout off, on as many tokens; training loss on the first ones.",
+        "Both losses of a gap are measured with dropout off, on as many tokens, in windows side by side. On the training "
+        "text these are the very windows of stride L, which those arms have seen, so that of two arms with equal tokens "
+        "the held-out losses say more than the gaps.",
         "Arms share model, batch size and learning rate; the rate decays to the end of each arm's own steps.",
         f"Where windows are cut before the split, the held-out side shares {late} with the training side.",
         f"{leaks['word_for_word']:,} of {leaks['held_out_windows']:,} held-out stretches of {L} tokens occur word for "
