@@ -86,7 +86,7 @@ def exposure_picture(data: Mapping[str, Any]) -> Picture:
             continue
         along.plot(range(len(row["start"])), row["start"], drawstyle="steps-mid", color=colour)
         if row["stride"] > L:
-            along.text(L + 3, 0.12, f"stride {row['stride']}: one left out", color=colour, fontsize=8)
+            along.text(2 * L + 6, 0.12, f"stride {row['stride']}: one left out", color=colour, fontsize=8)
         else:
             along.annotate(f"stride {row['stride']}", (len(row["start"]) - 1, row["start"][-1]), xytext=(4, 2),
                            textcoords="offset points", color=colour, annotation_clip=False)  # fmt: skip
