@@ -146,7 +146,7 @@ def test_saved_bytes_are_a_line_in_the_batch_size_and_a_byte_more_breaks_the_law
     memory = [saved_bytes(TINY, B) for B in sizes]
     assert memory[1] > memory[0]
     assert all(law.holds for law in batch_size.memory_laws(sizes, memory))
-    memory[1] += 1
+    memory[2] += 1
     assert not batch_size.memory_laws(sizes, memory)[1].holds
 
 

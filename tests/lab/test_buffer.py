@@ -11,7 +11,7 @@ from torch import nn
 
 from lab_house import laboratory
 from lightwell.lab import buffer
-from lightwell.lab.tensor_table import tensor_table
+from lightwell.lab.tensor_rows import tensor_table
 from lightwell.model.config import ModelConfig
 from lightwell.model.decoder import Decoder
 

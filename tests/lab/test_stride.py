@@ -21,6 +21,8 @@ from lightwell.lab.desk import Desk
 from lightwell.lab.experiment import Findings
 from lightwell.lab.exposure import (
     epoch_batches,
+    exposure_laws,
+    exposure_row,
     exposures,
     interior,
     numbered,
@@ -71,7 +73,7 @@ def test_exposures_are_those_of_the_windows_written_out(L: int, s: int, more: in
     inside = interior(counts, found.windows, L, s)
     if s <= L and L % s == 0:
         assert set(inside.tolist()) <= {L // s}
-    assert all(law.holds for law in stride.exposure_laws([stride.exposure_row(found, L, s)], L))
+    assert all(law.holds for law in exposure_laws([exposure_row(found, L, s)], L))
 
 
 def test_several_epochs_show_each_token_as_often_more() -> None:
@@ -81,7 +83,7 @@ def test_several_epochs_show_each_token_as_often_more() -> None:
 
 @pytest.mark.parametrize(("s", "left_out"), [(9, 1), (16, 8)])
 def test_a_stride_beyond_the_context_leaves_tokens_out(s: int, left_out: int) -> None:
-    row = stride.exposure_row(loader(200, 8, s), 8, s)
+    row = exposure_row(loader(200, 8, s), 8, s)
     assert row["between"] == left_out * (row["windows"] - 1) > 0
 
 
@@ -95,14 +97,14 @@ class Repeating(BatchLoader):
 
 def test_a_loader_that_repeats_is_found_by_its_exposures() -> None:
     planted = Repeating(words(400), BatchConfig(batch_size=7, stride=8), 8, seed=3)
-    row = stride.exposure_row(planted, 8, 8)
+    row = exposure_row(planted, 8, 8)
     assert row["inside"] == [0, 2]
-    assert [law.holds for law in stride.exposure_laws([row], 8)] == [True, False]
-    assert all(law.holds for law in stride.exposure_laws([stride.exposure_row(loader(400, 8, 8), 8, 8)], 8))
+    assert [law.holds for law in exposure_laws([row], 8)] == [True, False]
+    assert all(law.holds for law in exposure_laws([exposure_row(loader(400, 8, 8), 8, 8)], 8))
 
 
 def test_random_offsets_show_some_tokens_often_and_others_never() -> None:
-    row = stride.exposure_row(loader(400, 8, 2, sampler="random"), 8, 2, random=True)
+    row = exposure_row(loader(400, 8, 2, sampler="random"), 8, 2, random=True)
     assert len(row["times"]) > 3
     assert row["mean"] == pytest.approx(row["windows"] * 8 / 399)
 

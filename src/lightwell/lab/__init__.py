@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightwell.lab.causal_checks import check_causal
-    from lightwell.lab.tensor_table import tensor_table
+    from lightwell.lab.tensor_rows import tensor_table
 
 __all__ = ["check_causal", "tensor_table"]
 
-_HOME = {"check_causal": "causal_checks", "tensor_table": "tensor_table"}
+_HOME = {"check_causal": "causal_checks", "tensor_table": "tensor_rows"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'lightwell.lab' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"lightwell.lab.{_HOME[name]}"), name)
-    globals()[name] = value  # also over the module of the same name
+    globals()[name] = value
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -56,14 +57,11 @@ def pool_size(desk: Desk) -> int:
 
 def gradient_noise(desk: Desk) -> list[dict[str, Any]]:
     """State by state: draws of |G_B|^2 and cosines, and what both estimators make of them."""
-    return [{"name": name, **estimates(noise_at(desk, step))} for name, step in states(desk).items()]
-
-
-def noise_at(desk: Desk, step: int) -> dict[str, Any]:
-    """What `measure_noise` finds, or found before."""
-    found: dict[str, Any] = desk.measure(
-        "noise", lambda: measure_noise(desk, step), step=step, seed=desk.seed, sizes=SIZES, pool=pool_size(desk)
-    )
+    found = []
+    for name, step in states(desk).items():
+        work = functools.partial(measure_noise, desk, step)
+        drawn = desk.measure("noise", work, step=step, seed=desk.seed, sizes=SIZES, pool=pool_size(desk))
+        found.append({"name": name, **estimates(drawn)})
     return found
 
 
@@ -112,10 +110,12 @@ def foretold(share: float, B: float) -> float:
 
 
 def scale_words(estimate: Mapping[str, Any]) -> str:
-    """A noise scale with its interval."""
-    simple = "no bound" if estimate["simple"] is None else f"{estimate['simple']:.3g}"
+    """A noise scale, and its interval where there is one."""
+    simple = "beyond measure" if estimate["simple"] is None else f"{estimate['simple']:.3g}"
+    if estimate.get("low") is None:
+        return simple
     if estimate["high"] is None:
-        return f"{simple}, at least {estimate['low']:.3g}" if estimate["low"] else simple
+        return f"{simple}, at least {estimate['low']:.3g}"
     return f"{simple}, {estimate['low']:.3g} to {estimate['high']:.3g}"
 
 

@@ -73,7 +73,7 @@ def agreement_picture(data: Mapping[str, Any]) -> Picture:
         B = np.geomspace(state["sizes"][0], state["sizes"][-1], 80)
         axes.plot(B, [foretold(state["line"]["share"], each) for each in B], color=colour, linewidth=1.2)
         axes.annotate(
-            state["name"], (B[-1], foretold(state["line"]["share"], B[-1])), xytext=(10, -3),
+            state["name"], (B[-1], foretold(state["line"]["share"], B[-1])), xytext=(18, -5),
             textcoords="offset points", color=colour, annotation_clip=False,
         )  # fmt: skip
     axes.set_xscale("log", base=2)
@@ -97,7 +97,7 @@ def memory_picture(data: Mapping[str, Any]) -> Picture:
     axes.plot(sizes, megabytes, "o-", color=COLOURS[0])
     axes.annotate(
         f"the whole batch at once: {megabytes[-1]:.0f} MB at B = {sizes[-1]}", (sizes[-1], megabytes[-1]),
-        xytext=(-10, -2), textcoords="offset points", ha="right", color=COLOURS[0],
+        xytext=(-12, 3), textcoords="offset points", ha="right", color=COLOURS[0],
     )  # fmt: skip
     part = megabytes[2]
     held = [min(part, size) for size in megabytes]
@@ -145,9 +145,10 @@ def losses_picture(data: Mapping[str, Any], timings: Mapping[str, Any]) -> Pictu
         for seed in zip(*losses, strict=True):
             axes.plot(places, seed, "o-", color=colour, linewidth=0.7, alpha=0.5, markersize=3.5)
         means = [float(np.mean(found)) for found in losses]
-        axes.plot(places, means, "D", color=colour, markersize=6.5, zorder=4)
-        for place, mean in zip(places, means, strict=True):
-            axes.annotate(f"{mean:.3f}", (place, mean), xytext=(9, 4), textcoords="offset points", color=INK)
+        axes.plot(places, means, "D", color=colour, markersize=9, markerfacecolor="none", zorder=4)
+        for place, (mean, following) in enumerate(zip(means, [*means[1:], means[-1]], strict=True)):
+            above = 5 if following <= mean else -14  # off the line to the next one
+            axes.annotate(f"{mean:.3f}", (place, mean), xytext=(9, above), textcoords="offset points", color=INK)
         axes.set_xticks(places, [str(size) for size in sizes])
         axes.set_xlim(-0.4, len(sizes) - 0.4)
         axes.set_ylim(low - margin, high + margin)

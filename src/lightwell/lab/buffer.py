@@ -14,7 +14,7 @@ from lightwell.lab.desk import Desk
 from lightwell.lab.experiment import Experiment, Findings, Picture
 from lightwell.lab.figures import COLOURS, new_figure
 from lightwell.lab.notes import NOTES
-from lightwell.lab.tensor_table import tensor_table
+from lightwell.lab.tensor_rows import tensor_table
 from lightwell.lab.trial import Trial
 from lightwell.lab.verdict import Law
 from lightwell.model.decoder import Decoder

@@ -6,13 +6,17 @@ the targets of its batches then say which positions they came from.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lightwell.batches.batch import IGNORE, Batch
+from lightwell.batches.batch import IGNORE, Batch, read_batch
+from lightwell.batches.config import BatchConfig
 from lightwell.batches.loader import BatchLoader
+from lightwell.batches.windows import Windows
+from lightwell.lab.verdict import Law
 from lightwell.text.tokenfile import TokenFile
 
 Integers = NDArray[np.int64]
@@ -53,6 +57,48 @@ def interior(counts: Integers, windows: int, context_length: int, stride: int) -
     return counts[context_length : windows * stride + 1]
 
 
+def exposure_row(loader: BatchLoader, L: int, stride: int, random: bool = False) -> dict[str, Any]:
+    """What a loader over `numbered` tokens shows in an epoch, counted."""
+    counts = exposures(loader)
+    times, of_tokens = np.unique(counts[1:], return_counts=True)
+    inside = interior(counts, loader.windows, L, stride)
+    return {
+        "stride": stride,
+        "random": random,
+        "windows": loader.windows,
+        "windows_expected": -((L - len(counts)) // stride),
+        "times": times.tolist(),
+        "tokens": of_tokens.tolist(),
+        "inside": [int(inside.min()), int(inside.max())] if len(inside) else [],
+        "between": int((counts[1 : (loader.windows - 1) * stride + 1] == 0).sum()),
+        "mean": float(counts[1:].mean()),
+        "start": counts[: 3 * L].tolist(),
+    }
+
+
+def exposure_laws(counted: Sequence[Mapping[str, Any]], L: int) -> list[Law]:
+    """The number of windows, L / s times away from the edges, and what strides beyond L leave out."""
+    laws = []
+    for row in counted:
+        s = row["stride"]
+        if row["random"]:
+            continue
+        laws.append(Law.near(f"Windows at stride {s}", row["windows"], row["windows_expected"], 0))
+        if s <= L and row["inside"]:  # else the text is all edges
+            low, high = row["inside"]
+            wrong = max(L // s - low, high + (-L // s))  # where s does not divide L, both neighbours occur
+            laws.append(
+                Law(f"Times that a token away from the edges is a target, stride {s}", (low + high) / 2,
+                    f"{L / s:g}, for each of them", wrong <= 0)
+            )  # fmt: skip
+        elif s > L:
+            laws.append(
+                Law.near(f"Tokens that are left out between windows, stride {s}", row["between"],
+                         (s - L) * (row["windows"] - 1), 0)
+            )  # fmt: skip
+    return laws
+
+
 def shared_tokens(training: Iterable[Batch], held_out: Iterable[Batch]) -> int:
     """How many of the tokens in the held-out windows are in a training window, too; their tokens are `numbered`."""
     return len(np.intersect1d(_positions(training), _positions(held_out)))
@@ -74,10 +120,6 @@ def split_after_windowing(tokens: TokenFile, context_length: int, stride: int, e
 
     The tokens are `numbered`; with stride < context_length both sides share tokens.
     """
-    from lightwell.batches.batch import read_batch
-    from lightwell.batches.config import BatchConfig
-    from lightwell.batches.windows import Windows
-
     windows = Windows(tokens, context_length, BatchConfig(stride=stride), seed=0)
     numbers = np.arange(len(windows))
     whole = read_batch(tokens, windows.spans(numbers, np.zeros_like(numbers)), context_length)

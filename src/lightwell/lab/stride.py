@@ -16,8 +16,8 @@ from lightwell.lab.desk import Desk, differences
 from lightwell.lab.experiment import Experiment, Findings
 from lightwell.lab.exposure import (
     epoch_batches,
-    exposures,
-    interior,
+    exposure_laws,
+    exposure_row,
     numbered,
     shared_tokens,
     split_after_windowing,
@@ -184,48 +184,6 @@ def count_exposures(desk: Desk) -> list[dict[str, Any]]:
     return found
 
 
-def exposure_row(loader: BatchLoader, L: int, stride: int, random: bool = False) -> dict[str, Any]:
-    """What a loader over `numbered` tokens shows in an epoch, counted."""
-    counts = exposures(loader)
-    times, of_tokens = np.unique(counts[1:], return_counts=True)
-    inside = interior(counts, loader.windows, L, stride)
-    return {
-        "stride": stride,
-        "random": random,
-        "windows": loader.windows,
-        "windows_expected": -((L - len(counts)) // stride),
-        "times": times.tolist(),
-        "tokens": of_tokens.tolist(),
-        "inside": [int(inside.min()), int(inside.max())] if len(inside) else [0, 0],
-        "between": int((counts[1 : (loader.windows - 1) * stride + 1] == 0).sum()),
-        "mean": float(counts[1:].mean()),
-        "start": counts[: 3 * L].tolist(),
-    }
-
-
-def exposure_laws(counted: Sequence[Mapping[str, Any]], L: int) -> list[Law]:
-    """The number of windows, L / s times away from the edges, and what strides beyond L leave out."""
-    laws = []
-    for row in counted:
-        s = row["stride"]
-        if row["random"]:
-            continue
-        laws.append(Law.near(f"Windows at stride {s}", row["windows"], row["windows_expected"], 0))
-        if s <= L:
-            low, high = row["inside"]
-            wrong = max(L // s - low, high + (-L // s))  # where s does not divide L, both neighbours occur
-            laws.append(
-                Law(f"Times that a token away from the edges is a target, stride {s}", (low + high) / 2,
-                    f"{L / s:g}, for each of them", wrong == 0)
-            )  # fmt: skip
-        else:
-            laws.append(
-                Law.near(f"Tokens that are left out between windows, stride {s}", row["between"],
-                         (s - L) * (row["windows"] - 1), 0)
-            )  # fmt: skip
-    return laws
-
-
 def find_leaks(desk: Desk) -> dict[str, int]:
     """Tokens that training and held-out windows share: in the loader here, and where the split comes too late."""
     L, corpus = desk.config.model.context_length, desk.corpus
@@ -334,7 +292,9 @@ def remarks_of(desk: Desk, leaks: Mapping[str, int]) -> list[str]:
         f"Training saw the first {part:,} tokens of the text only, so that they repeat within the budget.",
         "An epoch of the loader is a pass over its windows. Stride L/k makes k times as many, so that equal epochs are "
         "k times the tokens, the updates and the repetitions; arms at equal tokens share all of these.",
-        "Both losses of a gap are measured with dropout off, on as many tokens; training loss on the first ones.",
+        "Both losses of a gap are measured with dropout off, on as many tokens, in windows side by side. On the "
+        "training text these are the very windows of stride L, which those arms have seen, so that of two arms with "
+        "equal tokens the held-out losses say more than the gaps.",
         "Arms share model, batch size and learning rate; the rate decays to the end of each arm's own steps.",
         f"Where windows are cut before the split, the held-out side shares {late} with the training side.",
         f"{leaks['word_for_word']:,} of {leaks['held_out_windows']:,} held-out stretches of {L} tokens occur word for "

@@ -85,7 +85,9 @@ def exposure_picture(data: Mapping[str, Any]) -> Picture:
         if row["random"]:
             continue
         along.plot(range(len(row["start"])), row["start"], drawstyle="steps-mid", color=colour)
-        if row["stride"] <= L:
+        if row["stride"] > L:
+            along.text(2 * L + 6, 0.12, f"stride {row['stride']}: one left out", color=colour, fontsize=8)
+        else:
             along.annotate(f"stride {row['stride']}", (len(row["start"]) - 1, row["start"][-1]), xytext=(4, 2),
                            textcoords="offset points", color=colour, annotation_clip=False)  # fmt: skip
     along.set_xlim(0, 3 * L * 1.3)
@@ -96,7 +98,7 @@ def exposure_picture(data: Mapping[str, Any]) -> Picture:
         total = sum(row["tokens"])
         for times, tokens in zip(row["times"], row["tokens"], strict=True):
             shares.barh(-place, 0.8, left=times - 0.4, height=0.75, color=colour, alpha=max(0.06, tokens / total))
-            if tokens / total >= 0.005:
+            if tokens / total >= 0.001:
                 shares.text(times, -place, _percent(tokens / total), ha="center", va="center", fontsize=7, color=INK)
     names = [f"random, as many\nas of stride {row['stride']}" if row["random"] else f"stride {row['stride']}"
              for row in rows]  # fmt: skip
@@ -118,7 +120,7 @@ def overfitting_picture(data: Mapping[str, Any]) -> Picture:
     """Gap and held-out loss by passes over the text: overlap lies where plain repetition lies."""
     figure = new_figure(
         "Overlap (squares) beside as many passes over the text without it (circles)",
-        "each small point is a training, large ones are means; a square on the line did nothing but repeat the text",
+        "each small point is a training, open ones are means; a square on the line did nothing but repeat the text",
         columns=3, width=12.0, height=4.6,
     )  # fmt: skip
     gap, loss, tokens = figure.axes
@@ -148,7 +150,8 @@ def overfitting_picture(data: Mapping[str, Any]) -> Picture:
                    key=lambda arm: (bool(arm["random"]), int(arm["ratio"])))  # fmt: skip
     for seed in zip(*(arm["loss"] for arm in equal), strict=True):
         tokens.plot(range(len(equal)), seed, "o-", color=COLOURS[2], linewidth=0.7, alpha=0.55, markersize=3.5)
-    tokens.plot(range(len(equal)), [np.mean(arm["loss"]) for arm in equal], "D", color=COLOURS[2], markersize=6)
+    tokens.plot(range(len(equal)), [np.mean(arm["loss"]) for arm in equal], "D", color=COLOURS[2], markersize=9,
+                markerfacecolor="none")  # fmt: skip
     labels = ["random\noffsets" if arm["random"] else f"L/{arm['ratio']}" if arm["ratio"] > 1 else "L" for arm in equal]
     tokens.set_xticks(range(len(equal)), labels)
     tokens.set_ylim(loss.get_ylim())
@@ -165,7 +168,7 @@ def overfitting_picture(data: Mapping[str, Any]) -> Picture:
 
 def _points(axes: Any, x: float, values: Sequence[float], colour: str, marker: str) -> None:
     axes.plot([x] * len(values), values, marker, color=colour, markersize=4, alpha=0.6)
-    axes.plot([x], [np.mean(values)], marker, color=colour, markersize=7.5, zorder=4)
+    axes.plot([x], [np.mean(values)], marker, color=colour, markersize=11, markerfacecolor="none", zorder=4)
 
 
 def scoring_picture(data: Mapping[str, Any]) -> Picture:
