@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lightwell.lab.budget import Budget
+from lightwell.lab.card import make_card
+from lightwell.lab.catalogue import experiment
+from lightwell.lab.desk import Desk
+from lightwell.lab.experiment import Findings
+from lightwell.lab.figures import drawing
 from lightwell.lab.session import Session
 from lightwell.lab.setup import base_config, opened
+from lightwell.lab.store import Store
 from lightwell.training.listener import Listener
-from small import write_text
+from small import small_config, write_text
 
 BRIEF = Budget("glance", seeds=2, steps=3, rates=1, draws=8)
 TINY: dict[str, Any] = {
@@ -36,3 +43,32 @@ def laboratory(
 def with_seeds(count: int, **changes: Any) -> Budget:
     """The brief budget with another number of seeds."""
     return dataclasses.replace(BRIEF, seeds=count, **changes)
+
+
+def desk_of(
+    note: str, folder: Path, budget: str = "glance", *, rates: int = 1, draws: int = 8, documents: int = 12,
+    **settings: Any,
+) -> Desk:  # fmt: skip
+    """A note's desk on a small text and a model of two layers; settings go over those of small.py."""
+    config, corpus = opened(small_config(write_text(folder / "text", documents=documents), **settings), Listener())
+    found, steps = experiment(note), config.training.steps
+    return Desk(
+        note, config, corpus, Budget(budget, seeds=2, steps=steps, rates=rates, draws=draws),
+        Store(folder / "lab", corpus.digest), changes=found.changes, looks=found.looks,
+    )  # fmt: skip
+
+
+def card_of(desk: Desk, findings: Findings) -> str:
+    """The card's JSON, its pictures drawn from what JSON makes of the data."""
+    found = experiment(desk.note)
+    data, timings = json.loads(json.dumps([findings.data, findings.timings]))
+    with drawing():
+        pictures = found.draw(data, timings)
+    assert all(picture.figure.axes and picture.caption for picture in pictures)
+    return make_card(found.note, findings, desk, pictures, f"lightwell lab {desk.note}", 0.0).to_json()
+
+
+def numbers_of(findings: Findings) -> str:
+    """All that is the same each time."""
+    judged = [law.to_dict() for law in findings.laws] + [claim.to_dict() for claim in findings.claims]
+    return json.dumps([findings.data, judged])

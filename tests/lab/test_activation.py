@@ -13,29 +13,21 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from decoders import decoder
+from lab_house import desk_of, numbers_of
 from lightwell.lab import activation, zeros
-from lightwell.lab.budget import Budget
 from lightwell.lab.card import make_card
 from lightwell.lab.desk import Desk
-from lightwell.lab.setup import opened
-from lightwell.lab.store import Store
 from lightwell.lab.trial import Trained
 from lightwell.lab.verdict import overall
 from lightwell.model.config import GATED
 from lightwell.model.decoder import Block, Decoder
 from lightwell.model.feed_forward import NONLINEARITY, FeedForward
-from lightwell.training.listener import Listener
-from small import small_config, write_text
 
 
 def desk_for(folder: Path, name: str = "glance", rates: int = 1, **settings: Any) -> Desk:
-    """A desk whose trainings take a moment; at d_model 24, two thirds of the width is a whole number of eights."""
+    """At d_model 24, two thirds of the width is a whole number of eights."""
     wanted = {"d_model": 24, "steps": 10, "micro_batch_size": 0, **settings}
-    config = small_config(write_text(folder / "text"), **wanted)
-    config, corpus = opened(config, Listener())
-    store = Store(folder / "results", corpus.digest)
-    looks = activation.EXPERIMENT.looks
-    return Desk("activation", config, corpus, Budget(name, 2, 10, rates, 8), store, looks=looks)
+    return desk_of("activation", folder, name, rates=rates, **wanted)
 
 
 def feed_forward_of(model: Decoder, layer: int) -> FeedForward:
@@ -162,6 +154,5 @@ def test_made_twice_from_nothing_the_numbers_are_the_same(tmp_path: Path) -> Non
         desk = desk_for(tmp_path / place)
         findings = activation.run(desk)
         assert desk.store.made > 0
-        judged = [law.to_dict() for law in findings.laws] + [claim.to_dict() for claim in findings.claims]
-        found.append(json.dumps([findings.data, judged]))
+        found.append(numbers_of(findings))
     assert found[0] == found[1]

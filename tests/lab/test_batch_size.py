@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decoders import decoder, text
+from lab_house import card_of, desk_of
 from lightwell.batches.batch import Batch
 from lightwell.lab import batch_gradients, batch_size
-from lightwell.lab.budget import Budget
-from lightwell.lab.card import make_card
 from lightwell.lab.desk import Desk
-from lightwell.lab.experiment import Findings
 from lightwell.lab.gradient_noise import (
     draw_batches,
     inner_products,
@@ -29,14 +26,10 @@ from lightwell.lab.gradient_noise import (
     sequence_gradients,
     two_sizes,
 )
-from lightwell.lab.setup import FIXED, opened
-from lightwell.lab.store import Store
+from lightwell.lab.setup import FIXED
 from lightwell.lab.trial import Trained
 from lightwell.text.tokenfile import TokenFile
-from lightwell.training.compose import compose
-from lightwell.training.listener import Listener
 from lightwell.training.memory import saved_bytes
-from small import SMALL, write_text
 from tiny import TINY
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
@@ -44,11 +37,9 @@ STEPS = 6
 
 
 def desk_for(folder: Path, name: str = "glance", rates: int = 1) -> Desk:
-    """A small text, a model of two layers, and next to no steps."""
-    settings = {**SMALL, **FIXED, "micro_batch_size": 0, "steps": STEPS}
-    config, corpus = opened(compose((str(write_text(folder / "text", documents=30)),), settings=settings), Listener())
-    budget = Budget(name, seeds=2, steps=STEPS, rates=rates, draws=24)
-    return Desk("batch-size", config, corpus, budget, Store(folder / "lab", corpus.digest))
+    """Next to no steps."""
+    settings = {**FIXED, "micro_batch_size": 0, "steps": STEPS}
+    return desk_of("batch-size", folder, name, rates=rates, draws=24, documents=30, **settings)
 
 
 def planted(signal: float, noise: float, count: int = 384, width: int = 300) -> torch.Tensor:
@@ -207,13 +198,5 @@ def test_the_whole_experiment_runs_and_is_found_again(tmp_path: Path, monkeypatc
     assert all(law.holds for law in exact)
 
     again = desk_for(tmp_path, rates=2)
-    assert card(again, batch_size.run(again)) == card(desk, findings)
+    assert card_of(again, batch_size.run(again)) == card_of(desk, findings)
     assert (made > 0, again.store.made) == (True, 0)
-
-
-def card(desk: Desk, findings: Findings) -> str:
-    """The card's JSON, its pictures drawn from what JSON makes of the data."""
-    data, timings = json.loads(json.dumps([findings.data, findings.timings]))
-    pictures = batch_size.EXPERIMENT.draw(data, timings)
-    assert all(picture.figure.axes and picture.caption for picture in pictures)
-    return make_card(batch_size.EXPERIMENT.note, findings, desk, pictures, "lightwell lab", 0.0).to_json()

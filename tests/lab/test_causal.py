@@ -17,19 +17,13 @@ from torch import Tensor, nn
 
 import lightwell as lw
 from decoders import IMPLEMENTATIONS, KINDS, V, decoder, text
+from lab_house import card_of, desk_of
 from lightwell.errors import SettingError
 from lightwell.lab import causal
-from lightwell.lab.budget import Budget
-from lightwell.lab.card import make_card
 from lightwell.lab.causal_checks import CausalReport, check_causal
 from lightwell.lab.desk import Desk
-from lightwell.lab.figures import drawing
-from lightwell.lab.setup import opened
-from lightwell.lab.store import Store
 from lightwell.lab.trial import Trial, train_trial
 from lightwell.model import attention, cache
-from lightwell.training.listener import Listener
-from small import small_config, write_text
 
 LEAKS = {"a changed token", "gradients", "no weight on later tokens"}
 
@@ -209,10 +203,7 @@ def test_the_control_sees_everything_and_its_rows_sum_to_one() -> None:
 
 def desk_for(folder: Path, **others: Any) -> Desk:
     """A desk with a tiny text and a tiny model."""
-    config, corpus = opened(small_config(write_text(folder / "text"), **others), Listener())
-    budget = Budget("glance", seeds=2, steps=config.training.steps, rates=1, draws=4)
-    return Desk("causal", config, corpus, budget, Store(folder / "lab", corpus.digest),
-                changes=causal.EXPERIMENT.changes)  # fmt: skip
+    return desk_of("causal", folder, draws=4, **others)
 
 
 def test_the_whole_experiment_twice(tmp_path: Path) -> None:
@@ -224,11 +215,7 @@ def test_the_whole_experiment_twice(tmp_path: Path) -> None:
         assert desk.store.made == made
         assert all(desk.store.has_trained("causal", trial) for trial in causal.plan(desk))
         assert all(law.holds for law in findings.laws)
-        plain = json.loads(json.dumps(dict(findings.data)))
-        with drawing():
-            pictures = causal.EXPERIMENT.draw(plain, {})
-        card = make_card(causal.EXPERIMENT.note, findings, desk, pictures, "lightwell lab causal", 0.0)
-        cards.append(card.to_json())
+        cards.append(card_of(desk, findings))
     assert cards[0] == cards[1]
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,18 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decoders import decoder, text
+from lab_house import desk_of, numbers_of
 from lightwell.lab import dropout, row_sums
-from lightwell.lab.budget import Budget
 from lightwell.lab.card import make_card
 from lightwell.lab.crossing import crossing_of, falls_at
 from lightwell.lab.desk import Desk
 from lightwell.lab.part import first_tokens, tokens_for
-from lightwell.lab.setup import opened
-from lightwell.lab.store import Store
 from lightwell.lab.verdict import overall
 from lightwell.model.dropout import Dropout, Kept, draw_kept
-from lightwell.training.listener import Listener
-from small import small_config, write_text
 
 
 @pytest.fixture(autouse=True)
@@ -35,15 +32,10 @@ def fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def desk_for(folder: Path, name: str = "glance", seeds: int = 2) -> Desk:
-    """A desk whose trainings take a moment."""
-    config = small_config(
-        write_text(folder / "text", documents=30), steps=12, embedding_dropout=0.0, attention_dropout=0.0,
-        residual_dropout=0.0, micro_batch_size=0,
-    )  # fmt: skip
-    config, corpus = opened(config, Listener())
-    budget = Budget(name, seeds=seeds, steps=12, rates=1, draws=8)
-    store = Store(folder / "results", corpus.digest)
-    return Desk("dropout", config, corpus, budget, store, looks=dropout.EXPERIMENT.looks)
+    """Without dropout but for that of the arms."""
+    without: dict[str, Any] = dict.fromkeys(("embedding_dropout", "attention_dropout", "residual_dropout"), 0.0)
+    desk = desk_of("dropout", folder, name, documents=30, steps=12, micro_batch_size=0, **without)
+    return dataclasses.replace(desk, budget=dataclasses.replace(desk.budget, seeds=seeds))
 
 
 def test_the_experiment_end_to_end_and_again_from_what_is_kept(tmp_path: Path) -> None:
@@ -215,6 +207,5 @@ def test_made_twice_from_nothing_the_numbers_are_the_same(tmp_path: Path) -> Non
         desk = desk_for(tmp_path / place)
         findings = dropout.run(desk)
         assert desk.store.made > 0
-        judged = [law.to_dict() for law in findings.laws] + [claim.to_dict() for claim in findings.claims]
-        found.append(json.dumps([findings.data, judged]))
+        found.append(numbers_of(findings))
     assert found[0] == found[1]

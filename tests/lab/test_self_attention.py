@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from decoders import decoder, text, watch
+from lab_house import card_of, desk_of
 from lightwell.lab import influence, saturation, self_attention
-from lightwell.lab.budget import Budget
-from lightwell.lab.card import make_card
 from lightwell.lab.desk import Desk
-from lightwell.lab.figures import drawing
-from lightwell.lab.setup import opened
-from lightwell.lab.store import Store
 from lightwell.lab.trial import Trained
-from lightwell.training.listener import Listener
-from small import small_config, write_text
 
 
 @pytest.fixture(scope="module")
@@ -159,10 +152,7 @@ def test_a_planted_gain_gets_its_verdict(gain: float, kind: str) -> None:
 
 def desk_for(folder: Path, name: str = "glance", rates: int = 1) -> Desk:
     """A desk with a tiny text and a tiny model."""
-    config, corpus = opened(small_config(write_text(folder / "text")), Listener())
-    budget = Budget(name, seeds=2, steps=config.training.steps, rates=rates, draws=32)
-    return Desk("self-attention", config, corpus, budget, Store(folder / "lab", corpus.digest),
-                changes=self_attention.EXPERIMENT.changes)  # fmt: skip
+    return desk_of("self-attention", folder, name, rates=rates, draws=32)
 
 
 def test_the_whole_experiment_twice(tmp_path: Path) -> None:
@@ -173,11 +163,7 @@ def test_the_whole_experiment_twice(tmp_path: Path) -> None:
         findings = self_attention.run(desk)
         assert desk.store.made == made  # one of them the measurement without a model
         assert all(desk.store.has_trained("self-attention", trial) for trial in self_attention.plan(desk))
-        plain = json.loads(json.dumps(dict(findings.data)))
-        with drawing():
-            pictures = self_attention.EXPERIMENT.draw(plain, {})
-        card = make_card(self_attention.EXPERIMENT.note, findings, desk, pictures, "lightwell lab self-attention", 0.0)
-        cards.append(card.to_json())
+        cards.append(card_of(desk, findings))
     assert cards[0] == cards[1]
 
 

@@ -15,7 +15,7 @@ from lightwell.lab import catalogue
 from lightwell.lab.budget import budget_of
 from lightwell.lab.desk import Desk, differences
 from lightwell.lab.experiment import Experiment, Findings, Picture
-from lightwell.lab.figures import draw_claims, drawing, new_figure, save_figure
+from lightwell.lab.figures import draw_paired, drawing, new_figure, save_figure
 from lightwell.lab.notes import NOTES
 from lightwell.lab.session import Session
 from lightwell.lab.store import Store
@@ -43,7 +43,7 @@ def run(desk: Desk) -> Findings:
 
 def draw(data: Any, timings: Any) -> list[Picture]:
     figure = new_figure("The differences")
-    draw_claims(figure.axes[0], [Claim.of("relu is lower", RULE, data["gaps"])])
+    draw_paired(figure.axes[0], [data["gaps"]], "black")
     return [Picture("gaps", 'Each seed\'s difference, "paired" & shown', figure)]
 
 

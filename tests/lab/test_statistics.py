@@ -14,7 +14,6 @@ from lightwell.lab.statistics import (
     Numbers,
     block_bootstrap,
     fit_line,
-    holm,
     paired_effect,
     seeds_needed,
     sign_flip,
@@ -100,11 +99,6 @@ def test_the_same_seed_draws_the_same_blocks() -> None:
 
     assert block_bootstrap(blocks, mean, seed=3, resamples=99) == block_bootstrap(blocks, mean, seed=3, resamples=99)
     assert block_bootstrap(blocks, mean, seed=3, resamples=99) != block_bootstrap(blocks, mean, seed=4, resamples=99)
-
-
-def test_holm_by_hand() -> None:
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.9, 0.8]) == pytest.approx([1.0, 1.0])
 
 
 def test_seeds_needed_are_enough_and_no_more() -> None:

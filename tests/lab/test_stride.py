@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab_house import card_of, desk_of
 from lightwell.batches.config import BatchConfig
 from lightwell.batches.evaluation import evaluation_batches
 from lightwell.batches.loader import BatchLoader
 from lightwell.batches.order import Integers
 from lightwell.lab import stride
-from lightwell.lab.budget import Budget
-from lightwell.lab.card import make_card
 from lightwell.lab.desk import Desk
-from lightwell.lab.experiment import Findings
 from lightwell.lab.exposure import (
     epoch_batches,
     exposure_laws,
@@ -30,25 +27,16 @@ from lightwell.lab.exposure import (
     split_after_windowing,
     word_for_word,
 )
-from lightwell.lab.setup import FIXED, opened
-from lightwell.lab.store import Store
+from lightwell.lab.setup import FIXED
 from lightwell.lab.trial import Trained
 from lightwell.text.tokenfile import TokenFile
-from lightwell.training.compose import compose
-from lightwell.training.listener import Listener
-from small import SMALL, write_text
 
 STEPS = 12
 
 
 def desk_for(folder: Path, name: str = "glance") -> Desk:
-    """A small text, a model of two layers, and next to no steps."""
-    settings = {**SMALL, **FIXED, "micro_batch_size": 0, "steps": STEPS}
-    config, corpus = opened(compose((str(write_text(folder / "text", documents=30)),), settings=settings), Listener())
-    return Desk(
-        "stride", config, corpus, Budget(name, seeds=2, steps=STEPS, rates=1, draws=8),
-        Store(folder / "lab", corpus.digest),
-    )  # fmt: skip
+    """Next to no steps."""
+    return desk_of("stride", folder, name, documents=30, **FIXED, micro_batch_size=0, steps=STEPS)
 
 
 def words(count: int) -> TokenFile:
@@ -178,13 +166,5 @@ def test_the_whole_experiment_runs_and_is_found_again(tmp_path: Path) -> None:
     assert len(list((tmp_path / "lab" / "trials").iterdir())) == len(stride.plan(desk))
     assert all(law.holds for law in findings.laws)
     again = desk_for(tmp_path)
-    assert card(again, stride.run(again)) == card(desk, findings)
+    assert card_of(again, stride.run(again)) == card_of(desk, findings)
     assert (desk.store.made > 0, again.store.made) == (True, 0)
-
-
-def card(desk: Desk, findings: Findings) -> str:
-    """The card's JSON, its pictures drawn from what JSON makes of the data."""
-    data, timings = json.loads(json.dumps([findings.data, findings.timings]))
-    pictures = stride.EXPERIMENT.draw(data, timings)
-    assert all(picture.figure.axes and picture.caption for picture in pictures)
-    return make_card(stride.EXPERIMENT.note, findings, desk, pictures, "lightwell lab", 0.0).to_json()

@@ -6,7 +6,7 @@ import json as json_text
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 from cyclopts import Parameter
 
@@ -15,11 +15,12 @@ from lightwell.cli.flags import Json
 from lightwell.cli.progress import counting, progress
 from lightwell.lab.budget import BUDGETS, Budget, budget_of
 from lightwell.lab.notes import NOTES
+from lightwell.training.config import RunConfig
 
 if TYPE_CHECKING:
     from lightwell.lab.session import NotePlan
 
-CORPORA = ("bible", "stdlib")
+CORPORA: tuple[str, ...] = get_args(RunConfig.all_fields()["corpus"][1].type)
 
 
 def lab(
@@ -28,7 +29,7 @@ def lab(
     *,
     budget: Annotated[str, Parameter(help=f"How much it may take: {', '.join(BUDGETS)}.")] = "glance",
     corpus: Annotated[
-        str, Parameter(help="bible, stdlib, or a file, folder or glob of your own.", metavar="TEXT")
+        str, Parameter(help=f"{', '.join(CORPORA)}, or a file, folder or glob of your own.", metavar="TEXT")
     ] = "bible",
     preset: Annotated[str, Parameter(help="The model, by a preset; else the lab's own, which is tiny.")] = "",
     seed: Annotated[int, Parameter(help="The first of the seeds that arms are repeated with.")] = 1,

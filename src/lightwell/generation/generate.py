@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightwell.generation.config import SamplingConfig
 from lightwell.generation.context import RollingContext
@@ -71,14 +71,20 @@ def seen_tokens(texts: Sequence[Sequence[int]], logits: Tensor, end_of_text: int
 
 
 @contextmanager
-def at_rest(decoder: Decoder) -> Iterator[None]:
-    """No gradient and no dropout inside; afterwards every module is in the mode it was in."""
-    training = [module for module in decoder.modules() if module.training]
+def resting(model: nn.Module) -> Iterator[None]:
+    """No dropout inside; afterwards every module is in the mode it was in."""
+    training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False
     try:
-        with torch.no_grad():
-            yield
+        yield
     finally:
         for module in training:
             module.training = True
+
+
+@contextmanager
+def at_rest(decoder: Decoder) -> Iterator[None]:
+    """`resting`, and no gradient."""
+    with resting(decoder), torch.no_grad():
+        yield

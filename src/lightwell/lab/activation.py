@@ -86,7 +86,7 @@ def run(desk: Desk) -> Findings:
         claims=claims_of(found),
         data=data,
         timings={"seconds per token": pace},
-        remarks=remarks_of(desk, data, pace),
+        remarks=remarks_of(desk, data),
     )
 
 
@@ -175,7 +175,7 @@ def paces(desk: Desk) -> dict[str, list[float]]:
     return seconds
 
 
-def remarks_of(desk: Desk, data: Mapping[str, Any], pace: Mapping[str, Sequence[float]]) -> list[str]:
+def remarks_of(desk: Desk, data: Mapping[str, Any]) -> list[str]:
     """What a reader has to know."""
     first = data["zeros"]["relu"][-1]["layers"]
     dead = [

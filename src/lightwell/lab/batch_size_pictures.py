@@ -9,7 +9,7 @@ import numpy as np
 
 from lightwell.lab.batch_gradients import foretold, scale_words
 from lightwell.lab.experiment import Picture
-from lightwell.lab.figures import COLOURS, new_figure
+from lightwell.lab.figures import COLOURS, draw_paired, new_figure
 from lightwell.training.plot import GREY, INK
 
 APART = 0.13
@@ -141,15 +141,11 @@ def losses_picture(data: Mapping[str, Any], timings: Mapping[str, Any]) -> Pictu
     high = max(max(losses) for _, _, found in shown for losses in found)
     margin = 0.08 * (high - low) or 0.1
     for axes, colour, (title, sizes, losses) in zip(figure.axes, COLOURS, shown, strict=False):
-        places = range(len(sizes))
-        for seed in zip(*losses, strict=True):
-            axes.plot(places, seed, "o-", color=colour, linewidth=0.7, alpha=0.5, markersize=3.5)
-        means = [float(np.mean(found)) for found in losses]
-        axes.plot(places, means, "D", color=colour, markersize=9, markerfacecolor="none", zorder=4)
+        means = draw_paired(axes, losses, colour)
         for place, (mean, following) in enumerate(zip(means, [*means[1:], means[-1]], strict=True)):
             above = 5 if following <= mean else -14  # off the line to the next one
             axes.annotate(f"{mean:.3f}", (place, mean), xytext=(9, above), textcoords="offset points", color=INK)
-        axes.set_xticks(places, [str(size) for size in sizes])
+        axes.set_xticks(range(len(sizes)), [str(size) for size in sizes])
         axes.set_xlim(-0.4, len(sizes) - 0.4)
         axes.set_ylim(low - margin, high + margin)
         axes.set_title(title, loc="left", fontsize=10, color=colour)

@@ -9,23 +9,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from lightwell.batches.evaluation import evaluation_batches
+from lightwell.generation.generate import resting
 from lightwell.generation.language_model import LanguageModel
 from lightwell.lab.causal_checks import LENGTH, check_causal, gradient_map
-from lightwell.lab.causal_models import DecoderSubject, resting
+from lightwell.lab.causal_models import DecoderSubject
 from lightwell.lab.causal_pictures import draw
 from lightwell.lab.desk import Desk, differences
 from lightwell.lab.experiment import Experiment, Findings
 from lightwell.lab.notes import NOTES
-from lightwell.lab.trial import Look, Trained, Trial
+from lightwell.lab.skipping import skipping
+from lightwell.lab.trial import Look, Trained, Trial, held_out_loss
 from lightwell.lab.verdict import Claim, Law, Rule
 from lightwell.model.decoder import Decoder
 from lightwell.model.tap import Tap, passthrough
 from lightwell.text.prepare import Corpus
 from lightwell.text.tokenfile import TokenFile
-from lightwell.training.evaluation import evaluate, true_byte_lengths
 from lightwell.training.streams import stream_seed
 
 MASKED, UNMASKED, RANDOM = "causal mask", "no mask", "random tokens"
@@ -40,15 +39,7 @@ SMALLEST = 0.02
 
 def unmasked() -> Tap:
     """Every token sees all others: the scores pass by the mask."""
-    seen: dict[str, Tensor] = {}
-
-    def passing(name: str, value: Tensor) -> Tensor:
-        layer, _, last = name.rpartition(".")
-        if last == "scaled":
-            seen[layer] = value
-        return seen.pop(layer) if last == "masked" else value
-
-    return passing
+    return skipping("masked", back_to="scaled")
 
 
 def arm(desk: Desk, name: str, seed: int) -> Trial:
@@ -71,7 +62,8 @@ def run(desk: Desk) -> Findings:
     masked = [desk.train(arm(desk, MASKED, seed)) for seed in desk.seeds]
     control = [desk.train(arm(desk, UNMASKED, seed)) for seed in desk.seeds]
     V = desk.config.model.vocab_size
-    chance = dataclasses.replace(desk, corpus=random_corpus(desk)).train(arm(desk, RANDOM, desk.seed))
+    tokens = random_corpus(desk)
+    chance = dataclasses.replace(desk, corpus=tokens).train(arm(desk, RANDOM, desk.seed))
     seen, leaky = [each.seen[-1][1] for each in masked], [each.seen[-1][1] for each in control]
     scored = [each["loss"] for each in leaky]
     claims = [
@@ -110,7 +102,7 @@ def run(desk: Desk) -> Findings:
     remarks = [
         "The control is no competitor: its loss is low because the answer is among the inputs. It is there to show "
         "what a leak looks like. Its learning rate was not retuned.",
-        f"Random tokens: {len(random_corpus(desk).train):,} of them, each drawn from all {V:,} alike, none seen twice.",
+        f"Random tokens: {len(tokens.train):,} of them, each drawn from all {V:,} alike, none seen twice.",
         f"After {_quoted(opening(desk.corpus), 60)}, with the mask, the likeliest text: {_quoted(seen[0]['texts'][0])}",
         f"Trained without it and written with it: {_quoted(leaky[0]['texts'][0])}",
     ]
@@ -138,12 +130,7 @@ def looks_of(desk: Desk) -> Mapping[str, Look]:
 
 def loss_with_mask(model: Decoder, desk: Desk) -> float:
     """The held-out loss of these weights in the model's ordinary forward, in nats per token."""
-    config, tokens = desk.config, desk.corpus.validation
-    batches = evaluation_batches(
-        tokens, config.model.context_length, 32, max_tokens=config.training.eval_tokens,
-        boundaries=config.batches.document_boundaries,
-    )  # fmt: skip
-    return evaluate(model, batches, true_byte_lengths(tokens, desk.corpus.tokenizer.byte_lengths)).nats_per_token
+    return held_out_loss(model, desk.corpus.validation, desk.corpus, desk.config).nats_per_token
 
 
 def opening(corpus: Corpus) -> str:

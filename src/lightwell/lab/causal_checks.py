@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from lightwell.errors import SettingError
-from lightwell.lab.causal_models import Subject, resting, subject_of
+from lightwell.generation.generate import resting
+from lightwell.lab.causal_models import Subject, subject_of
 from lightwell.model.tap import Tap, passthrough
 from lightwell.training.streams import stream_seed
 

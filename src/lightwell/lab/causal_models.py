@@ -188,19 +188,6 @@ def logits_of(output: Any) -> Tensor:
 
 
 @contextmanager
-def resting(module: nn.Module) -> Iterator[None]:
-    """Without dropout inside; afterwards every part of the module is in the mode that it was in."""
-    training = [part for part in module.modules() if part.training]
-    for part in training:
-        part.training = False
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
-
-
-@contextmanager
 def _explicit(decoder: Decoder) -> Iterator[None]:
     layers: list[Any] = [block.attention for block in decoder.layers]
     before = [attention.implementation for attention in layers]

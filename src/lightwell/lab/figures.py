@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lightwell.errors import RunError
 from lightwell.training.plot import FAINT, GREY, INK, STYLE
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from lightwell.lab.verdict import Claim
 
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#A6578A", "#8A6D00", "#4C4C4C"]
 """Of arms, in order: Okabe and Ito's, darkened where they are too light to read."""
@@ -49,22 +48,16 @@ def new_figure(title: str, subtitle: str = "", columns: int = 1, width: float = 
     return figure
 
 
-def draw_claims(axes: Axes, claims: Sequence[Claim], unit: str = "") -> None:
-    """Each claim's differences as points, their mean and its 95 % interval, beside 0 and the zone of no matter."""
-    for place, claim in enumerate(reversed(claims)):
-        verdict, colour = claim.verdict, COLOURS[(len(claims) - 1 - place) % len(COLOURS)]
-        smallest = claim.rule.smallest
-        axes.fill_betweenx([place - 0.35, place + 0.35], -smallest, smallest, color=FAINT, zorder=1, linewidth=0)
-        if verdict.n >= 2:
-            axes.plot([verdict.low, verdict.high], [place, place], color=colour, linewidth=2.2, zorder=3)
-        axes.plot(
-            claim.points, [place + 0.18] * len(claim.points), "o", color=colour, markersize=3.5, alpha=0.7, zorder=3
-        )
-        axes.plot([verdict.mean], [place], "D", color=colour, markersize=6, zorder=4)
-    axes.axvline(0.0, color=GREY, linewidth=0.9, zorder=2)
-    axes.set_yticks(range(len(claims)), [_broken(claim.text) for claim in reversed(claims)], color=INK)
-    axes.set_ylim(-0.6, len(claims) - 0.4)
-    axes.set_xlabel(unit or (claims[0].rule.unit if claims else ""))
+def draw_paired(axes: Axes, losses: Sequence[Sequence[float]], colour: str) -> list[float]:
+    """Runs that are paired by their seed, a place for each arm: a line for each seed, and a diamond at each mean.
+
+    losses (arms, seeds). Returns the means.
+    """
+    places, means = range(len(losses)), [sum(found) / len(found) for found in losses]
+    for seed in zip(*losses, strict=True):
+        axes.plot(places, seed, "o-", color=colour, linewidth=0.7, alpha=0.5, markersize=3.5)
+    axes.plot(places, means, "D", color=colour, markersize=9, markerfacecolor="none", zorder=4)
+    return means
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> None:
@@ -79,14 +72,3 @@ def save_figure(figure: Figure, folder: Path, name: str) -> None:
             figure.savefig(folder / f"{name}.png", dpi=150)
     except OSError as error:
         raise RunError(f"The picture {folder / name} could not be written ({error.strerror or error}).") from None
-
-
-def _broken(text: str, width: int = 38) -> str:
-    import textwrap
-
-    return "\n".join(textwrap.wrap(text, width))
-
-
-def first_axes(figure: Figure) -> Any:
-    """The axes of a figure that has one, or all of them where it has more."""
-    return figure.axes[0] if len(figure.axes) == 1 else figure.axes

@@ -16,6 +16,7 @@ from torch import Tensor
 from lightwell.generation.generate import at_rest
 from lightwell.model.attention import repeat_heads, softmax
 from lightwell.model.decoder import Decoder
+from lightwell.model.tap import recording
 from lightwell.training.streams import stream_seed
 
 LONGEST = 20
@@ -36,12 +37,7 @@ def inside(model: Decoder, tokens: Tensor) -> dict[str, Any]:
 def watched(model: Decoder, tokens: Tensor) -> dict[str, Tensor]:
     """Every intermediate by name."""
     seen: dict[str, Tensor] = {}
-
-    def watch(name: str, value: Tensor) -> Tensor:
-        seen[name] = value
-        return value
-
-    model(tokens, tap=watch)
+    model(tokens, tap=recording(seen))
     return seen
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightwell.lab.crossing import falls_at
 from lightwell.training.streams import stream_seed
 
 KEYS = 64
@@ -63,9 +64,5 @@ def jacobian_norm(weights: Tensor) -> Tensor:
 def crossing(found: Sequence[dict[str, Any]]) -> float:
     """The head size from which on the unscaled gradient is the smaller one, between two of the sizes on a log scale."""
     gaps = [math.log(max(row["unscaled"]["gradient"], 1e-12) / row["scaled"]["gradient"]) for row in found]
-    for i in range(len(found) - 1):
-        (before, first), (after, second) = (found[i]["size"], gaps[i]), (found[i + 1]["size"], gaps[i + 1])
-        if first > 0.0 >= second:
-            along = first / (first - second)
-            return float(before * (after / before) ** along)
-    return math.nan
+    place = falls_at([row["size"] for row in found], gaps)
+    return place if math.isfinite(place) else math.nan

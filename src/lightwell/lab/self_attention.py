@@ -17,6 +17,7 @@ from lightwell.lab.influence import inside
 from lightwell.lab.notes import NOTES
 from lightwell.lab.saturation import crossing, saturation
 from lightwell.lab.self_attention_pictures import draw
+from lightwell.lab.skipping import skipping
 from lightwell.lab.trial import Look, Trained, Trial
 from lightwell.lab.verdict import Claim, Law, Rule
 from lightwell.model.decoder import Decoder
@@ -42,15 +43,7 @@ GRADIENT = {8: (0.305, 0.005), 16: (0.331, 0.011), 32: (0.301, 0.022), 64: (0.18
 
 def unscaled() -> Tap:
     """Scores pass on without the division by sqrt(d_k)."""
-    seen: dict[str, Tensor] = {}
-
-    def passing(name: str, value: Tensor) -> Tensor:
-        layer, _, last = name.rpartition(".")
-        if last == "scores":
-            seen[layer] = value
-        return seen.pop(layer) if last == "scaled" else value
-
-    return passing
+    return skipping("scaled", back_to="scores")
 
 
 @dataclasses.dataclass(frozen=True)

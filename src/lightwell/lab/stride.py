@@ -26,9 +26,8 @@ from lightwell.lab.exposure import (
 from lightwell.lab.notes import NOTES
 from lightwell.lab.part import first_tokens
 from lightwell.lab.stride_pictures import draw
-from lightwell.lab.trial import Trained, Trial, trained_model
+from lightwell.lab.trial import Trained, Trial, held_out_loss, trained_model
 from lightwell.lab.verdict import Claim, Law, Rule
-from lightwell.training.evaluation import evaluate, true_byte_lengths
 from lightwell.training.streams import stream_seed
 
 EPOCHS = 4
@@ -258,19 +257,9 @@ def score_with_overlap(desk: Desk, seed: int) -> dict[str, Any]:
     trial = desk.trial("scored with overlap", seed, steps=steps)
 
     def work() -> list[float]:
-        model, tokens = trained_model(trial, desk.corpus), desk.corpus.validation
-        lengths = true_byte_lengths(tokens, desk.corpus.tokenizer.byte_lengths)
-        config = trial.config
-        return [
-            evaluate(
-                model,
-                evaluation_batches(tokens, config.model.context_length, 32, stride=stride,
-                                   max_tokens=config.training.eval_tokens,
-                                   boundaries=config.batches.document_boundaries),
-                lengths,
-            ).nats_per_token
-            for stride in strides
-        ]  # fmt: skip
+        model, corpus = trained_model(trial, desk.corpus), desk.corpus
+        scores = [held_out_loss(model, corpus.validation, corpus, trial.config, stride=stride) for stride in strides]
+        return [score.nats_per_token for score in scores]
 
     losses = desk.measure("evaluation stride", work, trial=trial.config.to_dict(), seed=seed, strides=strides)
     return {"strides": strides, "losses": losses, "steps": steps}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lightwell.lab.experiment import Picture
-from lightwell.lab.figures import COLOURS, new_figure
+from lightwell.lab.figures import COLOURS, draw_paired, new_figure
 from lightwell.training.plot import FAINT, GREY, INK
 
 SHOWN = 8
@@ -148,10 +148,7 @@ def overfitting_picture(data: Mapping[str, Any]) -> Picture:
     loss.set_title(f"held-out loss; circles: stride {L}", loc="left", fontsize=9, color=INK)
     equal = sorted((arm for arm in arms if arm["ratio"] * arm["passes"] == data["most"]),
                    key=lambda arm: (bool(arm["random"]), int(arm["ratio"])))  # fmt: skip
-    for seed in zip(*(arm["loss"] for arm in equal), strict=True):
-        tokens.plot(range(len(equal)), seed, "o-", color=COLOURS[2], linewidth=0.7, alpha=0.55, markersize=3.5)
-    tokens.plot(range(len(equal)), [np.mean(arm["loss"]) for arm in equal], "D", color=COLOURS[2], markersize=9,
-                markerfacecolor="none")  # fmt: skip
+    draw_paired(tokens, [arm["loss"] for arm in equal], COLOURS[2])
     labels = ["random\noffsets" if arm["random"] else f"L/{arm['ratio']}" if arm["ratio"] > 1 else "L" for arm in equal]
     tokens.set_xticks(range(len(equal)), labels)
     tokens.set_ylim(loss.get_ylim())

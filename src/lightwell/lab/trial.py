@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lightwell.batches.evaluation import evaluation_batches
 from lightwell.batches.loader import BatchLoader
@@ -27,7 +27,7 @@ from lightwell.text.tokenfile import TokenFile
 from lightwell.training.config import RunConfig
 from lightwell.training.device import freed_memory_kept, random_state_kept, resolve_device
 from lightwell.training.evaluation import Evaluation, evaluate, true_byte_lengths
-from lightwell.training.loss import accumulate_gradients, summed_loss
+from lightwell.training.loss import TrainedLoss, accumulate_gradients, head_loss
 from lightwell.training.optimizers import Optimizers
 from lightwell.training.schedule import learning_rate_factor
 from lightwell.training.streams import stream_seed
@@ -84,18 +84,6 @@ class Trained:
         return self.loss - self.train_loss
 
 
-class ChangedLoss(nn.Module):
-    """Tokens in and the summed loss out, through a tap that may change what flows."""
-
-    def __init__(self, model: Decoder, tap: Tap) -> None:
-        super().__init__()
-        self.model, self._tap = model, tap
-
-    def forward(self, inputs: Tensor, targets: Tensor, documents: Tensor | None) -> Tensor:
-        """(B, T) each -> ()."""
-        return summed_loss(self.model(inputs, documents=documents, tap=self._tap), targets)
-
-
 @dataclass
 class Laboratory:
     """A model of one trial, ready to learn."""
@@ -113,7 +101,7 @@ class Laboratory:
         self.corpus = first_tokens(self.corpus, self.trial.part)
         self.loader = BatchLoader(self.corpus.train, config.batches, config.model.context_length, order)
         self.optimizers = Optimizers(self.model, config.training)
-        self.learner = ChangedLoss(self.model, self.tap)
+        self.learner = TrainedLoss(self.model, head_loss, "fp32", self.tap)
 
     def step(self, number: int) -> float:
         """Train on the batch of the 0-based step; its mean loss in nats per token."""
@@ -133,30 +121,19 @@ class Laboratory:
         return loss
 
     def score(self, tokens: TokenFile) -> Evaluation:
-        """The loss on the first eval_tokens of a text, dropout off."""
-        config = self.trial.config
-        batches = evaluation_batches(
-            tokens, config.model.context_length, 32, max_tokens=config.training.eval_tokens,
-            boundaries=config.batches.document_boundaries,
-        )  # fmt: skip
-        lengths = true_byte_lengths(tokens, self.corpus.tokenizer.byte_lengths)
-        if self.tap is passthrough:
-            return evaluate(self.model, batches, lengths)
-        return evaluate(_Through(self.model, self.tap), batches, lengths)  # type: ignore[arg-type]
+        """The loss on the first eval_tokens of a text, dropout off, through the tap."""
+        return held_out_loss(self.model, tokens, self.corpus, self.trial.config, tap=self.tap)
 
 
-class _Through(nn.Module):
-    """A decoder as `evaluate` uses it, through a tap."""
-
-    def __init__(self, model: Decoder, tap: Tap) -> None:
-        super().__init__()
-        self.model, self._tap = model, tap
-
-    def hidden(self, tokens: Tensor, *, documents: Tensor | None, dtype: torch.dtype) -> Tensor:
-        return self.model.hidden(tokens, documents=documents, dtype=dtype, tap=self._tap)
-
-    def head(self, x: Tensor) -> Tensor:
-        return self.model.head(x)
+def held_out_loss(
+    model: Decoder, tokens: TokenFile, corpus: Corpus, config: RunConfig, *, stride: int = 0, tap: Tap = passthrough
+) -> Evaluation:
+    """The loss on the first eval_tokens of a text, dropout off; stride: of the windows, 0 lays them side by side."""
+    batches = evaluation_batches(
+        tokens, config.model.context_length, 32, stride=stride, max_tokens=config.training.eval_tokens,
+        boundaries=config.batches.document_boundaries,
+    )  # fmt: skip
+    return evaluate(model, batches, true_byte_lengths(tokens, corpus.tokenizer.byte_lengths), tap=tap)
 
 
 def train_trial(trial: Trial, corpus: Corpus, change: Change | None = None, look: Look | None = None) -> Trained:

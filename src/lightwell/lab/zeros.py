@@ -13,7 +13,9 @@ from torch import Tensor
 
 from lightwell.batches.batch import IGNORE
 from lightwell.batches.evaluation import evaluation_batches
+from lightwell.generation.generate import at_rest
 from lightwell.model.decoder import Decoder
+from lightwell.model.tap import recording
 from lightwell.text.prepare import Corpus
 
 NEAR = 1e-3
@@ -51,32 +53,19 @@ def histogram(x: Tensor) -> list[float]:
     return (counts.double() / held.numel()).tolist()
 
 
-@torch.no_grad()
 def hidden_values(model: Decoder, corpus: Corpus) -> tuple[list[Tensor], list[Tensor]]:
     """For each layer, what leaves the nonlinearity (with the gate's product) and what enters it, (N, hidden) each."""
     layers = range(model.config.n_layers)
     activations: list[list[Tensor]] = [[] for _ in layers]
     inflow: list[list[Tensor]] = [[] for _ in layers]
     entering = "gate" if model.config.gated else "hidden"
-    was_training = model.training
-    model.eval()
-    try:
+    with at_rest(model):
         for batch in evaluation_batches(corpus.validation, model.config.context_length, 32, max_tokens=TOKENS):
             counted = batch.targets != IGNORE  # (B, T), without padding
             seen: dict[str, Tensor] = {}
-            model.hidden(batch.inputs, documents=batch.documents, dtype=torch.float32, tap=_into(seen))
+            tap = recording(seen, ".feed_forward.")
+            model.hidden(batch.inputs, documents=batch.documents, dtype=torch.float32, tap=tap)
             for i in layers:
                 activations[i].append(seen[f"layers.{i}.feed_forward.activations"][counted])
                 inflow[i].append(seen[f"layers.{i}.feed_forward.{entering}"][counted])
-    finally:
-        model.train(was_training)
     return [torch.cat(parts) for parts in activations], [torch.cat(parts) for parts in inflow]
-
-
-def _into(seen: dict[str, Tensor]) -> Any:
-    def tap(name: str, value: Tensor) -> Tensor:
-        if ".feed_forward." in name:
-            seen[name] = value
-        return value
-
-    return tap

@@ -45,6 +45,17 @@ def passthrough(name: str, value: Tensor) -> Tensor:
     return value
 
 
+def recording(seen: dict[str, Tensor], part: str = "") -> Tap:
+    """A tap that keeps in `seen` what flows under the names that contain `part`, and changes nothing."""
+
+    def record(name: str, value: Tensor) -> Tensor:
+        if part in name:
+            seen[name] = value
+        return value
+
+    return record
+
+
 def under(tap: Tap, prefix: str) -> Tap:
     """The same tap for a part of the model: names get `prefix.` before them."""
     if tap is passthrough:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lightwell.batches.batch import IGNORE, Batch
 from lightwell.model.decoder import Decoder
+from lightwell.model.tap import Tap, passthrough
 from lightwell.text.prepare import spelt_bytes
 from lightwell.text.tokenfile import TokenFile
 from lightwell.training.device import compute_dtype
@@ -36,12 +37,16 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(
-    model: Decoder, batches: Iterable[Batch], byte_lengths: NDArray[Any], precision: str = "fp32"
+    model: Decoder,
+    batches: Iterable[Batch],
+    byte_lengths: NDArray[Any],
+    precision: str = "fp32",
+    tap: Tap = passthrough,
 ) -> Evaluation:
     """Score every counted target with dropout off; the model goes back to the mode it was in.
 
     byte_lengths (V,) holds the UTF-8 bytes that each token stands for; an end-of-text token stands for none, though its
-    loss counts.
+    loss counts. tap: what the model's intermediates go through.
     """
     device = next(model.parameters()).device
     lengths = torch.from_numpy(byte_lengths).to(device)
@@ -53,7 +58,7 @@ def evaluate(
             moved = batch.to(device)
             counted = moved.targets != IGNORE  # (B, T); overlapping windows count few, and only those need logits
             targets = moved.targets[counted]  # (N,)
-            x = model.hidden(moved.inputs, documents=moved.documents, dtype=compute_dtype(precision))
+            x = model.hidden(moved.inputs, documents=moved.documents, dtype=compute_dtype(precision), tap=tap)
             nats += summed_loss(model.head(x[counted]), targets).item()
             tokens += len(targets)
             size += float(lengths[targets].double().sum())

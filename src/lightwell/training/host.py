@@ -7,6 +7,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from lightwell.text.unit_workers import processors
 from lightwell.training.meminfo import meminfo
 
 
@@ -14,7 +15,7 @@ def describe_host() -> dict[str, Any]:
     """The processor, its cores and memory, and the system."""
     return {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "cores": processors(),
         "memory_bytes": meminfo("MemTotal"),
         "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",  # not whose build it is
         "python": platform.python_version(),

@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lightwell.batches.batch import IGNORE, Batch
 from lightwell.model.decoder import Decoder
+from lightwell.model.tap import Tap, passthrough
 from lightwell.training.device import compute_dtype
 from lightwell.training.streams import stream_seed
 from lightwell.training.team import Team
@@ -64,16 +65,18 @@ def head_loss(model: Decoder, x: Tensor, targets: Tensor) -> Tensor:
 class TrainedLoss(nn.Module):
     """The model with its loss as one module, tokens in and the summed loss out: what several processes share."""
 
-    def __init__(self, model: Decoder, head_loss: HeadLoss, precision: str) -> None:
-        """head_loss: the function above, or its compiled form."""
+    def __init__(self, model: Decoder, head_loss: HeadLoss, precision: str, tap: Tap = passthrough) -> None:
+        """head_loss: the function above, or its compiled form. tap: what the model's intermediates go through."""
         super().__init__()
         self.model = model
         self._head_loss = head_loss
         self._dtype = compute_dtype(precision)
+        self._tap = tap
 
     def forward(self, inputs: Tensor, targets: Tensor, documents: Tensor | None) -> Tensor:
         """(B, T) each -> ()."""
-        return self._head_loss(self.model, self.model.hidden(inputs, documents=documents, dtype=self._dtype), targets)
+        x = self.model.hidden(inputs, documents=documents, dtype=self._dtype, tap=self._tap)
+        return self._head_loss(self.model, x, targets)
 
 
 def accumulate_gradients(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from lightwell.errors import TrainingError, TryAgainError
+from lightwell.training.memory import rows_at_once
 
 if TYPE_CHECKING:
     from lightwell.training.loop import Job
@@ -49,8 +50,7 @@ def take_smaller(job: Job) -> None:
     Raises:
         TrainingError, TryAgainError: as above.
     """
-    largest_share = -(-job.config.batches.batch_size // job.team.size)
-    now = min(job.config.batches.micro_batch_size or largest_share, largest_share)
+    now = rows_at_once(job.config, job.team.size)
     step = job.progress.step + 1
     if now == 1:
         raise TrainingError(

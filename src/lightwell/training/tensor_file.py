@@ -57,10 +57,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
         descriptor = _opened(path)
         try:
             for filled in _gathered(_pieces(tensors), memory):
-                with memoryview(memory) as whole, whole[:filled] as view:
-                    hasher.update(view)
-                with memoryview(memory) as whole, whole[: -(-filled // BLOCK) * BLOCK] as view:
-                    _write(descriptor, view)
+                padded = -(-filled // BLOCK) * BLOCK
+                with memoryview(memory) as chunk, chunk[:filled] as content, chunk[:padded] as blocks:
+                    hasher.update(content)
+                    _write(descriptor, blocks)
                 size += filled
             os.ftruncate(descriptor, size)  # the last block was written whole
             os.fsync(descriptor)
