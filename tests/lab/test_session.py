@@ -214,6 +214,13 @@ def test_the_code_that_a_note_names_is_there(name: str) -> None:
     assert any(f"{word} {last}{end}" in source for word, end in (("def", "("), ("class", "("), ("class", ":")))
 
 
+@pytest.mark.parametrize("name", NOTES)
+def test_no_word_of_a_note_is_torn(name: str) -> None:
+    for words in NOTES[name].to_dict().values():
+        assert "- " not in words.replace(" - ", "")
+        assert "  " not in words
+
+
 def test_figures_have_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         with drawing():

@@ -31,7 +31,9 @@ def lab(
     corpus: Annotated[
         str, Parameter(help=f"{', '.join(CORPORA)}, or a file, folder or glob of your own.", metavar="TEXT")
     ] = "bible",
-    preset: Annotated[str, Parameter(help="The model, by a preset; else the lab's own, which is tiny.")] = "",
+    preset: Annotated[
+        str, Parameter(help="The model, by a preset; else the lab's own, which is tiny.", show_default=False)
+    ] = "",
     seed: Annotated[int, Parameter(help="The first of the seeds that arms are repeated with.")] = 1,
     out: Annotated[
         Path | None, Parameter(help="Where results and cards go; else lab/ and the name of the text.", metavar="FOLDER")

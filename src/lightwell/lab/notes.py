@@ -71,7 +71,7 @@ _ALL = [
             "increased overfitting."
         ),
         prediction=(
-            "At equal epochs of the loader, a smaller stride ends with a wider gap between training and held- "
+            "At equal epochs of the loader, a smaller stride ends with a wider gap between training and held-"
             "out loss, as wide as that of as many passes without overlap; at equal tokens, overlap makes no "
             "difference that matters."
         ),
@@ -115,7 +115,7 @@ _ALL = [
         file="model/attention.py",
         function="explicit_attention",
         exercise=(
-            "Remove the division by math.sqrt in explicit_attention, train with --attention explicit --no-qk- "
+            "Remove the division by math.sqrt in explicit_attention, train with --attention explicit --no-qk-"
             "norm and --n-heads 1, then 8, and compare."
         ),
     ),
