@@ -41,7 +41,10 @@ def test_the_experiment_end_to_end_and_again_from_what_is_kept(tmp_path: Path, n
     desk = desk_for(tmp_path, name, rates)
     findings = activation.run(desk)
     arms = activation.arms_of(desk)
-    assert len(activation.plan(desk)) == len(arms) * (2 + (rates if rates > 1 else 0)) == desk.store.made - 1
+    wide = len(activation.WIDE) if activation.has_wide(desk) else 0
+    assert len(activation.plan(desk)) == (len(arms) + wide) * (2 + (rates if rates > 1 else 0))
+    assert all(desk.store.has_trained(desk.note, trial) for trial in activation.plan(desk))
+    assert ("wide" in findings.data) == any("begin at" in claim.text for claim in findings.claims) == (wide > 0)
     pictures = activation.EXPERIMENT.draw(json.loads(json.dumps(findings.data)), {})
     assert [picture.name for picture in pictures] == ["zeros", "curves", "losses"]
     again = desk_for(tmp_path, name, rates)

@@ -178,9 +178,13 @@ def test_arms_at_equal_tokens_take_equal_tokens(tmp_path: Path) -> None:
     assert len(arms.all) == 5
 
 
-def test_losses_at_equal_seconds_are_read_between_points() -> None:
-    result = Trained(2.0, 0.0, 0.0, [], [(5, 4.0), (10, 2.0)], [], 1, 1.0, 1, seconds=20.0)
-    assert batch_size.curve(result) == ([10.0, 20.0], [4.0, 2.0])
+def test_arms_of_equal_seconds_take_as_many_steps_as_their_pace_allows(tmp_path: Path) -> None:
+    arms = batch_size.Arms.of(desk_for(tmp_path, "coffee"))
+    small, base, large = arms.sizes
+    paces = {str(small): [0.9, 0.5, 0.5], str(base): [1.0, 1.0, 9.0], str(large): [3.0, 3.0, 3.0]}
+    found = {arm.size: arm.steps for arm in batch_size.equal_seconds(arms, paces)}
+    assert found == {small: 2 * STEPS, base: STEPS, large: STEPS // 3}
+    assert batch_size.Arm(base, STEPS) in arms.equal_steps
 
 
 def test_the_whole_experiment_runs_and_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +196,7 @@ def test_the_whole_experiment_runs_and_is_found_again(tmp_path: Path, monkeypatc
     tuned = [trial for trial in planned if trial.seed >= 1000]
     assert tuned
     assert all(desk.store.has_trained(desk.note, trial) for trial in tuned)
-    assert len(list((tmp_path / "lab" / "trials").iterdir())) == len(planned)
+    assert all(desk.store.has_trained(desk.note, trial) for trial in batch_size.plan(desk))  # at the rates chosen
     exact = [law for law in findings.laws if "Bytes" in law.text or "Micro" in law.text]
     assert len(exact) == 2
     assert all(law.holds for law in exact)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lightwell.lab.statistics import smallest_effect
-from lightwell.lab.verdict import FEWEST, LEVEL, Claim, Rule, decide, overall
+from lightwell.lab.statistics import FEWEST, LEVEL, smallest_effect
+from lightwell.lab.verdict import Claim, Rule, decide, overall
 
 EXPERIMENTS = 300
 ONCE_IN = 1e-4
@@ -56,7 +56,7 @@ def test_without_the_rule_a_difference_of_any_sign_would_always_be_found() -> No
     assert found(signs) > stats.binom.isf(ONCE_IN, EXPERIMENTS, LEVEL)
 
 
-@pytest.mark.parametrize("n", [3, 8, 10])
+@pytest.mark.parametrize("n", [3, 6, 7, 8, 10])
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 def test_an_effect_of_the_promised_size_is_found_four_times_in_five(n: int, sign: float) -> None:
     kinds = kinds_of(n, sign * smallest_effect(n))

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import html.parser
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lab_house import BRIEF, laboratory, with_seeds
-from lightwell.errors import RunError, SettingError
-from lightwell.lab import catalogue
+from lightwell.errors import RunError, SettingError, TrainingError
+from lightwell.lab import catalogue, shown
 from lightwell.lab.budget import budget_of
-from lightwell.lab.desk import Desk, differences
+from lightwell.lab.card import Card, make_card
+from lightwell.lab.desk import Desk, differences, rate_of
 from lightwell.lab.experiment import Experiment, Findings, Picture
 from lightwell.lab.figures import draw_paired, drawing, new_figure, save_figure
 from lightwell.lab.notes import NOTES
 from lightwell.lab.session import Session
 from lightwell.lab.store import Store
-from lightwell.lab.trial import Trial
+from lightwell.lab.trial import Trained, Trial
+from lightwell.lab.tuning import search
 from lightwell.lab.verdict import Claim, Law, Rule
 
 RULE = Rule("lower", 0.02)
@@ -171,6 +174,43 @@ def test_the_files_of_a_card(tmp_path: Path) -> None:
     assert "activation-glance/card.md" in (tmp_path / "lab" / "index.md").read_text()
 
 
+@pytest.mark.usefixtures("two_arms")
+def test_the_index_keeps_the_cards_of_earlier_sessions(tmp_path: Path) -> None:
+    once(laboratory(tmp_path, "buffer"))
+    once(laboratory(tmp_path, "activation"))
+    index, whole = tmp_path / "lab" / "index.md", tmp_path / "lab" / "index.html"
+    assert index.read_text().index("buffer-glance/card.md") < index.read_text().index("activation-glance/card.md")
+    tags = Tags()
+    tags.feed(whole.read_text())
+    assert {"buffer-glance", "activation-glance"} <= set(tags.ids)
+    assert len(tags.ids) == len(set(tags.ids)), "pictures of two cards share an id"
+    (tmp_path / "lab" / "buffer-glance" / "card.json").write_text('{"note": "of another version"}')
+    once(laboratory(tmp_path, "activation"))
+    assert "buffer-glance" not in index.read_text()
+
+
+@pytest.mark.usefixtures("two_arms")
+def test_a_card_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    for name, seeds in (("activation", 2), ("buffer", 1)):  # one seed: an interval without ends
+        session = laboratory(tmp_path, name, budget=with_seeds(seeds))
+        card = session.run(lambda card: None)[0]
+        text = (session.folder_of(name) / "card.json").read_text()
+        again = Card.from_dict(json.loads(text))
+        assert again.to_json() == text
+        assert shown.plain(again) == shown.plain(card)
+        assert shown.markdown(again) == shown.markdown(card)
+
+
+def test_a_number_that_is_none_leaves_the_card_whole(tmp_path: Path) -> None:
+    _, desk = laboratory(tmp_path).desk("buffer")
+    laws = [Law.near("a", math.nan, 1.0, 0.1)]
+    findings = Findings(laws=laws, data={"a": [math.inf, (1.0, math.nan)]}, timings={"b": -math.inf})
+    card = make_card(NOTES["buffer"], findings, desk, [], "lightwell lab buffer", 1.0)
+    values = json.loads(card.to_json())
+    assert (values["data"], values["timings"]["b"]) == ({"a": [None, [1.0, None]]}, None)
+    assert values["verdict"]["kind"] == "contradicted"
+
+
 def test_a_plain_training_serves_every_note_and_another_setting_makes_another(tmp_path: Path) -> None:
     session = laboratory(tmp_path)
     _, desk = session.desk("buffer")
@@ -196,7 +236,50 @@ def test_the_learning_rate_is_chosen_on_a_seed_that_does_not_count(tmp_path: Pat
     trials = desk.tuning_trials("a", base=1e-4)
     assert {trial.seed for trial in trials}.isdisjoint(desk.seeds)
     assert [trial.config.training.learning_rate for trial in trials] == pytest.approx([1e-4 / 3, 1e-4, 3e-4])
-    assert desk.tuned("a", base=1e-4) == pytest.approx(3e-4)  # far below the best, so that more is better
+    assert desk.expected_rate("a", base=1e-4) == pytest.approx(1e-4)  # nothing is finished, and nothing is trained
+    assert desk.store.made == 0
+    assert desk.tuned("a", base=1e-4) == pytest.approx(2.7e-3)  # far below the best, so that the grid is widened
+    assert list(desk.tried("a", base=1e-4)) == pytest.approx([1e-4 / 3, 1e-4, 3e-4, 9e-4, 2.7e-3])
+    assert desk.expected_rate("a", base=1e-4) == pytest.approx(2.7e-3)
+
+
+def test_a_rate_at_which_training_diverges_is_not_the_best_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, desk = laboratory(tmp_path, budget=with_seeds(2, rates=3)).desk("buffer")
+    train = desk.train
+
+    def diverging(trial: Trial) -> Trained:
+        if rate_of(trial) > 2e-4:
+            raise TrainingError("The loss is inf.")
+        return train(trial)
+
+    monkeypatch.setattr(desk, "train", diverging)
+    assert desk.tuned("a", base=1e-4) == pytest.approx(1e-4)
+
+
+@pytest.mark.parametrize(
+    ("best", "tried"),
+    [(1.0, [1 / 3, 1, 3]), (3.0, [1 / 3, 1, 3, 9]), (0.12, [1 / 27, 1 / 9, 1 / 3, 1, 3]), (1e9, [1 / 3, 1, 3, 9, 27])],
+)  # fmt: skip
+def test_a_grid_is_widened_until_its_best_lies_inside_or_enough_is_enough(best: float, tried: list[float]) -> None:
+    asked: list[float] = []
+
+    def loss_at(rate: float) -> float:
+        asked.append(rate)
+        return abs(math.log(rate / best))
+
+    assert list(search([1 / 3, 1.0, 3.0], loss_at)) == pytest.approx(tried)
+    assert sorted(asked) == pytest.approx(tried)  # each once
+    assert search([], loss_at) == {}
+
+
+def test_a_plan_after_the_run_has_nothing_left(tmp_path: Path) -> None:
+    for name in ("batch-size", "dropout", "stride"):
+        session = laboratory(tmp_path, name, budget=with_seeds(2, steps=4, rates=3))
+        before = session.plan()[0]
+        session.run(lambda card: None)
+        after = laboratory(tmp_path, name, budget=with_seeds(2, steps=4, rates=3)).plan()[0]
+        assert before.tokens > after.tokens == 0
+        assert (before.finished, after.finished) == (0, after.trainings)
 
 
 def test_unknown_names_are_refused_with_the_nearest() -> None:

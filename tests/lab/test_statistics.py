@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import t
 
 from lightwell.lab.statistics import (
+    FEWEST,
     Numbers,
     block_bootstrap,
     fit_line,
@@ -29,16 +30,21 @@ def half_width(values: Numbers) -> float:
     return float(t.ppf(0.975, n - 1) * values.std(ddof=1) / math.sqrt(n))
 
 
-@pytest.mark.parametrize(("n", "expected"), [(3, 3.26), (5, 1.68), (8, 1.16), (10, 1.0)])
-def test_the_smallest_effect_is_that_of_the_t_test(n: int, expected: float) -> None:
+@pytest.mark.parametrize(("n", "expected"), [(3, 3.26), (5, 1.68), (14, 0.81), (30, 0.53)])
+def test_where_only_the_t_test_is_asked_the_smallest_effect_is_its_own(n: int, expected: float) -> None:
     assert smallest_effect(n) == pytest.approx(expected, abs=0.02)
 
 
-def test_the_promised_power_is_what_simulation_finds() -> None:
-    n = 6
-    pairs = np.random.default_rng(1).normal(smallest_effect(n), 1.0, (2000, n))
-    found = [abs(row.mean()) > half_width(row) for row in pairs]
-    assert np.mean(found) == pytest.approx(0.8, abs=0.03)
+@pytest.mark.parametrize("n", [6, 8, 10, 13])
+def test_where_both_tests_are_asked_both_are_counted(n: int) -> None:
+    pairs = np.random.default_rng(1).normal(smallest_effect(n), 1.0, (400, n))
+    found = [abs(row.mean()) > half_width(row) and sign_flip(row) <= 0.05 for row in pairs]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.07)
+
+
+def test_more_seeds_show_smaller_effects_from_the_fewest_on() -> None:
+    effects = [smallest_effect(n) for n in range(FEWEST, 20)]
+    assert effects == sorted(effects, reverse=True)
 
 
 def test_the_interval_is_that_of_the_formula() -> None:
@@ -104,4 +110,4 @@ def test_the_same_seed_draws_the_same_blocks() -> None:
 def test_seeds_needed_are_enough_and_no_more() -> None:
     needed = seeds_needed(0.02, 0.03)
     assert smallest_effect(needed) * 0.03 <= 0.02 < smallest_effect(needed - 1) * 0.03
-    assert seeds_needed(0.02, 0.0) == 2
+    assert seeds_needed(0.02, 0.0) == FEWEST

@@ -122,38 +122,63 @@ def draw_losses(data: Mapping[str, Any], timings: Mapping[str, Any]) -> Picture:
         f"{data['smallest']:g} nats",
         columns=2, width=10.5,
     )  # fmt: skip
-    left, right = figure.axes
-    shown = list(data["losses"])
-    losses = np.array([data["losses"][activation] for activation in shown])  # (arms, seeds)
-    left.plot(range(len(shown)), losses, color=FAINT, linewidth=1.0, zorder=1)
-    for place, activation in enumerate(shown):
-        colour = COLOUR[activation]
-        left.plot([place] * losses.shape[1], losses[place], "o", color=colour, markersize=4, alpha=0.7)
-        left.plot([place - 0.25, place + 0.25], [losses[place].mean()] * 2, color=colour, linewidth=2.2)
-        left.annotate(f"{losses[place].mean():.3f}", (place + 0.25, losses[place].mean()), xytext=(2, 0),
-                      textcoords="offset points", color=colour, va="center", fontsize=8)  # fmt: skip
-    left.set_xticks(range(len(shown)), [data["names"][activation] for activation in shown])
-    left.set_xlim(-0.5, len(shown) - 0.1)
-    left.set_ylabel("held-out loss, nats per token")
-    right.axvspan(-data["smallest"], data["smallest"], color=FAINT, linewidth=0)
-    right.axvline(0.0, color=GREY, linewidth=0.9)
-    others = [activation for activation in shown if activation != "relu"]
-    points_all = [0.0]
-    for place, activation in enumerate(reversed(others)):
-        points = losses[shown.index(activation)] - losses[shown.index("relu")]
+    families = [("", data["losses"])]
+    if "wide" in data:
+        families.append(("\nwide start", data["wide"]["losses"]))
+    _draw_levels(figure.axes[0], data["names"], families)
+    _draw_differences(figure.axes[1], data, families)
+    caption = "Each seed's loss with each activation, and the differences to ReLU of the same seed with their interval."
+    if len(families) > 1:
+        caption += (
+            f" A wide start: weights begin with a standard deviation of {data['wide']['std']:.3g} = 1/sqrt(d_model), "
+            "and the difference is to ReLU with such a start."
+        )
+    return Picture("losses", caption, figure)
+
+
+Families = Sequence[tuple[str, Mapping[str, Sequence[float]]]]
+"""Arms that start alike: what their names end with, and the losses of each, seed by seed."""
+
+
+def _draw_levels(axes: Axes, names: Mapping[str, str], families: Families) -> None:
+    place, labels = 0, []
+    for ending, losses in families:
+        axes.plot(range(place, place + len(losses)), list(losses.values()), color=FAINT, linewidth=1.0, zorder=1)
+        for activation, values in losses.items():
+            colour, mean = COLOUR[activation], float(np.mean(values))
+            axes.plot([place] * len(values), values, "o", color=colour, markersize=4, alpha=0.7)
+            axes.plot([place - 0.25, place + 0.25], [mean] * 2, color=colour, linewidth=2.2)
+            axes.annotate(f"{mean:.3f}", (place + 0.25, mean), xytext=(2, 0), textcoords="offset points", color=colour,
+                          va="center", fontsize=8)  # fmt: skip
+            labels.append(names[activation].replace("ReLU squared", "ReLU\nsquared") + ending)
+            place += 1
+    axes.set_xticks(range(place), labels, fontsize=8)
+    axes.set_xlim(-0.5, place - 0.1)
+    axes.set_ylabel("held-out loss, nats per token")
+
+
+def _draw_differences(axes: Axes, data: Mapping[str, Any], families: Families) -> None:
+    axes.axvspan(-data["smallest"], data["smallest"], color=FAINT, linewidth=0)
+    axes.axvline(0.0, color=GREY, linewidth=0.9)
+    rows = [
+        (activation, data["names"][activation] + ending, np.subtract(values, losses["relu"]))
+        for ending, losses in families
+        for activation, values in losses.items()
+        if activation != "relu"
+    ]
+    rows.reverse()  # the first one on top
+    for place, (activation, _, points) in enumerate(rows):
         effect, colour = paired_effect(points.tolist()), COLOUR[activation]
         if effect.n >= 2:
-            right.plot([effect.low, effect.high], [place] * 2, color=colour, linewidth=2.2, alpha=0.6)
-        right.plot(points, [place + 0.15] * len(points), "o", color=colour, markersize=4)
-        right.plot([effect.mean], [place], "D", color=colour, markersize=6)
-        points_all += points.tolist()
-    reach = max(2.5 * data["smallest"], 1.6 * max(map(abs, points_all)))
-    right.set_xlim(-reach, reach)
-    right.set_ylim(-0.6, len(others) - 0.4)
-    right.set_yticks(range(len(others)), [data["names"][activation] for activation in reversed(others)], color=INK)
-    right.set_xlabel("held-out loss less ReLU's, nats per token (left is better)")
-    caption = "Each seed's loss with each activation, and the differences to ReLU of the same seed with their interval."
-    return Picture("losses", caption, figure)
+            axes.plot([effect.low, effect.high], [place] * 2, color=colour, linewidth=2.2, alpha=0.6)
+        axes.plot(points, [place + 0.15] * len(points), "o", color=colour, markersize=4)
+        axes.plot([effect.mean], [place], "D", color=colour, markersize=6)
+    farthest = max((float(np.abs(points).max()) for _, _, points in rows), default=0.0)
+    reach = max(2.5 * data["smallest"], 1.6 * farthest)
+    axes.set_xlim(-reach, reach)
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.set_yticks(range(len(rows)), [name for _, name, _ in rows], color=INK)
+    axes.set_xlabel("held-out loss less ReLU's, nats per token (left is better)")
 
 
 def _name_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], form: str) -> None:

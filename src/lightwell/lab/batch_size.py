@@ -20,6 +20,7 @@ from lightwell.lab.batch_size_pictures import draw
 from lightwell.lab.desk import Desk, differences
 from lightwell.lab.experiment import Experiment, Findings
 from lightwell.lab.notes import NOTES
+from lightwell.lab.pace import seconds_per_step
 from lightwell.lab.statistics import fit_line
 from lightwell.lab.trial import Trained, Trial
 from lightwell.lab.verdict import Claim, Law, Rule
@@ -30,6 +31,7 @@ LONGEST, GLANCE = 600, 100
 four times the steps at equal tokens."""
 SMALLEST = 0.02
 """Nats that matter."""
+PACE_ROUNDS, PACE_STEPS = 6, 4
 MEMORY_LINE = 0.999
 
 
@@ -68,7 +70,7 @@ class Arms:
 
     @property
     def all(self) -> list[Arm]:
-        """Each once: the base size is in both."""
+        """Each once: the base size is in both. Those of equal seconds are apart, since each machine has its own."""
         return list(dict.fromkeys([*self.equal_steps, *self.equal_tokens]))
 
 
@@ -86,9 +88,11 @@ def first_rate(desk: Desk, arm: Arm) -> float:
 def plan(desk: Desk) -> list[Trial]:
     """Each arm's search for a learning rate, and its trainings on the seeds that count."""
     trials = []
-    for arm in Arms.of(desk).all:
-        settings, rate = settings_of(desk, arm), first_rate(desk, arm)
-        trials += desk.tuning_trials(arm.name, rate, **settings)
+    arms = Arms.of(desk)
+    for arm in dict.fromkeys([*arms.all, *equal_seconds(arms, paces(desk, arms))]):
+        settings, middle = settings_of(desk, arm), first_rate(desk, arm)
+        trials += desk.tuning_trials(arm.name, middle, **settings)
+        rate = desk.expected_rate(arm.name, middle, **settings)
         trials += [desk.trial(arm.name, seed, learning_rate=rate, **settings) for seed in desk.seeds]
     return trials
 
@@ -100,7 +104,7 @@ def run(desk: Desk) -> Findings:
     memory = desk.measure("memory", lambda: [saved_bytes(desk.config, B) for B in sizes], sizes=sizes)
     errors = desk.measure("micro-batches", lambda: micro_batch_error(desk), seed=desk.seed)
     arms = Arms.of(desk)
-    results, rates = train_all(desk, arms)
+    results, rates = train_all(desk, arms.all)
     data = {
         "sizes": sizes,
         "noise": noise,
@@ -114,15 +118,15 @@ def run(desk: Desk) -> Findings:
         laws=[*noise_laws(noise), *memory_laws(sizes, memory), *identity_laws(errors)],
         claims=claims_of(arms, results),
         data=data,
-        timings=equal_seconds(arms, results),
+        timings=seconds_data(desk, arms),
         remarks=remarks_of(desk, noise, memory),
     )
 
 
-def train_all(desk: Desk, arms: Arms) -> tuple[dict[Arm, list[Trained]], dict[Arm, float]]:
+def train_all(desk: Desk, arms: Sequence[Arm]) -> tuple[dict[Arm, list[Trained]], dict[Arm, float]]:
     """Each arm's results on all seeds, and its learning rate."""
     results, rates = {}, {}
-    for arm in arms.all:
+    for arm in arms:
         settings = settings_of(desk, arm)
         rates[arm] = desk.tuned(arm.name, first_rate(desk, arm), **settings)
         results[arm] = desk.trained(arm.name, learning_rate=rates[arm], **settings)
@@ -131,12 +135,12 @@ def train_all(desk: Desk, arms: Arms) -> tuple[dict[Arm, list[Trained]], dict[Ar
 
 def arm_data(desk: Desk, arm: Arm, results: Sequence[Trained], rate: float) -> dict[str, Any]:
     """An arm's numbers, seed by seed."""
-    grid = desk.rates(first_rate(desk, arm))
+    tried = desk.tried(arm.name, first_rate(desk, arm), **settings_of(desk, arm))
     return {
         **asdict(arm),
         "learning_rate": rate,
-        "rates_tried": grid,
-        "at_the_edge": len(grid) > 1 and rate in (grid[0], grid[-1]),
+        "rates_tried": list(tried.items()),
+        "at_the_edge": bool(tried) and rate in (min(tried), max(tried)),
         "tokens": results[0].tokens,
         "loss": [result.loss for result in results],
         "train_loss": [result.train_loss for result in results],
@@ -179,28 +183,36 @@ def identity_laws(errors: Mapping[str, float]) -> list[Law]:
     ]
 
 
-def equal_seconds(arms: Arms, results: Mapping[Arm, Sequence[Trained]]) -> dict[str, Any]:
-    """Each size's held-out loss after equal seconds of training steps, between the points of its longest curve."""
-    longest = {size: max((arm for arm in arms.all if arm.size == size), key=lambda arm: arm.steps)
-               for size in arms.sizes}  # fmt: skip
-    curves = {size: [curve(result) for result in results[arm]] for size, arm in longest.items()}
-    least = min(times[-1] for found in curves.values() for times, _ in found)
+def paces(desk: Desk, arms: Arms) -> dict[str, list[float]]:
+    """Seconds of a training step of each size, round by round; by name of the size."""
+
+    def work() -> dict[str, list[float]]:
+        trials = {str(size): desk.trial("pace", 0, batch_size=size, micro_batch_size=0) for size in arms.sizes}
+        return seconds_per_step(trials, desk.corpus, PACE_ROUNDS, PACE_STEPS)
+
+    found: dict[str, list[float]] = desk.measure("pace", work, sizes=list(arms.sizes))
+    return found
+
+
+def equal_seconds(arms: Arms, paces: Mapping[str, Sequence[float]]) -> list[Arm]:
+    """Each size for as many seconds of training steps as the base size takes for its steps, by their paces here."""
+    base = next(arm for arm in arms.equal_steps if arm in arms.equal_tokens)
+    pace = {size: float(np.median(paces[str(size)])) for size in arms.sizes}
+    return [Arm(size, max(1, round(base.steps * pace[base.size] / pace[size]))) for size in arms.sizes]
+
+
+def seconds_data(desk: Desk, arms: Arms) -> dict[str, Any]:
+    """The losses at equal seconds, each at the end of its own decayed schedule and at its own learning rate."""
+    pace = paces(desk, arms)
+    found = equal_seconds(arms, pace)
+    results, rates = train_all(desk, found)
+    base = next(arm for arm in found if arm in arms.equal_tokens and arm in arms.equal_steps)
     return {
-        "equal_seconds": least,
-        "loss_at_equal_seconds": {
-            size: [float(np.interp(least, times, losses)) for times, losses in found] for size, found in curves.items()
-        },
-        "curves": curves,
-        "seconds_per_step": {
-            arm.name: [result.seconds / arm.steps for result in results[arm]] for arm in arms.all
-        },
-    }  # fmt: skip
-
-
-def curve(result: Trained) -> tuple[list[float], list[float]]:
-    """Seconds of training, and held-out losses."""
-    last = result.validations[-1][0]
-    return [result.seconds * step / last for step, _ in result.validations], [loss for _, loss in result.validations]
+        "seconds_per_step": pace,
+        "equal_seconds": base.steps * float(np.median(pace[str(base.size)])),
+        "equal_seconds_arms": [arm_data(desk, arm, results[arm], rates[arm]) for arm in found],
+        "seconds": {arm.name: [result.seconds for result in results[arm]] for arm in found},
+    }
 
 
 def remarks_of(desk: Desk, noise: Sequence[Mapping[str, Any]], memory: Sequence[int]) -> list[str]:
@@ -223,8 +235,8 @@ def remarks_of(desk: Desk, noise: Sequence[Mapping[str, Any]], memory: Sequence[
         "micro-batches add up to the batch's, so that memory limits micro_batch_size, not batch_size.",
         f"{tuned}. beta2 is {desk.config.training.beta2:g} in all arms, so that Adam's memory is shorter in tokens "
         "for small batches.",
-        "Losses at equal seconds lie between measured points of each size's longest training, where its learning "
-        "rate may not have decayed yet, and are no claim: they are this machine's.",
+        "At equal seconds each size trains for as many steps as take the time that the base size takes, by steps that "
+        "were timed side by side on this machine; those numbers are under the timings, and are no claim.",
     ]
 
 

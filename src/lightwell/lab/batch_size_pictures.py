@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -124,14 +124,9 @@ def losses_picture(data: Mapping[str, Any], timings: Mapping[str, Any]) -> Pictu
     panels = [
         (f"equal steps: {arms[data['equal_steps'][0]]['steps']:,}", [arms[name] for name in data["equal_steps"]]),
         (f"equal tokens: {arms[data['equal_tokens'][0]]['tokens']:,}", [arms[name] for name in data["equal_tokens"]]),
+        (f"equal seconds: {timings['equal_seconds']:.2g}", timings["equal_seconds_arms"]),
     ]
-    shown: list[tuple[str, list[int], Sequence[Sequence[float]]]] = [
-        (title, [arm["size"] for arm in found], [arm["loss"] for arm in found]) for title, found in panels
-    ]
-    seconds = timings["loss_at_equal_seconds"]
-    shown.append(
-        (f"equal seconds: {timings['equal_seconds']:.2g}", [int(size) for size in seconds], list(seconds.values()))
-    )
+    shown = [(title, [arm["size"] for arm in found], [arm["loss"] for arm in found]) for title, found in panels]
     figure = new_figure(
         "The held-out loss by batch size, at equal steps, equal tokens and equal seconds",
         "each point is a training; diamonds: means; lines join the same seed. Lower is better.",
@@ -153,6 +148,6 @@ def losses_picture(data: Mapping[str, Any], timings: Mapping[str, Any]) -> Pictu
     figure.axes[0].set_ylabel("held-out loss, nats per token")
     caption = (
         "At equal steps a larger batch has seen more text; at equal tokens a smaller one has made more updates; "
-        "seconds are this machine's, read off the curves of each size's longest training."
+        "seconds are this machine's. Each training ends with its learning rate decayed."
     )
     return Picture("losses", caption, figure)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,8 @@ import torch
 from lightwell.lab.desk import Desk
 from lightwell.lab.experiment import Findings, Picture
 from lightwell.lab.notes import Note
-from lightwell.lab.verdict import FEWEST, Kind, overall
+from lightwell.lab.statistics import FEWEST
+from lightwell.lab.verdict import Claim, Kind, Law, finite, overall
 from lightwell.training.host import describe_host
 
 WORDS: dict[Kind, str] = {
@@ -68,9 +69,37 @@ class Card:
             "budget": {"name": self.budget, "seeds": self.seeds},
             "command": self.command,
             "provenance": self.provenance,
-            "data": dict(self.findings.data),
-            "timings": {"seconds": self.seconds, **self.findings.timings},
+            "data": finite(self.findings.data),
+            "timings": finite({"whole": self.seconds, **self.findings.timings}),
         }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Card:
+        """The card that `to_dict` gave those values.
+
+        Raises:
+            KeyError, TypeError: it gave others, another version perhaps.
+        """
+        timings = dict(values["timings"])
+        seconds = timings.pop("whole")
+        findings = Findings(
+            laws=[Law.from_dict(law) for law in values["laws"]],
+            claims=[Claim.from_dict(claim) for claim in values["claims"]],
+            data=values["data"],
+            timings=timings,
+            remarks=values["remarks"],
+        )
+        return cls(
+            note=Note(**values["note"]),
+            findings=findings,
+            kind=values["verdict"]["kind"],
+            budget=values["budget"]["name"],
+            seeds=values["budget"]["seeds"],
+            command=values["command"],
+            provenance=values["provenance"],
+            seconds=seconds,
+            pictures=tuple((picture["name"], picture["caption"]) for picture in values["pictures"]),
+        )
 
     def to_json(self) -> str:
         """The same as text."""

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lightwell.errors import TrainingError
 from lightwell.lab.budget import Budget
 from lightwell.lab.store import Store
 from lightwell.lab.trial import Change, Look, Trained, Trial, train_trial
+from lightwell.lab.tuning import MOST_WIDENED, RATE_STEP, search
 from lightwell.text.prepare import Corpus
 from lightwell.training.config import RunConfig
 
 TUNING_SEED = 1000
 """Learning rates are chosen on seeds from here on, and confirmed on others."""
-RATE_STEP = 3.0
-"""From one learning rate of a grid to the next."""
 
 
 @dataclass
@@ -75,17 +76,45 @@ class Desk:
     def tuning_trials(self, arm: str, base: float = 0.0, **settings: Any) -> list[Trial]:
         """The trainings that choose an arm's learning rate; none where the budget has but one."""
         rates = self.rates(base)
-        if len(rates) == 1:
-            return []
-        return [self.trial(arm, TUNING_SEED + self.seed, **{**settings, "learning_rate": rate}) for rate in rates]
+        return [self._tuning_trial(rate, arm, settings) for rate in rates] if len(rates) > 1 else []
+
+    def tried(self, arm: str, base: float = 0.0, **settings: Any) -> dict[float, float]:
+        """Learning rates, ascending, with the held-out loss that each gave on a seed that does not count.
+
+        The grid is widened while its best is at an end (tuning.py). Empty where the budget has but one rate.
+        """
+        trials = self.tuning_trials(arm, base, **settings)
+        return search([rate_of(trial) for trial in trials], lambda rate: self._loss_at(rate, arm, settings))
 
     def tuned(self, arm: str, base: float = 0.0, **settings: Any) -> float:
-        """The learning rate of the grid with the lowest held-out loss for this arm, on a seed that does not count."""
+        """The best of the learning rates that are tried for an arm."""
+        tried = self.tried(arm, base, **settings)
+        return min(tried, key=tried.__getitem__) if tried else self.rates(base)[0]
+
+    def expected_rate(self, arm: str, base: float = 0.0, **settings: Any) -> float:
+        """For plans, which train nothing: the best rate where all that are tried are finished, else the middle one."""
+
+        def kept(rate: float) -> float:
+            trial = self._tuning_trial(rate, arm, settings)
+            if not self.store.has_trained(self.note, trial):
+                raise LookupError
+            return self.train(trial).loss
+
         trials = self.tuning_trials(arm, base, **settings)
-        if not trials:
-            return self.rates(base)[0]
-        losses = [self.train(trial).loss for trial in trials]
-        return trials[losses.index(min(losses))].config.training.learning_rate
+        try:
+            tried = search([rate_of(trial) for trial in trials], kept)
+        except LookupError:
+            tried = {}
+        return min(tried, key=tried.__getitem__) if tried else base or self.config.training.learning_rate
+
+    def _tuning_trial(self, rate: float, arm: str, settings: Mapping[str, Any]) -> Trial:
+        return self.trial(arm, TUNING_SEED + self.seed, **{**settings, "learning_rate": rate})
+
+    def _loss_at(self, rate: float, arm: str, settings: Mapping[str, Any]) -> float:
+        try:
+            return self.train(self._tuning_trial(rate, arm, settings)).loss
+        except TrainingError:  # a rate at which training diverges is not the best one
+            return math.inf
 
     @property
     def tuning_words(self) -> str:
@@ -93,7 +122,15 @@ class Desk:
         if self.budget.rates == 1:
             return "The learning rate was not retuned: this budget forbids it."
         rates = ", ".join(f"{rate:g}" for rate in self.rates())
-        return f"The learning rate of each arm is the best of {rates} on a seed of its own."
+        return (
+            f"The learning rate of each arm is the best of {rates} on a seed of its own; where that is the lowest or "
+            f"the highest, up to {MOST_WIDENED} beyond it are tried as well."
+        )
+
+
+def rate_of(trial: Trial) -> float:
+    """The learning rate that it trains with."""
+    return trial.config.training.learning_rate
 
 
 def differences(first: Sequence[float], second: Sequence[float]) -> list[float]:

@@ -130,7 +130,8 @@ def plan(desk: Desk) -> list[Trial]:
     trials = [rows_trial(desk)]
     for cell in cells_of(desk):
         trials += desk.tuning_trials(cell.arm, **settings_of(desk, cell)) if cell.counts else []
-        trials += final_trials(desk, cell, desk.config.training.learning_rate)
+        tuned = cell if cell.counts else Cell(P, cell.epochs)  # the other amounts of dropout take the rate of P
+        trials += final_trials(desk, cell, desk.expected_rate(tuned.arm, **settings_of(desk, tuned)))
     return trials
 
 
@@ -142,7 +143,7 @@ def run(desk: Desk) -> Findings:
     for cell in cells_of(desk):
         rate = desk.tuned(cell.arm, **settings_of(desk, cell)) if cell.counts else rates[cell.epochs]
         if cell.p == P and cell.everywhere:
-            rates[cell.epochs] = rate  # the other amounts of dropout are trained with it, too
+            rates[cell.epochs] = rate
         found[cell] = [desk.train(trial) for trial in final_trials(desk, cell, rate)]
     epochs = epochs_of(desk)
     effects = {each: differences(losses(found[Cell(P, each)]), losses(found[Cell(0.0, each)])) for each in epochs}

@@ -29,13 +29,13 @@ pre { background: #f5f5f5; padding: .75rem; overflow-x: auto; } .broken { color:
 """
 
 
-def page(cards: Sequence[Card], folders: Sequence[Path], title: str) -> str:
-    """Some cards, with the pictures that lie in their folders, as one page.
+def page(cards: Sequence[tuple[Card, Path]], title: str) -> str:
+    """Some cards, each with the folder that its pictures lie in, as one page.
 
     Raises:
         OSError: a picture cannot be read.
     """
-    body = "\n".join(_article(card, folder) for card, folder in zip(cards, folders, strict=True))
+    body = "\n".join(_article(card, folder) for card, folder in cards)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -46,14 +46,14 @@ def page(cards: Sequence[Card], folders: Sequence[Path], title: str) -> str:
 def _article(card: Card, folder: Path) -> str:
     note, findings = card.note, card.findings
     parts = [
-        f'<article id="{escape(note.name)}">',
+        f'<article id="{escape(folder.name)}">',
         f"<h1>{escape(note.title)}</h1>",
         f"<blockquote>{escape(note.sentence)}</blockquote>",
         f'<p class="verdict {escape(card.kind.replace(" ", "-"))}">{escape(card.headline)}</p>',
         f"<p><strong>Predicted before the run.</strong> {escape(note.prediction)}</p>",
     ]
     for name, caption in card.pictures:
-        drawn = _inline(folder / f"{name}.svg", name, caption)
+        drawn = _inline(folder / f"{name}.svg", caption)
         parts.append(f"<figure>{drawn}<figcaption>{escape(caption)}</figcaption></figure>")
     if findings.claims:
         rows = [
@@ -87,11 +87,11 @@ def _cell(text: str) -> str:
     return f'<td class="broken">{text}</td>' if text == "broken" else f"<td>{escape(text)}</td>"
 
 
-def _inline(path: Path, name: str, caption: str) -> str:
-    """An SVG as an element of the page; its ids get the picture's name, so that no two pictures share one."""
+def _inline(path: Path, caption: str) -> str:
+    """An SVG as an element of the page; its ids get the card's and the picture's names, so that no two share one."""
     text = path.read_text(encoding="utf-8")
     text = text[text.index("<svg") :]
-    prefix = re.sub(r"[^a-z0-9]", "", name)
+    prefix = re.sub(r"[^a-z0-9]", "", path.parent.name + path.stem)
     text = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', text)
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", text)
     text = re.sub(r'xlink:href="#([^"]+)"', rf'xlink:href="#{prefix}-\1"', text)

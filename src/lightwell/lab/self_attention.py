@@ -87,7 +87,8 @@ def plan(desk: Desk) -> list[Trial]:
         for arm in (Arm(size, scaling, unit) for scaling in SCALINGS):
             settings = arm.settings(desk)
             trials += desk.tuning_trials(arm.name, **settings)
-            trials += [desk.trial(arm.name, seed, **settings, **arm.look()) for seed in desk.seeds]
+            chosen = {**settings, "learning_rate": desk.expected_rate(arm.name, **settings)}
+            trials += [desk.trial(arm.name, seed, **chosen, **arm.look()) for seed in desk.seeds]
     return trials
 
 

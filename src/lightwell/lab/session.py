@@ -2,13 +2,14 @@
 
     FOLDER/trials, FOLDER/measures      every result, under the hash of what decides it (store.py)
     FOLDER/NOTE-BUDGET/                 card.json, card.md, card.html, and the pictures
-    FOLDER/index.md, index.html         all cards of the session
+    FOLDER/index.md, index.html         all cards that are there
 
 Finished results are never made again, so that a session that was stopped or killed goes on with the same command.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -17,12 +18,13 @@ from pathlib import Path
 
 from lightwell.errors import RunError
 from lightwell.lab import page, shown
-from lightwell.lab.budget import Budget
+from lightwell.lab.budget import BUDGETS, Budget
 from lightwell.lab.card import Card, make_card
 from lightwell.lab.catalogue import experiment
 from lightwell.lab.desk import Desk
 from lightwell.lab.experiment import Experiment, Picture
 from lightwell.lab.figures import drawing, save_figure
+from lightwell.lab.notes import NOTES
 from lightwell.lab.store import Store, make_folder
 from lightwell.lab.trial import Laboratory, Trial
 from lightwell.text.prepare import Corpus
@@ -128,10 +130,10 @@ class Session:
         return self.folder / f"{name}-{self.budget.name}"
 
     def _write_index(self) -> None:
-        folders = [self.folder_of(card.note.name) for card in self.cards]
-        table = shown.overview(self.cards, [folder.name for folder in folders])
+        cards = kept_cards(self.folder)
+        table = shown.overview([card for card, _ in cards], [folder.name for _, folder in cards])
         write_whole(self.folder / "index.md", table.encode())
-        whole = page.page(self.cards, folders, "Lightwell's lab: what was noted, and what was measured")
+        whole = page.page(cards, "Lightwell's lab: what was noted, and what was measured")
         write_whole(self.folder / "index.html", whole.encode())
 
     def _heard(self, trial: Trial) -> None:
@@ -149,6 +151,22 @@ class Session:
                 here.step(number)
                 times.append(time.perf_counter() - started)
         return statistics.median(times[1:]) / tokens_per_step(trial)
+
+
+def kept_cards(folder: Path) -> list[tuple[Card, Path]]:
+    """All cards below a session's folder, each with its own folder, by note and by budget.
+
+    What is no card of this version is left out.
+    """
+    found = []
+    for note in NOTES:
+        for budget in BUDGETS:
+            place = folder / f"{note}-{budget}"
+            try:
+                found.append((Card.from_dict(json.loads((place / "card.json").read_bytes())), place))
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+    return found
 
 
 def tokens_per_step(trial: Trial) -> int:
@@ -182,7 +200,7 @@ def write_card(card: Card, pictures: Sequence[Picture], folder: Path) -> None:
     write_whole(folder / "card.json", card.to_json().encode())
     write_whole(folder / "card.md", shown.markdown(card).encode())
     try:
-        whole = page.page([card], [folder], card.note.title)
+        whole = page.page([(card, folder)], card.note.title)
     except OSError as error:
         raise RunError(f"A picture in {folder} cannot be read ({error.strerror or error}).") from None
     write_whole(folder / "card.html", whole.encode())

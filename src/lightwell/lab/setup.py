@@ -14,7 +14,7 @@ from lightwell.training.listener import Listener
 
 BASE: dict[str, Any] = {
     "tokenizer": "bpe", "vocab_size": 512, "context_length": 64, "n_layers": 2, "n_heads": 4, "d_model": 64,
-    "batch_size": 16, "optimizer": "adamw", "learning_rate": 3e-3, "beta1": 0.9, "beta2": 0.95, "weight_decay": 0.1,
+    "batch_size": 16, "optimizer": "adamw", "learning_rate": 1e-2, "beta1": 0.9, "beta2": 0.95, "weight_decay": 0.1,
     "warmup_steps": 20, "schedule": "cosine", "final_learning_rate": 0.05, "eval_tokens": 8192,
 }  # fmt: skip
 """A model that learns in seconds; AdamW, which all the notes are about, and a schedule that ends low."""

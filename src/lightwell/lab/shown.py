@@ -100,10 +100,12 @@ def made_on(card: Card) -> str:
 def overview(cards: Sequence[Card], folders: Sequence[str]) -> str:
     """The table of all notes, in Markdown."""
     rows = [
-        f"| [{card.note.title}]({folder}/card.md) | {card.note.sentence} | {card.headline} |"
+        f"| [{card.note.title}]({folder}/card.md) | {card.note.sentence} | {card.headline} | {card.budget} |"
         for card, folder in zip(cards, folders, strict=True)
     ]
-    return "\n".join(["| note | as it was written down | verdict |", "| --- | --- | --- |", *rows]) + "\n"
+    return (
+        "\n".join(["| note | as it was written down | verdict | budget |", "| --- | --- | --- | --- |", *rows]) + "\n"
+    )
 
 
 def _wrapped(text: str, indent: str) -> list[str]:

@@ -26,8 +26,10 @@ from lightwell.lab.exposure import (
 from lightwell.lab.notes import NOTES
 from lightwell.lab.part import first_tokens
 from lightwell.lab.stride_pictures import draw
-from lightwell.lab.trial import Trained, Trial, held_out_loss, trained_model
+from lightwell.lab.trial import Look, Trained, Trial, held_out_loss
 from lightwell.lab.verdict import Claim, Law, Rule
+from lightwell.model.decoder import Decoder
+from lightwell.text.prepare import Corpus
 from lightwell.training.streams import stream_seed
 
 EPOCHS = 4
@@ -37,6 +39,7 @@ WIDER = 0.02
 """Nats by which a gap, or a loss in evaluation, matters."""
 SAME = 0.03
 """Nats within which two arms of equal tokens count as equal."""
+OVERLAP = "scored with overlap"
 EVALUATED_STEPS = 600
 """Of the model that is scored with several strides, at most."""
 COUNTED = 20_000
@@ -128,22 +131,24 @@ def settings_of(desk: Desk, arm: Arm) -> dict[str, Any]:
 
 
 def plan(desk: Desk) -> list[Trial]:
-    """All arms on the seeds that count."""
-    return [
+    """All arms on the seeds that count, and the models that are scored with overlap."""
+    trials = [
         desk.trial(name_of(desk, arm), seed, **settings_of(desk, arm))
         for arm in Arms.of(desk).all
         for seed in desk.seeds
     ]
+    return [*trials, *(evaluated_trial(desk, seed) for seed in desk.seeds)]
 
 
 def run(desk: Desk) -> Findings:
     """Count what windows show, train, and score with overlap."""
+    desk = dataclasses.replace(desk, looks=looks_of(desk))
     L, part = desk.config.model.context_length, part_of_text(desk)
     counted = desk.measure("exposures", lambda: count_exposures(desk), tokens=part, seed=desk.seed)
     leaks = desk.measure("leaks", lambda: find_leaks(desk), seed=desk.seed)
     arms = Arms.of(desk)
     results = {arm: desk.trained(name_of(desk, arm), **settings_of(desk, arm)) for arm in arms.all}
-    evaluated = [score_with_overlap(desk, seed) for seed in desk.seeds]
+    evaluated = [scored_with_overlap(desk, seed) for seed in desk.seeds]
     data = {
         "context_length": L,
         "part": part,
@@ -250,19 +255,33 @@ def claims_of(desk: Desk, arms: Arms, results: Mapping[Arm, Sequence[Trained]]) 
     ]  # fmt: skip
 
 
-def score_with_overlap(desk: Desk, seed: int) -> dict[str, Any]:
-    """One trained model's held-out loss by the stride of the windows that it is scored in."""
-    steps = min(desk.budget.steps, EVALUATED_STEPS)
-    strides = [stride_of(desk, ratio) for ratio in (1, 2, 4)]
-    trial = desk.trial("scored with overlap", seed, steps=steps)
+def evaluated_trial(desk: Desk, seed: int) -> Trial:
+    """The training whose model is scored with overlap."""
+    return desk.trial(OVERLAP, seed, look=OVERLAP, looks=1, steps=min(desk.budget.steps, EVALUATED_STEPS))
 
-    def work() -> list[float]:
-        model, corpus = trained_model(trial, desk.corpus), desk.corpus
-        scores = [held_out_loss(model, corpus.validation, corpus, trial.config, stride=stride) for stride in strides]
-        return [score.nats_per_token for score in scores]
 
-    losses = desk.measure("evaluation stride", work, trial=trial.config.to_dict(), seed=seed, strides=strides)
-    return {"strides": strides, "losses": losses, "steps": steps}
+def evaluation_strides(desk: Desk) -> list[int]:
+    """Side by side, and with overlap."""
+    return [stride_of(desk, ratio) for ratio in (1, 2, 4)]
+
+
+def looks_of(desk: Desk) -> Mapping[str, Look]:
+    """What is looked at: the held-out loss by the stride of the windows that a model is scored in."""
+
+    def overlap(model: Decoder, corpus: Corpus) -> list[float]:
+        return [
+            held_out_loss(model, corpus.validation, corpus, desk.config, stride=stride).nats_per_token
+            for stride in evaluation_strides(desk)
+        ]
+
+    return {OVERLAP: overlap}
+
+
+def scored_with_overlap(desk: Desk, seed: int) -> dict[str, Any]:
+    """One trained model's held-out loss by stride."""
+    trial = evaluated_trial(desk, seed)
+    losses = desk.train(trial).seen[-1][1]
+    return {"strides": evaluation_strides(desk), "losses": losses, "steps": trial.config.training.steps}
 
 
 def evaluation_claim(evaluated: Sequence[Mapping[str, Any]]) -> Claim:

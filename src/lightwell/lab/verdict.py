@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from lightwell.lab.statistics import paired_effect, seeds_needed
+from lightwell.lab.statistics import FEWEST, LEVEL, paired_effect, seeds_needed
 
 Kind = Literal["supported", "contradicted", "no difference", "conditional", "not settled"]
-FEWEST = 6
-"""Seeds for a verdict; with fewer, the exact test cannot reach 5 %, and what comes of it is exploratory."""
-LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -44,8 +41,15 @@ class Verdict:
     """Fewer seeds than a verdict needs."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, which knows no infinity."""
-        return {name: _finite(value) for name, value in asdict(self).items()}
+        """Plain values for JSON."""
+        plain: dict[str, Any] = finite(asdict(self))
+        return plain
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Verdict:
+        """The verdict of those values."""
+        low, high = _interval(values["low"], values["high"])
+        return cls(**{**values, "low": low, "high": high, "bootstrap": _interval(*values["bootstrap"])})
 
 
 def decide(rule: Rule, differences: Sequence[float]) -> Verdict:
@@ -68,7 +72,7 @@ def decide(rule: Rule, differences: Sequence[float]) -> Verdict:
     else:
         deviation = float(np.std(np.asarray(differences), ddof=1))
         wanted = seeds_needed(max(abs(effect.mean), rule.smallest), deviation)
-        sentence = f"about {max(FEWEST, wanted)} seeds would be needed"
+        sentence = f"about {wanted} seeds would be needed"
     return Verdict(
         kind, sentence, effect.mean, effect.low, effect.high, effect.n, effect.p, effect.bootstrap, exploratory
     )
@@ -99,6 +103,12 @@ class Claim:
             "verdict": self.verdict.to_dict(),
         }
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Claim:
+        """The claim of those values."""
+        verdict = Verdict.from_dict(values["verdict"])
+        return cls(values["text"], Rule(**values["rule"]), tuple(values["points"]), verdict)
+
 
 @dataclass(frozen=True)
 class Law:
@@ -128,7 +138,13 @@ class Law:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {**asdict(self), "measured": _finite(self.measured)}
+        plain: dict[str, Any] = finite(asdict(self))
+        return plain
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Law:
+        """The law of those values."""
+        return cls(**{**values, "measured": math.nan if values["measured"] is None else values["measured"]})
 
 
 def overall(laws: Sequence[Law], claims: Sequence[Claim]) -> Kind:
@@ -149,7 +165,14 @@ def overall(laws: Sequence[Law], claims: Sequence[Claim]) -> Kind:
     return "supported"
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_finite(item) for item in value]
+def finite(value: Any) -> Any:
+    """Plain values with None in place of infinity and of what is no number, which JSON does not know."""
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _interval(low: float | None, high: float | None) -> tuple[float, float]:
+    return -math.inf if low is None else low, math.inf if high is None else high
