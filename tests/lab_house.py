@@ -37,7 +37,7 @@ def laboratory(
         write_text(text, documents=documents)
     config = base_config([str(text)], "", "", budget).with_values(TINY)
     config, corpus = opened(config, Listener())
-    return Session(names, config, corpus, budget, folder / out, lambda name: f"lightwell lab {name}", seed, told)
+    return Session(names, config, corpus, budget, folder / out, lambda name: f"lightwell lab {name}", seed, told=told)
 
 
 def with_seeds(count: int, **changes: Any) -> Budget:

@@ -15,6 +15,15 @@ class TextError(LightwellError):
     """A text or tokenizer that is missing, empty, unreadable or too short."""
 
 
+class VocabularyError(TextError):
+    """A vocabulary that is larger than what a text supports."""
+
+    def __init__(self, supported: int, message: str) -> None:
+        super().__init__(message)
+        self.supported = supported
+        """Tokens that this text has repeated pairs for."""
+
+
 class RunError(LightwellError):
     """A run folder that exists already, is missing, or is damaged."""
 

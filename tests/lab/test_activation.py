@@ -148,7 +148,7 @@ def test_planted_effects_of_the_gate_and_of_training_are_found() -> None:
         "swiglu": [trained(2.95 - each, 0.0, 0.0) for each in noise],
     }
     verdicts = {claim.text.split(" ")[0]: claim.verdict.kind for claim in activation.claims_of(found)}
-    assert verdicts == {"GELU": "no difference", "SwiGLU": "supported", "After": "supported"}
+    assert verdicts == {"GELU": "supported", "SwiGLU": "supported", "After": "supported"}
 
 
 def test_made_twice_from_nothing_the_numbers_are_the_same(tmp_path: Path) -> None:

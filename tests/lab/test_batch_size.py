@@ -93,11 +93,33 @@ def test_gradients_without_noise_have_a_noise_scale_of_zero() -> None:
 
 def test_a_curve_that_is_no_line_breaks_the_law() -> None:
     squared = np.tile([B**-0.25 for B in SIZES], (8, 1))
-    drawn = {"pool": 128, "of_pool": {}, "sizes": list(SIZES), "squared": squared.tolist(), "parts": squared.tolist(),
+    drawn = {"pool": 128, "of_pool": {"signal": 0.3, "noise": 0.7}, "sizes": list(SIZES),
+             "squared": squared.tolist(), "parts": squared.tolist(),
              "cosines": np.full((8, 7), 0.5).tolist()}  # fmt: skip
     laws = batch_gradients.noise_laws([{"name": "planted", **batch_gradients.estimates(drawn)}])
     assert not laws[0].holds
     assert not laws[2].holds
+
+
+def test_true_gradients_hardly_ever_break_the_laws_of_the_noise() -> None:
+    """Many pools with a known signal, down to none: each draw of them is an experiment in which all laws are true."""
+    broken = []
+    for seed in range(60):
+        signal = (0.0, 0.002, 0.05, 1.0)[seed % 4]
+        draw = np.random.default_rng([7, seed])
+        rows = draw.normal(0.0, np.sqrt(4.0 / 100), (256, 100))
+        rows[:, 0] += np.sqrt(signal)
+        products = inner_products(torch.from_numpy(rows).float())
+        draws = draw_batches(products, SIZES, draws=32, seed=seed)
+        of_signal, noise = noise_of_pool(products)
+        drawn = {"pool": 256, "of_pool": {"signal": of_signal, "noise": noise}, "sizes": list(SIZES),
+                 "squared": draws.squared.tolist(), "parts": draws.parts.tolist(),
+                 "cosines": draws.cosines.tolist()}  # fmt: skip
+        laws = batch_gradients.noise_laws([{"name": "", **batch_gradients.estimates(drawn)}])
+        broken += [law.text for law in laws if not law.holds]
+    assert not broken, broken
+    line, two = ({"share": share, "share_low": share - 0.1, "share_high": share + 0.1} for share in (1.0, 1.4))
+    assert batch_gradients.errors_apart(line, two) == pytest.approx(0.4 / (0.1 * 2**0.5 / 1.96))
 
 
 def test_without_a_signal_the_noise_scale_has_no_upper_bound() -> None:

@@ -25,6 +25,7 @@ class Everything(nn.Module):
         self.register_buffer("nothing", None)
         self.loose = torch.zeros(6, dtype=torch.bool)
         self.part = nn.Linear(2, 2, bias=False)
+        self.masks = [torch.zeros(3, dtype=torch.bool), {"far": (torch.zeros(7, dtype=torch.bool), 5)}]
 
 
 def test_each_kind_is_told_apart() -> None:
@@ -35,6 +36,8 @@ def test_each_kind_is_told_apart() -> None:
         "kept": ("persistent buffer", 32),
         "passing": ("buffer", 20),
         "loose": ("plain attribute", 6),
+        "masks[0]": ("plain attribute", 3),
+        "masks[1]['far'][0]": ("plain attribute", 7),
         "part.weight": ("parameter", 16),
     }
     assert {name for name, row in rows.items() if row.saved} == set(module.state_dict())

@@ -41,7 +41,7 @@ def found(kinds: list[str]) -> int:
     return sum(kind in ("supported", "contradicted") for kind in kinds)
 
 
-@pytest.mark.parametrize("n", [3, 6, 8])
+@pytest.mark.parametrize("n", [2, 3, 6, 8])
 def test_two_identical_arms_are_told_apart_no_more_often_than_the_stated_rate(n: int) -> None:
     kinds = kinds_of(n, 0.0)
     most = int(stats.binom.isf(ONCE_IN, EXPERIMENTS, LEVEL))
@@ -78,12 +78,18 @@ def test_few_seeds_are_exploratory_whatever_they_show(n: int) -> None:
         assert decide(TINY, draw.normal(shift, 1.0, size=n).tolist()).exploratory == (n < FEWEST)
 
 
-def test_seven_identical_experiments_do_not_make_a_note_supported() -> None:
-    """A note's verdict from several claims without an effect is hardly ever more than "not settled"."""
-    draw = np.random.default_rng(4)
+@pytest.mark.parametrize(("n", "claims"), [(2, 3), (8, 2), (8, 3)])
+@pytest.mark.parametrize("smallest", [1e-9, 0.5, 3.0])
+def test_claims_without_an_effect_give_a_note_a_verdict_no_more_often_than_their_number_allows(
+    n: int, claims: int, smallest: float
+) -> None:
+    """As many claims as decide on a note, none of which has an effect, with an X from nothing to three deviations."""
+    draw = np.random.default_rng([4, n, claims])
+    rule = Rule("lower", smallest)
     with patch("lightwell.lab.statistics.stats.bootstrap", side_effect=_no_bootstrap):
         kinds = [
-            overall([], [Claim.of("", TINY, draw.normal(size=8).tolist()) for _ in range(2)])
+            overall([], [Claim.of("", rule, draw.normal(size=n).tolist()) for _ in range(claims)])
             for _ in range(EXPERIMENTS)
         ]
-    assert kinds.count("supported") <= stats.binom.isf(ONCE_IN, EXPERIMENTS, LEVEL)
+    wrong = sum(kinds.count(kind) for kind in ("supported", "contradicted", "conditional"))
+    assert wrong <= stats.binom.isf(ONCE_IN, EXPERIMENTS, min(1.0, claims * LEVEL))

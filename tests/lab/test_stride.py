@@ -23,6 +23,7 @@ from lightwell.lab.exposure import (
     exposures,
     interior,
     numbered,
+    shared_documents,
     shared_tokens,
     split_after_windowing,
     word_for_word,
@@ -110,7 +111,18 @@ def test_a_split_before_windowing_shares_nothing_and_one_token_too_many_is_found
         overlapping = BatchLoader(training, BatchConfig(batch_size=16, stride=1), L, seed=1)
         found = shared_tokens(epoch_batches(overlapping), evaluation_batches(held_out, L, 16, stride=4))
         assert found == shared
-    assert not stride.leak_laws({"shared": 1, "shared_late": 5})[0].holds
+    leaks = {"documents": 0, "held_out_documents": 9, "shared": 1, "shared_late": 5}
+    assert [law.holds for law in stride.leak_laws(leaks)] == [True, False, True]
+
+
+def test_a_held_out_document_that_is_trained_on_is_found() -> None:
+    training, clean = (TokenFile.from_ids(np.arange(60) % 50 + first, vocab_size=200, offsets=[0, 20, 40, 59])
+                       for first in (0, 100))  # fmt: skip
+    assert shared_documents(training, clean) == (0, 3)
+    leaking = TokenFile.from_ids(training.tokens[:41], vocab_size=200, offsets=[0, 20, 40])
+    assert shared_documents(training, leaking) == (2, 2)
+    leaks = {"documents": 2, "held_out_documents": 2, "shared": 0, "shared_late": 5}
+    assert not stride.leak_laws(leaks)[0].holds
 
 
 def test_padding_is_no_token_that_is_shared() -> None:

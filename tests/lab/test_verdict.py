@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lightwell.lab.verdict import Claim, Kind, Law, Rule, decide, overall
 
@@ -30,6 +33,34 @@ def test_the_rule(differences: list[float], kind: Kind) -> None:
     assert decide(RULE, differences).kind == kind
 
 
+def test_no_difference_that_was_predicted_is_supported_and_one_that_matters_contradicts_it() -> None:
+    none = Rule("none", 0.02)
+    assert [decide(none, each).kind for each in (SAME, LOWER, HIGHER, WILD)] == [
+        "supported", "contradicted", "contradicted", "not settled",
+    ]  # fmt: skip
+
+
+def test_a_difference_that_is_there_but_not_shown_to_matter_is_not_settled() -> None:
+    found = decide(RULE, [-0.012, -0.017, -0.010, -0.028, -0.008, -0.015])
+    assert found.kind == "not settled"
+    assert found.high < 0
+    assert "lower, but not shown to be so by more than 0.02" in found.sentence
+
+
+@given(st.lists(st.floats(-0.1, 0.1), min_size=2, max_size=9))
+@settings(deadline=None)
+def test_what_is_not_settled_needs_more_seeds_than_there_were(differences: list[float]) -> None:
+    found = decide(RULE, differences)
+    if found.kind == "not settled":
+        assert int(re.findall(r"(\d+) seeds", found.sentence.replace(",", ""))[0]) > len(differences)
+
+
+def test_claims_beside_the_note_have_no_part_in_its_verdict() -> None:
+    beside = [Claim.of("", RULE, each, beside=True) for each in (LOWER, HIGHER, WILD, SAME)]
+    assert overall([HOLDS], beside) == "supported"
+    assert overall([HOLDS], [CONTRADICTED, *beside]) == "contradicted"
+
+
 def test_the_direction_is_that_of_the_prediction() -> None:
     assert decide(Rule("higher", 0.02), HIGHER).kind == "supported"
 
@@ -43,7 +74,7 @@ def test_few_seeds_are_exploratory() -> None:
 def test_what_is_not_settled_says_how_many_seeds_it_needs() -> None:
     sentence = decide(RULE, WILD).sentence
     assert "seeds would be needed" in sentence
-    assert int("".join(filter(str.isdigit, sentence))) > 6
+    assert int("".join(filter(str.isdigit, sentence.partition(" seeds")[0]))) > 6
 
 
 def test_a_verdict_is_json_also_without_an_interval() -> None:

@@ -66,8 +66,17 @@ def lab(
 
     with counting("tokens") as told:
         session = Session(
-            names, config, text, chosen, folder, command, seed, lambda done, of: told(int(done), max(1, int(of)))
-        )
+            names,
+            config,
+            text,
+            chosen,
+            folder,
+            command,
+            seed,
+            preset,
+            lambda done, of: told(int(done), max(1, int(of))),
+        )  # fmt: skip
+        listener.say("A few steps are timed, for the plan.")
         listener.say(plan_table(session.plan(), chosen))
         try:
             cards = session.run(lambda card: None if json else print(shown.plain(card), flush=True))
@@ -88,15 +97,21 @@ def listing() -> str:
 def plan_table(plans: Sequence[NotePlan], budget: Budget) -> str:
     """What is going to be done, before it is, and what it can show."""
     from lightwell.lab.statistics import smallest_effect
+    from lightwell.lab.tuning import MOST_WIDENED
 
     rows = [("note", "arms", "seeds", "trainings", "finished before", "tokens", "time")]
     for plan in plans:
         counts = (str(number) for number in (plan.arms, plan.seeds, plan.trainings, plan.finished))
         rows.append((plan.note, *counts, words.short(plan.tokens), words.duration(plan.seconds)))  # type: ignore[arg-type]
+    widened = (
+        ""
+        if budget.rates == 1
+        else (f"An arm whose best learning rate is at an end of the grid is trained up to {MOST_WIDENED} times more.\n")
+    )
     total = words.duration(sum(plan.seconds for plan in plans))
     return (
         f"{words.table(rows, right=range(1, 7))}\n"
-        f"About {total} of training in all, and up to some seconds of measuring for each note.\n"
+        f"About {total} of training in all, and some seconds of measuring for each note.\n{widened}"
         f"With {budget.seeds} seeds, an effect of {smallest_effect(budget.seeds):.2g} standard deviations of the "
         "paired differences is found four times in five.\n"
     )

@@ -184,21 +184,28 @@ def claims_of(found: Mapping[str, Sequence[Trained]]) -> list[Claim]:
         if activation == "relu":
             continue
         text = f"{NAMES[activation]} ends with a lower held-out loss than ReLU"
-        rule = Rule("lower", SMALLEST_GATED if activation in GATED else SMALLEST)
-        claims.append(Claim.of(text, rule, differences(losses[activation], losses["relu"])))
+        rule = Rule("lower", SMALLEST_GATED)
+        if activation not in GATED:
+            text = f"{NAMES[activation]} ends with the held-out loss of ReLU, within {SMALLEST:g}"
+            rule = Rule("none", SMALLEST)
+        claims.append(Claim.of(text, rule, differences(losses[activation], losses["relu"]), beside=True))
     grown = [
         float(np.mean([end["zero"] for end in trained.seen[-1][1]]))
         - float(np.mean([start["zero"] for start in trained.seen[0][1]]))
         for trained in found["relu"]
     ]
     rule = Rule("higher", SMALLEST_SHARE, "of the hidden values")
-    return [*claims, Claim.of("After training, ReLU has more exact zeros than at initialisation", rule, grown)]
+    return [
+        *claims,
+        Claim.of("After training, ReLU has more exact zeros than at initialisation", rule, grown, beside=True),
+    ]
 
 
 def wide_claim(pair: Mapping[str, Any]) -> Claim:
     """The gate against ReLU where both start wide."""
     text = f"Where weights begin at {pair['std']:.3g} in place of the base's, SwiGLU ends lower than ReLU"
-    return Claim.of(text, Rule("lower", SMALLEST_GATED), differences(pair["losses"]["swiglu"], pair["losses"]["relu"]))
+    points = differences(pair["losses"]["swiglu"], pair["losses"]["relu"])
+    return Claim.of(text, Rule("lower", SMALLEST_GATED), points, beside=True)
 
 
 def paces(desk: Desk) -> dict[str, list[float]]:
@@ -237,7 +244,6 @@ def remarks_of(desk: Desk, data: Mapping[str, Any]) -> list[str]:
         f"Root mean square of the hidden values at initialisation: {', '.join(sizes)}. A gate multiplies two small "
         "numbers, and its branch begins smaller; and trainings as short as these are not the long ones in which gates "
         "were found to gain (Shazeer 2020)." + (WIDE_WORDS if "wide" in data else ""),
-        "In these claims about losses, no difference is what is expected of the ungated ones.",
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lightwell.batches.batch import IGNORE, Batch
+from lightwell.errors import SettingError
 from lightwell.lab.desk import Desk
 from lightwell.lab.gradient_noise import (
     draw_batches,
@@ -23,10 +25,11 @@ from lightwell.lab.gradient_noise import (
     sequence_gradients,
     two_sizes,
 )
+from lightwell.lab.statistics import Numbers
 from lightwell.lab.trial import trained_model
 from lightwell.lab.verdict import Law
 from lightwell.model.decoder import Decoder
-from lightwell.training.device import random_state_kept
+from lightwell.training.device import available_memory, random_state_kept
 from lightwell.training.loss import TrainedLoss, accumulate_gradients, head_loss
 from lightwell.training.streams import stream_seed
 
@@ -38,8 +41,11 @@ POOL = {"glance": 512, "coffee": 768, "night": 1024}
 POOL_BYTES = 1 << 30
 """What the pool's gradients may take; a model so large that fewer than 128 sequences fit takes more."""
 LINE, SAME = 0.98, 1e-6
-AGREES = 0.1
-"""How far a mean cosine may lie from 1 / (1 + B_simple / B)."""
+MOST_ERRORS = 4.0
+"""Standard errors that the two estimates of the noise scale may lie apart; 95 % intervals would miss once in twenty."""
+AGREES = 0.03
+"""How far a mean cosine may lie from 1 / (1 + B_simple / B), beyond four of its standard errors: it is a mean of
+ratios, the formula a ratio of means."""
 
 
 def states(desk: Desk) -> dict[str, int]:
@@ -53,6 +59,21 @@ def pool_size(desk: Desk) -> int:
     """Sequences of the pool: as many as the budget and memory allow."""
     fits = POOL_BYTES // (4 * desk.config.model.parameter_count())
     return max(2 * SIZES[-1], min(POOL.get(desk.budget.name, POOL["glance"]), fits))
+
+
+def refuse_too_large(desk: Desk) -> None:
+    """Before anything is trained: the pool's gradients have to be in memory, all at once.
+
+    Raises:
+        SettingError: they do not fit.
+    """
+    needed = 4 * desk.config.model.parameter_count() * pool_size(desk)
+    free = available_memory(torch.device("cpu"))
+    if needed > 0.7 * free:
+        raise SettingError(
+            f"The gradients of {pool_size(desk)} sequences of this model take {needed / 1e9:.1f} GB, and "
+            f"{free / 1e9:.1f} GB are free; measure the batch size with a smaller --preset."
+        )
 
 
 def gradient_noise(desk: Desk) -> list[dict[str, Any]]:
@@ -100,13 +121,21 @@ def estimates(drawn: Mapping[str, Any]) -> dict[str, Any]:
         "line": line.to_dict(),
         "two_sizes": {**two.to_dict(), "small": sizes[small], "big": sizes[-1], "signals": signals.tolist()},
         "cosine_mean": np.array(drawn["cosines"]).mean(axis=0).tolist(),
-        "cosine_foretold": [foretold(line.share, B) for B in sizes],
+        "cosine_foretold": [foretold(share_of_pool(drawn["of_pool"]), B) for B in sizes],
     }
 
 
 def foretold(share: float, B: float) -> float:
-    """The cosine of two batches of B, 1 / (1 + B_simple / B), from 1 / B_simple; without a signal there is none."""
-    return B * share / (B * share + 1.0) if share > 0.0 else 0.0
+    """The cosine of two batches of B, 1 / (1 + B_simple / B), from 1 / B_simple.
+
+    An estimate of that can be negative: batches that share no sequence of a small pool then point apart.
+    """
+    return max(-1.0, B * share / (B * share + 1.0)) if B * share > -0.5 else -1.0
+
+
+def share_of_pool(of_pool: Mapping[str, Any]) -> float:
+    """1 / B_simple of the sequences that batches are drawn from, all of them at once."""
+    return float(of_pool["signal"] / of_pool["noise"]) if of_pool["noise"] else math.inf
 
 
 def scale_words(estimate: Mapping[str, Any]) -> str:
@@ -124,15 +153,35 @@ def noise_laws(noise: Sequence[Mapping[str, Any]]) -> list[Law]:
     laws = []
     for state in noise:
         line, two, name = state["line"], state["two_sizes"], state["name"]
-        inside = line["share_low"] <= two["share"] <= line["share_high"]
-        off = max(abs(a - b) for a, b in zip(state["cosine_mean"], state["cosine_foretold"], strict=True))
+        off = beyond_chance(np.array(state["cosines"]), np.array(state["cosine_foretold"]))
         laws += [
             Law.above(f"R^2 of the mean |G_B|^2 against 1/B, {name}", line["r_squared"], LINE),
-            Law(f"|G|^2 / tr(Sigma) = 1 / B_simple by batches of {two['small']} and {two['big']} alone, {name}",
-                two["share"], f"in the line's interval, {line['share_low']:.4g} to {line['share_high']:.4g}", inside),
-            Law.below(f"Mean cosine of two batches off 1 / (1 + B_simple / B), at most, {name}", off, AGREES),
+            Law.below(f"|G|^2 / tr(Sigma) = 1 / B_simple by the line, {interval_words(line)}, and by batches of "
+                      f"{two['small']} and {two['big']} alone, {interval_words(two)}: standard errors apart, {name}",
+                      errors_apart(line, two), MOST_ERRORS),
+            Law.below(f"Mean cosine of two batches off 1 / (1 + B_simple / B), beyond four standard errors, at most, "
+                      f"{name}", off, AGREES),
         ]  # fmt: skip
     return laws
+
+
+def interval_words(estimate: Mapping[str, Any]) -> str:
+    """1 / B_simple with its 95 % interval."""
+    return f"{estimate['share']:.4g} [{estimate['share_low']:.4g}, {estimate['share_high']:.4g}]"
+
+
+def errors_apart(line: Mapping[str, Any], two: Mapping[str, Any]) -> float:
+    """How far the two estimates lie apart, in standard errors: half-widths of 95 % intervals are 1.96 of them."""
+    widths = [estimate["share_high"] - estimate["share_low"] for estimate in (line, two)]
+    distance = abs(line["share"] - two["share"])
+    error = math.hypot(*widths) / (2 * 1.96)
+    return float(distance / error) if error else math.inf if distance else 0.0
+
+
+def beyond_chance(cosines: Numbers, foretold: Numbers) -> float:
+    """How far the means of (draws, sizes) lie from what is foretold, beyond four standard errors of them; 0 if not."""
+    errors = cosines.std(axis=0, ddof=1) / math.sqrt(len(cosines))
+    return max(0.0, float((np.abs(cosines.mean(axis=0) - foretold) - 4.0 * errors).max()))
 
 
 def micro_batch_error(desk: Desk) -> dict[str, float]:

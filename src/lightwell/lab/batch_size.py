@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from lightwell.lab.batch_gradients import (
     gradient_noise,
     micro_batch_error,
     noise_laws,
+    refuse_too_large,
     scale_words,
 )
 from lightwell.lab.batch_size_pictures import draw
@@ -87,6 +89,7 @@ def first_rate(desk: Desk, arm: Arm) -> float:
 
 def plan(desk: Desk) -> list[Trial]:
     """Each arm's search for a learning rate, and its trainings on the seeds that count."""
+    refuse_too_large(desk)
     trials = []
     arms = Arms.of(desk)
     for arm in dict.fromkeys([*arms.all, *equal_seconds(arms, paces(desk, arms))]):
@@ -110,7 +113,7 @@ def run(desk: Desk) -> Findings:
         "noise": noise,
         "memory": memory,
         "micro_batches": errors,
-        "arms": {arm.name: arm_data(desk, arm, results[arm], rates[arm]) for arm in arms.all},
+        "arms": {arm.name: arm_data(arm, results[arm], rates[arm]) for arm in arms.all},
         "equal_steps": [arm.name for arm in arms.equal_steps],
         "equal_tokens": [arm.name for arm in arms.equal_tokens],
     }
@@ -133,14 +136,11 @@ def train_all(desk: Desk, arms: Sequence[Arm]) -> tuple[dict[Arm, list[Trained]]
     return results, rates
 
 
-def arm_data(desk: Desk, arm: Arm, results: Sequence[Trained], rate: float) -> dict[str, Any]:
+def arm_data(arm: Arm, results: Sequence[Trained], rate: float) -> dict[str, Any]:
     """An arm's numbers, seed by seed."""
-    tried = desk.tried(arm.name, first_rate(desk, arm), **settings_of(desk, arm))
     return {
         **asdict(arm),
         "learning_rate": rate,
-        "rates_tried": list(tried.items()),
-        "at_the_edge": bool(tried) and rate in (min(tried), max(tried)),
         "tokens": results[0].tokens,
         "loss": [result.loss for result in results],
         "train_loss": [result.train_loss for result in results],
@@ -203,6 +203,7 @@ def equal_seconds(arms: Arms, paces: Mapping[str, Sequence[float]]) -> list[Arm]
 
 def seconds_data(desk: Desk, arms: Arms) -> dict[str, Any]:
     """The losses at equal seconds, each at the end of its own decayed schedule and at its own learning rate."""
+    desk = dataclasses.replace(desk, tunings={})  # apart: these arms are this machine's
     pace = paces(desk, arms)
     found = equal_seconds(arms, pace)
     results, rates = train_all(desk, found)
@@ -210,8 +211,9 @@ def seconds_data(desk: Desk, arms: Arms) -> dict[str, Any]:
     return {
         "seconds_per_step": pace,
         "equal_seconds": base.steps * float(np.median(pace[str(base.size)])),
-        "equal_seconds_arms": [arm_data(desk, arm, results[arm], rates[arm]) for arm in found],
+        "equal_seconds_arms": [arm_data(arm, results[arm], rates[arm]) for arm in found],
         "seconds": {arm.name: [result.seconds for result in results[arm]] for arm in found},
+        "learning_rates": desk.tunings,
     }
 
 

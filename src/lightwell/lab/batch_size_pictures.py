@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lightwell.lab.batch_gradients import foretold, scale_words
+from lightwell.lab.batch_gradients import foretold, scale_words, share_of_pool
 from lightwell.lab.experiment import Picture
 from lightwell.lab.figures import COLOURS, draw_paired, new_figure
 from lightwell.training.plot import GREY, INK
@@ -71,9 +71,9 @@ def agreement_picture(data: Mapping[str, Any]) -> Picture:
         axes.vlines(moved, low, high, color=colour, linewidth=1.4, alpha=0.6)
         axes.plot(moved, cosines.mean(axis=0), "o", color=colour)
         B = np.geomspace(state["sizes"][0], state["sizes"][-1], 80)
-        axes.plot(B, [foretold(state["line"]["share"], each) for each in B], color=colour, linewidth=1.2)
+        axes.plot(B, [foretold(share_of_pool(state["of_pool"]), each) for each in B], color=colour, linewidth=1.2)
         axes.annotate(
-            state["name"], (B[-1], foretold(state["line"]["share"], B[-1])), xytext=(18, -5),
+            state["name"], (B[-1], foretold(share_of_pool(state["of_pool"]), B[-1])), xytext=(18, -5),
             textcoords="offset points", color=colour, annotation_clip=False,
         )  # fmt: skip
     axes.set_xscale("log", base=2)

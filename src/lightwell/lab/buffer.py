@@ -65,15 +65,16 @@ def run(desk: Desk) -> Findings:
     own = [row for row in table if row["kind"] != "parameter"]
     in_file = sum(row["bytes"] for row in own if row["saved"])
     laws = [
-        Law.near("A registered mask is on the device that the module was moved to", moved["buffer"]["moved"], 1, 0),
-        Law.near("The module then computes", moved["buffer"]["computes"], 1, 0),
-        Law.near("A plain tensor stays on the processor", moved["plain attribute"]["moved"], 0, 0),
-        Law.near("and the operation raises", moved["plain attribute"]["computes"], 0, 0),
+        Law.fact("A registered mask moves with its module", moved["buffer"]["moved"], True),
+        Law.fact("The module with the registered mask computes after it was moved", moved["buffer"]["computes"], True),
+        Law.fact("A mask that is a plain attribute moves with its module", moved["plain attribute"]["moved"], False),
+        Law.fact("The module with the plain one computes after it was moved", moved["plain attribute"]["computes"],
+                 False),
         *(Law.near(f"Bytes of a persistent mask per T x T, T = {T}", each, 4, 4 * 256 / T**2)
           for T, each in zip(CONTEXTS, cost, strict=True)),
         Law.near("Bytes that a non-persistent mask adds to a checkpoint", added(sizes, "buffer"), 0, 0),
-        Law.near("A checkpoint with a persistent mask loads at twice the context", longer["persistent buffer"], 0, 0),
-        Law.near("One with a non-persistent mask does", longer["buffer"], 1, 0),
+        Law.fact("A checkpoint with a persistent mask loads at twice the context", longer["persistent buffer"], False),
+        Law.fact("A checkpoint with a non-persistent mask loads at twice the context", longer["buffer"], True),
         Law.near("Plain attributes among this model's tensors", sum(r["kind"] == "plain attribute" for r in own), 0, 0),
         Law.near("Bytes of this model's mask and rotations in its checkpoints", in_file, 0, 0),
     ]  # fmt: skip

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from lightwell.lab.experiment import Findings, Picture
 from lightwell.lab.notes import Note
 from lightwell.lab.statistics import FEWEST
 from lightwell.lab.verdict import Claim, Kind, Law, finite, overall
+from lightwell.training.evaluation import true_byte_lengths
 from lightwell.training.host import describe_host
 
 WORDS: dict[Kind, str] = {
@@ -48,8 +51,13 @@ class Card:
 
     @property
     def exploratory(self) -> bool:
-        """Whether some claim has fewer seeds than a verdict needs."""
-        return any(claim.verdict.exploratory for claim in self.findings.claims)
+        """Whether a claim that decides has fewer seeds than a verdict needs."""
+        return any(claim.verdict.exploratory for claim in self.findings.claims if not claim.beside)
+
+    @property
+    def bits(self) -> float:
+        """Bits per byte of this text that are one nat per token."""
+        return float(self.provenance["bits_per_byte_of_a_nat"])
 
     @property
     def headline(self) -> str:
@@ -112,7 +120,11 @@ def make_card(
     """Put the card together; its verdict follows from the laws and claims by `overall`."""
     return Card(
         note=note,
-        findings=findings,
+        findings=replace(
+            findings,
+            data={**findings.data, "learning_rates": desk.tunings},
+            remarks=[*findings.remarks, *desk.edge_words()],
+        ),
         kind=overall(findings.laws, findings.claims),
         budget=desk.budget.name,
         seeds=desk.budget.seeds,
@@ -127,7 +139,9 @@ def provenance(desk: Desk) -> dict[str, Any]:
     """The machine, the versions, the text and the base settings."""
     settings = json.dumps(desk.config.to_dict(), sort_keys=True)
     return {
+        "lightwell": version("lightwell"),
         **describe_host(),
+        "seed": desk.seed,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "numpy": np.__version__,
@@ -135,8 +149,17 @@ def provenance(desk: Desk) -> dict[str, Any]:
         "dtype": desk.config.training.precision,
         "text": desk.config.text.corpus if not desk.config.text.paths else "the user's own",
         "tokens": len(desk.corpus.train.tokens),
+        "bits_per_byte_of_a_nat": bits_of_a_nat(desk),
         "data_hash": desk.corpus.digest,
         "settings_hash": hashlib.sha256(settings.encode()).hexdigest(),
         "parameters": desk.config.model.parameter_count(),
         "settings": desk.config.to_dict(),
     }
+
+
+def bits_of_a_nat(desk: Desk) -> float:
+    """1 / (ln 2 x bytes per token) of the held-out tokens that losses are measured on."""
+    held_out = desk.corpus.validation
+    ids = held_out.take(np.arange(1, min(desk.config.training.eval_tokens + 1, len(held_out))))
+    lengths = true_byte_lengths(held_out, desk.corpus.tokenizer.byte_lengths)
+    return float(len(ids) / (math.log(2.0) * np.asarray(lengths)[ids].sum()))

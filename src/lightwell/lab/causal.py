@@ -71,11 +71,13 @@ def run(desk: Desk) -> Findings:
             "Without the mask the held-out loss is lower, since the next token is among the inputs",
             Rule("lower", SMALLEST),
             differences([each.loss for each in control], [each.loss for each in masked]),
+            beside=True,
         ),
         Claim.of(
             "The same weights, scored with the mask as a text is written, are worse",
             Rule("higher", SMALLEST),
             differences(scored, [each.loss for each in masked]),
+            beside=True,
         ),
     ]
     laws = [

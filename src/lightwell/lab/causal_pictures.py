@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightwell.lab.experiment import Picture
-from lightwell.lab.figures import COLOURS, new_figure
+from lightwell.lab.figures import COLOURS, LACKING, LACKING_WORDS, drawable, new_figure
 from lightwell.training.plot import GREY, INK
 
 MASKED, UNMASKED = "causal mask", "no mask"
@@ -21,7 +21,7 @@ def draw(data: Mapping[str, Any], timings: Mapping[str, Any]) -> list[Picture]:
 def control(data: Mapping[str, Any]) -> Picture:
     """Losses along training, where they end, and what is written."""
     figure = new_figure(
-        "Without the mask the loss collapses, and the text that is written is worse",
+        "The loss with and without the mask, as it is trained and as a text is written",
         "Held-out text, dropout off. Written with the mask, as every text is, at temperature 0.8.",
         columns=3, width=12.0, height=4.4,
     )  # fmt: skip
@@ -60,11 +60,13 @@ def control(data: Mapping[str, Any]) -> Picture:
         words.text(0.0, top, f"trained with {name}" if name == MASKED else "trained without, written with the mask",
                    transform=words.transAxes, va="top", color=colour, fontsize=8.5, fontweight="bold")  # fmt: skip
         words.text(0.0, top - 0.065, "\n".join(lines), transform=words.transAxes, va="top", fontsize=8, color=INK,
-                   parse_math=False)  # fmt: skip
+                   )  # fmt: skip
     caption = (
         "The control reads the next token from its own inputs, so its loss says nothing about language: the same "
         "weights are far worse when the future is hidden, as it is whenever a text is written."
     )
+    if LACKING in start + "".join(_printable(data["texts"][name][1]) for name in (MASKED, UNMASKED)):
+        caption += LACKING_WORDS
     return Picture("control", caption, figure)
 
 
@@ -124,4 +126,4 @@ def random_tokens(data: Mapping[str, Any]) -> Picture:
 
 
 def _printable(text: str) -> str:
-    return "".join(sign if sign.isprintable() else " " for sign in text)
+    return drawable("".join(sign if sign.isprintable() else " " for sign in text))

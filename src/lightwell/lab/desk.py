@@ -37,6 +37,8 @@ class Desk:
     """What it looks at along a training, by name."""
     told: Callable[[Trial], None] = lambda trial: None
     """Hears of each training that was made now."""
+    tunings: dict[str, Any] = field(default_factory=dict)
+    """For each arm whose learning rate was chosen: the rates and losses that were tried, and the choice."""
 
     @property
     def seeds(self) -> range:
@@ -89,7 +91,17 @@ class Desk:
     def tuned(self, arm: str, base: float = 0.0, **settings: Any) -> float:
         """The best of the learning rates that are tried for an arm."""
         tried = self.tried(arm, base, **settings)
-        return min(tried, key=tried.__getitem__) if tried else self.rates(base)[0]
+        if not tried:
+            return self.rates(base)[0]
+        best = min(tried, key=tried.__getitem__)
+        at_the_edge = best in (min(tried), max(tried))
+        self.tunings[arm] = {"tried": list(tried.items()), "chosen": best, "at_the_edge": at_the_edge}
+        return best
+
+    def edge_words(self) -> list[str]:
+        """Which arms' best learning rate is the last one that was tried, for the card."""
+        arms = [f"{arm} ({found['chosen']:.3g})" for arm, found in self.tunings.items() if found["at_the_edge"]]
+        return [f"At the edge of what was tried, the best learning rate of: {'; '.join(arms)}."] if arms else []
 
     def expected_rate(self, arm: str, base: float = 0.0, **settings: Any) -> float:
         """For plans, which train nothing: the best rate where all that are tried are finished, else the middle one."""

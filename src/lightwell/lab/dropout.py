@@ -195,6 +195,9 @@ def row_laws(rows: Mapping[str, Any]) -> list[Law]:
                  float(mean.mean()), 1.0, 4.0 * mean_error),
         Law.near("Measured spread of a row's sum beside sqrt(p/(1-p) x sum of squares), mean ratio of all rows",
                  float((spread / predicted).mean()), 1.0, 0.02),
+        Law.near(f"The same, the row that is farthest off ({draws:,} draws)",
+                 float(max((spread / predicted).flatten(), key=lambda ratio: abs(ratio - 1.0))), 1.0,
+                 5.0 * math.sqrt((kurtosis - 1.0) / (4.0 * draws))),
         Law.near("Spread of the first row's sum, which is a single weight",
                  first, math.sqrt(p / (1.0 - p)), 4.0 * first_error),
         Law.near("Share of draws in which the first row is all zero",
@@ -247,10 +250,10 @@ def remarks_of(desk: Desk, data: Mapping[str, Any]) -> list[str]:
         "with the same p; the embeddings have none.",
         f"On the text that it learned from, a model with dropout on has a loss {np.mean(on):.3f} nats higher than the "
         f"same model with it off (mean of {len(on)}, {min(on):.3f} to {max(on):.3f}).",
-        f"The effect changes its sign at {data['crossing']['words']} passes (95 % interval over seeds; "
-        f"{100 * data['crossing']['found']:.0f} % of the draws have a crossing within what was measured), by a "
-        f"straight line in the logarithm of the passes between {', '.join(f'{each:.3g}' for each in epochs_of(desk))}; "
-        f"{desk.budget.seeds} seeds.",
+        f"As passes grow, the difference that dropout makes {data['crossing']['sentence']} (95 % interval over "
+        f"{desk.budget.seeds} seeds; {100 * data['crossing']['found']:.0f} % of the draws change their sign within "
+        f"what was measured), by a straight line in the logarithm of the passes between "
+        f"{', '.join(f'{each:.3g}' for each in epochs_of(desk))}.",
         desk.tuning_words,
     ]
     alone = [cell for cell in data["cells"] if not cell["everywhere"]]

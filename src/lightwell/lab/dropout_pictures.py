@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lightwell.lab.experiment import Picture
-from lightwell.lab.figures import COLOURS, new_figure
+from lightwell.lab.figures import COLOURS, LACKING, LACKING_WORDS, drawable, new_figure
 from lightwell.training.plot import FAINT, GREY, INK
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def draw_masks(rows: Mapping[str, Any]) -> Picture:
         columns=3, width=11.0, height=4.4,
     )  # fmt: skip
     panels = [("before dropout", rows["before"]), *zip(("one draw", "another draw"), rows["masked"], strict=True)]
-    words = [repr(word)[1:-1].replace(" ", "\u00b7") for word in rows["words"]]
+    words = [drawable(repr(word)[1:-1].replace(" ", "\u00b7")) for word in rows["words"]]
     before = np.array(rows["before"])
     for axes, (title, weights) in zip(figure.axes, panels, strict=True):
         _draw_weights(axes, np.array(weights), before)
@@ -42,6 +42,8 @@ def draw_masks(rows: Mapping[str, Any]) -> Picture:
         "Darker is more weight. A crossed-out square is a weight that the mask took; the others have grown by "
         f"1/(1-p) = {1 / (1 - rows['p']):.3f}. The numbers are the rows' sums."
     )
+    if any(LACKING in word for word in words):
+        caption += LACKING_WORDS
     return Picture("masks", caption, figure)
 
 
@@ -113,7 +115,7 @@ def draw_effects(data: Mapping[str, Any]) -> Picture:
         axes.set_xlabel("effective epochs: passes over the part of the text that is trained on")
     caption = (
         f"Left: held-out loss at the end, for each share p of dropout. Right: p = {data['p']:g} less p = 0, seed by "
-        f"seed; below 0, dropout helps. The sign changes at {data['crossing']['words']} passes."
+        f"seed; below 0, dropout helps. The difference {data['crossing']['sentence']}."
     )
     return Picture("crossover", caption, figure)
 

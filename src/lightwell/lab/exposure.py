@@ -6,6 +6,8 @@ the targets of its batches then say which positions they came from.
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +21,8 @@ from lightwell.batches.windows import Windows
 from lightwell.lab.verdict import Law
 from lightwell.text.tokenfile import TokenFile
 
+MOST_READ = 1 << 24
+"""Tokens of a text in which documents and stretches are looked for."""
 Integers = NDArray[np.int64]
 HASH_BASE = np.uint64(0x9E3779B97F4A7C15)
 """Odd and large, so that sums of its powers times ids differ where the ids do (Karp and Rabin 1987), mod 2^64."""
@@ -130,6 +134,21 @@ def split_after_windowing(tokens: TokenFile, context_length: int, stride: int, e
     )
 
 
+def shared_documents(training: TokenFile, held_out: TokenFile) -> tuple[int, int]:
+    """How many of the held-out documents are training documents as well, word for word; of all. At most MOST_READ
+    tokens of each are read."""
+    known, asked = set(_documents(training)), list(_documents(held_out))
+    return sum(document in known for document in asked), len(asked)
+
+
+def _documents(tokens: TokenFile) -> Iterator[bytes]:
+    """The hash of each document, without the token that opens it."""
+    for start, end in itertools.pairwise(tokens.offsets.tolist()):
+        if end > MOST_READ:
+            break
+        yield hashlib.sha256(tokens.take(np.arange(start + 1, end)).tobytes()).digest()
+
+
 def word_for_word(training: TokenFile, held_out: TokenFile, length: int) -> tuple[int, int]:
     """How many of the held-out stretches of so many tokens, side by side, occur anywhere in the training text; of all.
 
@@ -143,8 +162,8 @@ def word_for_word(training: TokenFile, held_out: TokenFile, length: int) -> tupl
 
 
 def _hashes(tokens: TokenFile, length: int) -> NDArray[np.uint64]:
-    """(N - length + 1,) of each stretch of `length` tokens."""
-    ids = tokens.take(np.arange(len(tokens))).astype(np.uint64) + np.uint64(1)
+    """(N - length + 1,) of each stretch of `length` tokens, of the first MOST_READ."""
+    ids = tokens.take(np.arange(min(len(tokens), MOST_READ))).astype(np.uint64) + np.uint64(1)
     count = len(ids) - length + 1
     total = np.zeros(count, dtype=np.uint64)
     for place in range(length):

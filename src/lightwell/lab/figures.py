@@ -5,6 +5,7 @@ The same numbers give the same SVG, byte for byte.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,8 @@ def drawing() -> Iterator[None]:
     """Within it, figures have the lab's style."""
     import matplotlib as mpl
 
-    with mpl.rc_context({**STYLE, "axes.spines.right": False}):
+    # No formulas: a dollar sign in a user's text is a dollar sign.
+    with mpl.rc_context({**STYLE, "axes.spines.right": False, "text.parse_math": False}):
         yield
 
 
@@ -46,6 +48,23 @@ def new_figure(title: str, subtitle: str = "", columns: int = 1, width: float = 
         axes.grid(True, color=FAINT, linewidth=0.7)
         axes.tick_params(length=0)
     return figure
+
+
+LACKING = "\u25a1"
+LACKING_WORDS = f" {LACKING} stands for a sign that this picture's font lacks."
+
+
+@functools.cache
+def _signs() -> frozenset[int]:
+    from matplotlib import font_manager
+
+    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
+    return frozenset(font.get_charmap())
+
+
+def drawable(text: str) -> str:
+    """The text with a square for each sign that the pictures' font does not have."""
+    return "".join(sign if ord(sign) in _signs() or sign.isspace() else LACKING for sign in text)
 
 
 def draw_paired(axes: Axes, losses: Sequence[Sequence[float]], colour: str) -> list[float]:

@@ -100,7 +100,8 @@ _ALL = [
             "Dot products of vectors with components of variance 1 have a standard deviation of sqrt(d_k), scaled "
             "ones of 1. Unscaled, 18 % of rows are saturated at d_k = 64 and 48 % at 256; the gradient of softmax is "
             "larger than the scaled one up to d_k = 32, and smaller only from 64 to 100 on. Trained, scaling lowers "
-            "the held-out loss at d_k = 64 or more, and makes no difference above 0.02 nats at 8."
+            "the held-out loss at d_k = 64 or more, and makes no difference above 0.02 nats at 8. On real activations, "
+            "weights follow dot products within a row; across rows, and by angle alone, their order is another one."
         ),
         leaves_out=(
             "It is higher within one row only: adding a constant to a row changes nothing. The form is learned "
@@ -150,7 +151,7 @@ _ALL = [
         prediction=(
             "A row of weights keeps its sum on average, with a spread of sqrt(p / (1 - p) x the sum of "
             "squares); dropout lowers the held-out loss where the text is repeated often, and raises it where "
-            "it is seen once."
+            "it is seen once (by 0.05 in a model of 163 million parameters)."
         ),
         leaves_out=(
             "Kept weights are scaled by 1 / (1 - p), so that a row no longer sums to 1 each time; the first row "
@@ -199,7 +200,7 @@ _ALL = [
         prediction=(
             "About half of a ReLU layer's outputs are exactly 0 at initialisation, and more after training; "
             "GELU and SiLU have next to none; at matched parameters the ungated ones end within 0.02 nats of "
-            "each other."
+            "each other, and SwiGLU below ReLU (by 0.04 to 0.05 in Shazeer 2020)."
         ),
         leaves_out=(
             "Not positive but not negative, and the zeros are the point: they can be skipped. A unit that is 0 "

@@ -55,16 +55,7 @@ def _article(card: Card, folder: Path) -> str:
     for name, caption in card.pictures:
         drawn = _inline(folder / f"{name}.svg", caption)
         parts.append(f"<figure>{drawn}<figcaption>{escape(caption)}</figcaption></figure>")
-    if findings.claims:
-        rows = [
-            [claim.text, shown.interval(claim), shown.points(claim), shown.outcome(claim)] for claim in findings.claims
-        ]
-        parts.append(_table(["claim", "difference, 95 % interval", "each seed", "verdict"], rows))
-    if findings.laws:
-        rows = [
-            [law.text, f"{law.measured:.6g}", law.expected, "holds" if law.holds else "broken"] for law in findings.laws
-        ]
-        parts.append(_table(["law", "measured", "expected", ""], rows))
+    parts += [_table(head, rows) for head, rows in shown.tables(card)]
     parts += [
         f"<p><strong>What the note leaves out.</strong> {escape(note.leaves_out)}</p>",
         f"<p><strong>When it flips.</strong> {escape(note.flips)}</p>",

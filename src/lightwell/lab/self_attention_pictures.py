@@ -93,7 +93,7 @@ def influence(data: Mapping[str, Any]) -> Picture:
 
     found = data["map"]
     figure = new_figure(
-        f"High attention is not high influence: rank correlation {found['weight_rank']:.2f} in this head",
+        f"Attention beside influence: their rank correlation is {found['weight_rank']:.2f} in this head",
         f"Layer {found['layer']}, head {found['head']} of a trained model (the one whose edges matter most), held-out "
         "text; log scales, three decades down from the largest; the first query has no choice and is left out",
         columns=3, width=12.0, height=4.6,

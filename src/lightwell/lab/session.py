@@ -1,7 +1,7 @@
 """A session of the lab: some notes on one text and one budget, from the plan to the cards on disk.
 
     FOLDER/trials, FOLDER/measures      every result, under the hash of what decides it (store.py)
-    FOLDER/NOTE-BUDGET/                 card.json, card.md, card.html, and the pictures
+    FOLDER/NOTE-BUDGET.../              card.json, card.md, card.html, and the pictures
     FOLDER/index.md, index.html         all cards that are there
 
 Finished results are never made again, so that a session that was stopped or killed goes on with the same command.
@@ -12,16 +12,17 @@ from __future__ import annotations
 import json
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lightwell.errors import RunError
+from lightwell.errors import RunError, TrainingError
 from lightwell.lab import page, shown
 from lightwell.lab.budget import BUDGETS, Budget
 from lightwell.lab.card import Card, make_card
 from lightwell.lab.catalogue import experiment
-from lightwell.lab.desk import Desk
+from lightwell.lab.desk import TUNING_SEED, Desk
 from lightwell.lab.experiment import Experiment, Picture
 from lightwell.lab.figures import drawing, save_figure
 from lightwell.lab.notes import NOTES
@@ -32,8 +33,8 @@ from lightwell.training.config import RunConfig
 from lightwell.training.device import freed_memory_kept, random_state_kept, resolve_device
 from lightwell.training.records import write_whole
 
-PACE_STEPS = 7
-"""Steps whose time says how long the rest will take."""
+PACE_STEPS, PACE_SECONDS = 7, 10.0
+"""Steps whose time says how long the rest will take; fewer where they have taken so long."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class Session:
     """The command line that makes one note's card."""
     seed: int = 1
     """The first of the seeds that count."""
+    preset: str = ""
+    """The base configuration's, where it is not the lab's own."""
     told: Callable[[float, float], None] = lambda done, of: None
     """Hears how many tokens of how many are trained."""
     cards: list[Card] = field(default_factory=list)
@@ -72,6 +75,7 @@ class Session:
     def __post_init__(self) -> None:
         self.store = Store(self.folder, self.corpus.digest)
         self._done, self._all = 0.0, 0.0
+        self._waiting: Counter[tuple[str, int]] = Counter()
 
     def desk(self, name: str) -> tuple[Experiment, Desk]:
         """A note's experiment, and the desk that it works at."""
@@ -82,52 +86,58 @@ class Session:
         return found, desk
 
     def plan(self) -> list[NotePlan]:
-        """What is going to be trained, note by note."""
-        pace = self._seconds_per_token()
-        plans = []
-        for name in self.names:
-            found, desk = self.desk(name)
-            trials = found.plan(desk)
-            left = [trial for trial in trials if not self.store.has_trained(name, trial)]
-            tokens = sum(map(tokens_of, left))
-            arms, seeds = {trial.arm for trial in trials}, {trial.seed for trial in trials}
-            plans.append(
-                NotePlan(
-                    name,
-                    len(arms),
-                    len(seeds),
-                    len(trials),
-                    len(trials) - len(left),
-                    tokens,
-                    pace * sum(map(cost_of, left)),
-                )
-            )
-        self._all = float(sum(plan.tokens for plan in plans))
-        return plans
+        """What is going to be trained, note by note; for its time a few steps are timed, where any are left.
+
+        Raises:
+            RunError: the folder for the results cannot be made.
+            SettingError: what is to be measured does not fit into memory.
+        """
+        make_folder(self.folder)
+        trials = {name: found.plan(desk) for name, (found, desk) in ((name, self.desk(name)) for name in self.names)}
+        left = {
+            name: [trial for trial in planned if not self.store.has_trained(name, trial)]
+            for name, planned in trials.items()
+        }
+        pace = self._seconds_per_token() if any(left.values()) else 0.0
+        waiting = [trial for planned in left.values() for trial in planned]
+        self._all = float(sum(map(tokens_of, waiting)))
+        self._waiting = Counter((trial.arm, trial.seed) for trial in waiting)
+        return [note_plan(name, trials[name], left[name], pace) for name in self.names]
 
     def run(self, done: Callable[[Card], None]) -> list[Card]:
         """Carry the notes out, one after the other; each card is written and handed over as soon as it is there.
 
         Raises:
             RunError: a result or a card could not be written; finished results are kept.
-            TrainingError: a training's loss is not finite.
+            TrainingError: trainings of some notes diverged; the others were carried out.
         """
+        failed: list[str] = []
         for name in self.names:
             started = time.monotonic()
             found, desk = self.desk(name)
-            findings = found.run(desk)
+            try:
+                findings = found.run(desk)
+            except TrainingError as diverged:
+                failed.append(f"{name}: {diverged}")
+                continue
             with drawing():
                 pictures = found.draw(findings.data, findings.timings)
             card = make_card(found.note, findings, desk, pictures, self.command(name), time.monotonic() - started)
             write_card(card, pictures, self.folder_of(name))
             self.cards.append(card)
             done(card)
-        self._write_index()
+            self._write_index()
+        if failed:
+            raise TrainingError(f"No card for {' '.join(failed)} A lower learning rate may help: take a --preset.")
         return self.cards
 
     def folder_of(self, name: str) -> Path:
-        """Where a note's card is."""
-        return self.folder / f"{name}-{self.budget.name}"
+        """Where a note's card is: beside those of other budgets, presets, seeds and texts."""
+        others = (self.preset, f"seed-{self.seed}" if self.seed != 1 else "")
+        place = self.folder / "-".join([name, self.budget.name, *filter(None, others)])
+        if (card := kept_card(place)) and card.provenance["data_hash"] != self.corpus.digest:
+            place = place.with_name(f"{place.name}-{self.corpus.digest[:8]}")
+        return place
 
     def _write_index(self) -> None:
         cards = kept_cards(self.folder)
@@ -138,35 +148,53 @@ class Session:
 
     def _heard(self, trial: Trial) -> None:
         self._done += tokens_of(trial)
-        self.told(min(self._done, self._all), self._all)
+        if self._waiting[trial.arm, trial.seed] > 0:
+            self._waiting[trial.arm, trial.seed] -= 1
+        else:  # a learning rate beyond the grid, which no plan could know
+            self._all += tokens_of(trial)
+        self.told(self._done, self._all)
 
     def _seconds_per_token(self) -> float:
         """Of a training step of the base configuration, the first one left out."""
         trial = Trial("pace", 0, self.config)
-        times = []
+        times: list[float] = []
         with random_state_kept(resolve_device(self.config.training.device)), freed_memory_kept():
             here = Laboratory(trial, self.corpus)
             for number in range(1 + PACE_STEPS):
+                if number > 1 and sum(times) > PACE_SECONDS:
+                    break
                 started = time.perf_counter()
                 here.step(number)
                 times.append(time.perf_counter() - started)
         return statistics.median(times[1:]) / tokens_per_step(trial)
 
 
-def kept_cards(folder: Path) -> list[tuple[Card, Path]]:
-    """All cards below a session's folder, each with its own folder, by note and by budget.
+def note_plan(name: str, trials: Sequence[Trial], left: Sequence[Trial], pace: float) -> NotePlan:
+    """A note's line of the plan; pace: seconds for a token."""
+    return NotePlan(
+        name,
+        arms=len({trial.arm for trial in trials}),
+        seeds=len({trial.seed for trial in trials if trial.seed < TUNING_SEED}),
+        trainings=len(trials),
+        finished=len(trials) - len(left),
+        tokens=sum(map(tokens_of, left)),
+        seconds=pace * sum(map(cost_of, left)),
+    )
 
-    What is no card of this version is left out.
-    """
-    found = []
-    for note in NOTES:
-        for budget in BUDGETS:
-            place = folder / f"{note}-{budget}"
-            try:
-                found.append((Card.from_dict(json.loads((place / "card.json").read_bytes())), place))
-            except (OSError, ValueError, KeyError, TypeError):
-                continue
-    return found
+
+def kept_card(folder: Path) -> Card | None:
+    """The card in a folder; None where there is none of this version."""
+    try:
+        return Card.from_dict(json.loads((folder / "card.json").read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def kept_cards(folder: Path) -> list[tuple[Card, Path]]:
+    """All cards below a session's folder, each with its own folder, by note and by budget."""
+    found = [(card, path.parent) for path in folder.glob("*/card.json") if (card := kept_card(path.parent))]
+    notes, budgets = list(NOTES), list(BUDGETS)
+    return sorted(found, key=lambda one: (notes.index(one[0].note.name), budgets.index(one[0].budget), one[1].name))
 
 
 def tokens_per_step(trial: Trial) -> int:

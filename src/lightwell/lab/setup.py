@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from lightwell.errors import VocabularyError
 from lightwell.lab.budget import Budget
 from lightwell.text.prepare import Corpus, prepare
 from lightwell.training.compose import compose
@@ -41,7 +42,10 @@ def opened(config: RunConfig, listener: Listener) -> tuple[RunConfig, Corpus]:
     Raises:
         TextError: a text that is missing, empty or too short.
     """
-    wanted = config.model.vocab_size
-    corpus = prepare(config.text, wanted, say=listener.say)
+    try:
+        corpus = prepare(config.text, config.model.vocab_size, say=listener.say)
+    except VocabularyError as short:
+        corpus = prepare(config.text, short.supported)
+        listener.say(f"The vocabulary has {short.supported:,} tokens: this text repeats too little for more.")
     model = dataclasses.replace(config.model, vocab_size=corpus.tokenizer.vocab_size)
     return dataclasses.replace(config, model=model), corpus

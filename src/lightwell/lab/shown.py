@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
 
 from lightwell.lab.card import Card
-from lightwell.lab.verdict import Claim, Law
+from lightwell.lab.verdict import NATS, Claim
 
 WIDTH = 100
 
@@ -21,21 +22,9 @@ def markdown(card: Card) -> str:
         f"*Predicted before the run:* {note.prediction}",
     ]
     parts += [f"![{caption}]({name}.svg)\n\n*{caption}*" for name, caption in card.pictures]
-    if card.findings.claims:
-        rows = [
-            f"| {claim.text} | {interval(claim)} | {points(claim)} | {outcome(claim)} |"
-            for claim in card.findings.claims
-        ]
-        parts.append(
-            "\n".join(
-                ["| claim | difference, 95 % interval | each seed | verdict |", "| --- | --- | --- | --- |", *rows]
-            )
-        )
-    if card.findings.laws:
-        rows = [f"| {law.text} | {law.measured:.6g} | {law.expected} | {holds(law)} |" for law in card.findings.laws]
-        parts.append("\n".join(["| law | measured | expected | |", "| --- | ---: | --- | --- |", *rows]))
+    parts += [_table(head, rows) for head, rows in tables(card)]
     parts += [f"**What the note leaves out.** {note.leaves_out}", f"**When it flips.** {note.flips}"]
-    parts += [f"- {remark}" for remark in card.findings.remarks]
+    parts += [f"- {_literal(remark)}" for remark in card.findings.remarks]
     parts += [
         f"**In the code:** `{note.file}`, `{note.function}`",
         f"**Exercise.** {note.exercise}",
@@ -44,31 +33,55 @@ def markdown(card: Card) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def tables(card: Card) -> list[tuple[list[str], list[list[str]]]]:
+    """Claims that decide, claims beside the note, and laws: heads and rows of those that there are."""
+    found = []
+    about, beside = (claims_of(card, beside) for beside in (False, True))
+    for title, claims in (("what the note claims", about), ("beside the note", beside)):
+        rows = [[claim.text, interval(claim, card.bits), points(claim), outcome(claim)] for claim in claims]
+        found.append(([title, "difference, 95 % interval", "each seed", "verdict"], rows))
+    laws = [[law.text, law.shown, law.expected, "holds" if law.holds else "broken"] for law in card.findings.laws]
+    found.append((["law", "measured", "expected", ""], laws))
+    return [(head, rows) for head, rows in found if rows]
+
+
+def claims_of(card: Card, beside: bool) -> list[Claim]:
+    """Those about what the note says, or those beside it."""
+    return [claim for claim in card.findings.claims if claim.beside == beside]
+
+
 def plain(card: Card) -> str:
     """The card for a terminal."""
     note = card.note
     lines = ["", f"{note.title}: {card.headline}", *_wrapped(f'"{note.sentence}"', "  ")]
     lines += ["", *_wrapped(f"predicted  {note.prediction}", "  ")]
-    for claim in card.findings.claims:
-        lines += ["", *_wrapped(claim.text, "  "), f"    {interval(claim)}: {outcome(claim)}"]
-        lines += [f"    each seed: {points(claim)}"]
+    for beside in (False, True):
+        claims = claims_of(card, beside)
+        if beside and claims:
+            lines += ["", "  Beside the note:"]
+        for claim in claims:
+            lines += ["", *_wrapped(claim.text, "  "), f"    {interval(claim, card.bits)}: {outcome(claim)}"]
+            lines += _wrapped(f"each seed: {points(claim)}", "    ")
     if card.findings.laws:
         lines.append("")
     for law in card.findings.laws:
         lines += _wrapped(
-            f"{'holds' if law.holds else 'BROKEN'}  {law.text}: {law.measured:.6g} ({law.expected})", "  "
+            f"{'holds' if law.holds else 'BROKEN'}  {law.text}: {law.shown} (expected: {law.expected})", "  "
         )
     lines += ["", *_wrapped(f"leaves out  {note.leaves_out}", "  "), *_wrapped(f"flips       {note.flips}", "  ")]
     lines += [f"  code        {note.file}: {note.function}", *_wrapped(f"exercise    {note.exercise}", "  ")]
+    lines += ["", *(line for remark in card.findings.remarks for line in _wrapped(f"- {remark}", "  "))]
+    lines += ["", *_wrapped(made_on(card), "  ")]
     return "\n".join(lines)
 
 
-def interval(claim: Claim) -> str:
-    """The mean difference and its interval."""
+def interval(claim: Claim, bits: float) -> str:
+    """The mean difference and its interval; bits: bits per byte of a nat per token."""
     verdict = claim.verdict
     if verdict.n < 2:
         return f"{verdict.mean:+.4g}"
-    return f"{verdict.mean:+.4g} [{verdict.low:+.4g}, {verdict.high:+.4g}] {claim.rule.unit}"
+    found = f"{verdict.mean:+.4g} [{verdict.low:+.4g}, {verdict.high:+.4g}] {claim.rule.unit}"
+    return f"{found} ({verdict.mean * bits:+.3g} bits per byte)" if claim.rule.unit == NATS else found
 
 
 def points(claim: Claim) -> str:
@@ -78,20 +91,17 @@ def points(claim: Claim) -> str:
 
 def outcome(claim: Claim) -> str:
     """The verdict on a claim."""
-    kind = claim.verdict.kind
-    return claim.verdict.sentence if kind == "no difference" else f"{kind}: {claim.verdict.sentence}"
-
-
-def holds(law: Law) -> str:
-    """Whether it does."""
-    return "holds" if law.holds else "**broken**"
+    verdict = claim.verdict
+    doubt = " (exploratory)" if verdict.exploratory and verdict.kind in ("supported", "contradicted") else ""
+    return verdict.sentence if verdict.kind == "no difference" else f"{verdict.kind}{doubt}: {verdict.sentence}"
 
 
 def made_on(card: Card) -> str:
     """The machine and the text, in a sentence."""
     where = card.provenance
     return (
-        f"Budget {card.budget}, {card.seeds} seeds; {where['processor']}, {where['threads']} threads, "
+        f"Lightwell {where['lightwell']}, budget {card.budget}, {card.seeds} seeds from {where['seed']} on; "
+        f"{where['processor']}, {where['threads']} threads, "
         f"torch {where['torch']}, {where['dtype']}; a model of {where['parameters']:,} parameters on "
         f"{where['tokens']:,} tokens of {where['text']}."
     )
@@ -106,6 +116,16 @@ def overview(cards: Sequence[Card], folders: Sequence[str]) -> str:
     return (
         "\n".join(["| note | as it was written down | verdict | budget |", "| --- | --- | --- | --- |", *rows]) + "\n"
     )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *([_literal(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _literal(text: str) -> str:
+    """Words that Markdown shows as they are, in a cell as well."""
+    return re.sub(r"([|<>`*_\[\]\\])", r"\\\1", text)
 
 
 def _wrapped(text: str, indent: str) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import functools
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -52,9 +53,11 @@ def paired_effect(differences: Sequence[float], seed: int = 0) -> Effect:
     if np.ptp(values) == 0.0:  # every interval has no width
         return Effect(mean, mean, mean, n, sign_flip(values), (mean, mean))
     interval = stats.ttest_1samp(values, 0.0).confidence_interval(CONFIDENCE)
-    found = stats.bootstrap(
-        (values,), np.mean, confidence_level=CONFIDENCE, method="BCa", rng=np.random.default_rng(seed)
-    ).confidence_interval
+    with warnings.catch_warnings():  # where nearly all values are alike there is no such interval: nan
+        warnings.simplefilter("ignore")
+        found = stats.bootstrap(
+            (values,), np.mean, confidence_level=CONFIDENCE, method="BCa", rng=np.random.default_rng(seed)
+        ).confidence_interval
     again = (float(found.low), float(found.high))
     return Effect(mean, float(interval.low), float(interval.high), n, sign_flip(values), again)
 
@@ -115,10 +118,21 @@ def _simulated(n: int, threshold: float) -> Callable[[float], float]:
 
 def seeds_needed(difference: float, deviation: float) -> int:
     """How many pairs, FEWEST at least, would show such a difference where differences vary by this deviation."""
-    if deviation == 0.0:
-        return FEWEST
+    if deviation == 0.0 or difference == 0.0:
+        return FEWEST if deviation == 0.0 else MOST_SEEDS
     # More seeds show smaller effects: the first that is small enough is found by halving.
     return bisect.bisect_left(range(MOST_SEEDS), True, lo=FEWEST, key=lambda n: _shows(n, difference, deviation))
+
+
+def seeds_for_width(half_width: float, deviation: float) -> int:
+    """How many pairs, FEWEST at least, have a 95 % interval no wider to either side; MOST_SEEDS if too many."""
+    if half_width <= 0.0:
+        return MOST_SEEDS
+
+    def narrow(n: int) -> bool:
+        return bool(stats.t.ppf((1.0 + CONFIDENCE) / 2.0, n - 1) * deviation / math.sqrt(n) < half_width)
+
+    return bisect.bisect_left(range(MOST_SEEDS), True, lo=FEWEST, key=narrow)
 
 
 def _shows(n: int, difference: float, deviation: float) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,12 +14,11 @@ from typing import Any
 
 import torch
 
-from lightwell.errors import RunError
+from lightwell.errors import RunError, TrainingError
+from lightwell.lab.sources import sources_of
 from lightwell.lab.trial import Trained, Trial
+from lightwell.training.host import describe_host
 from lightwell.training.records import write_whole
-
-VERSION = 1
-"""Of what is measured and how; results of another one are made again."""
 
 
 class Store:
@@ -34,16 +32,29 @@ class Store:
         self.made = 0
         """Results that were not there before."""
         self._setting = {
-            "version": VERSION,
             "corpus": corpus,
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
-            "machine": platform.machine(),
+            "processor": describe_host()["processor"],
         }
 
     def trained(self, note: str, trial: Trial, train: Callable[[], Trained]) -> Trained:
-        """The result of a trial: the one that is there, or what `train` makes."""
-        return Trained(**self._result("trials", _key(note, trial), lambda: asdict(train())))
+        """The result of a trial: the one that is there, or what `train` makes.
+
+        Raises:
+            TrainingError: the training diverged, now or when it was made.
+        """
+
+        def work() -> dict[str, Any]:
+            try:
+                return asdict(train())
+            except TrainingError as diverged:
+                return {"diverged": str(diverged)}
+
+        found = self._result("trials", _key(note, trial), work)
+        if "diverged" in found:
+            raise TrainingError(found["diverged"])
+        return Trained(**found)
 
     def has_trained(self, note: str, trial: Trial) -> bool:
         """Whether a trial is finished."""
@@ -51,7 +62,7 @@ class Store:
 
     def measured(self, note: str, name: str, settings: Mapping[str, Any], work: Callable[[], Any]) -> Any:
         """A measurement's plain values: those that are there, or what `work` returns."""
-        return self._result("measures", {"note": note, "name": name, **settings}, work)
+        return self._result("measures", {"note": note, "name": name, "sources": sources_of(note), **settings}, work)
 
     def _path(self, kind: str, key: Mapping[str, Any]) -> Path:
         whole = json.dumps({**self._setting, **key}, sort_keys=True, default=str)
@@ -61,7 +72,7 @@ class Store:
         path = self._path(kind, key)
         try:
             return json.loads(path.read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             pass
         except ValueError:
             path.unlink()  # not what was written: it is made again
@@ -77,10 +88,11 @@ class Store:
 
 def _key(note: str, trial: Trial) -> dict[str, Any]:
     """What decides a trial's result; a plain trial is the same for every note."""
-    part = {"part": trial.part} if trial.part else {}
+    owner = note if trial.change or trial.look else ""
     return {
-        **part,
-        "note": note if trial.change or trial.look else "",
+        "sources": sources_of(owner),
+        "note": owner,
+        "part": trial.part,
         "seed": trial.seed,
         "config": trial.config.to_dict(),
         "change": trial.change,

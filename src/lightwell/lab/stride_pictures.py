@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lightwell.lab.experiment import Picture
-from lightwell.lab.figures import COLOURS, draw_paired, new_figure
+from lightwell.lab.figures import COLOURS, LACKING, LACKING_WORDS, draw_paired, drawable, new_figure
 from lightwell.training.plot import FAINT, GREY, INK
 
 SHOWN = 8
@@ -61,12 +61,14 @@ def windows_picture(data: Mapping[str, Any]) -> Picture:
         "A window predicts each of its targets from the tokens before it within the window. The first token of a text "
         "is never a target; with a stride of L + 1, neither is the one after each window."
     )
+    if any(LACKING in _visible(piece) for piece in pieces):
+        caption += LACKING_WORDS
     return Picture("windows", caption, figure)
 
 
 def _visible(piece: str) -> str:
-    """A token as it is drawn: spaces and line ends must be seen, and a dollar sign must not begin a formula."""
-    return piece.replace(" ", "·").replace("\n", "↵").replace("\t", "→").replace("$", r"\$")
+    """A token as it is drawn: spaces and line ends must be seen."""
+    return drawable(piece.replace(" ", "·").replace("\n", "↵").replace("\t", "→"))
 
 
 def exposure_picture(data: Mapping[str, Any]) -> Picture:

@@ -60,5 +60,18 @@ def _tensors(module: nn.Module) -> Iterator[tuple[str, Kind, Tensor]]:
                 kind: Kind = "buffer" if name in part._non_persistent_buffers_set else "persistent buffer"
                 yield dot + name, kind, buffer
         for name, value in vars(part).items():
-            if isinstance(value, Tensor):
-                yield dot + name, "plain attribute", value
+            if not name.startswith("_") or isinstance(value, Tensor):
+                for place, tensor in _inside(dot + name, value):
+                    yield place, "plain attribute", tensor
+
+
+def _inside(name: str, value: object) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of an attribute: itself, or what lists, tuples and dicts hold."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            yield from _inside(f"{name}[{i}]", item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _inside(f"{name}[{key!r}]", item)

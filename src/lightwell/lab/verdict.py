@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lightwell.lab.statistics import FEWEST, LEVEL, paired_effect, seeds_needed
+from lightwell.lab.statistics import FEWEST, LEVEL, MOST_SEEDS, paired_effect, seeds_for_width, seeds_needed
 
+NATS = "nats per token"
 Kind = Literal["supported", "contradicted", "no difference", "conditional", "not settled"]
 
 
@@ -18,11 +19,11 @@ Kind = Literal["supported", "contradicted", "no difference", "conditional", "not
 class Rule:
     """What is predicted of a difference, and how small it may be to count for nothing."""
 
-    predicted: Literal["higher", "lower"]
-    """What the first arm is, beside the second one."""
+    predicted: Literal["higher", "lower", "none"]
+    """What the first arm is, beside the second one; none: no difference larger than X is predicted."""
     smallest: float
     """X: a difference within -X and X is none that matters."""
-    unit: str = "nats per token"
+    unit: str = NATS
 
 
 @dataclass(frozen=True)
@@ -55,27 +56,38 @@ class Verdict:
 def decide(rule: Rule, differences: Sequence[float]) -> Verdict:
     """Hold paired differences, first arm minus second, against the rule.
 
-    no difference: the 95 % interval lies within -X and X. supported or contradicted: it lies on one side of 0, and
-    where there are seeds enough, the sign-flip test agrees. Otherwise it is not settled.
+    No difference larger than X: the 95 % interval lies within -X and X; where that was predicted, it is supported.
+    Supported or contradicted: the interval lies on one side of 0, the mean is beyond X, and where there are seeds
+    enough, the sign-flip test agrees. Otherwise it is not settled.
     """
     effect = paired_effect(differences)
     exploratory = effect.n < FEWEST
     apart = effect.n >= 2 and (effect.low > 0.0 or effect.high < 0.0) and (exploratory or effect.p <= LEVEL)
+    found = "higher" if effect.mean > 0.0 else "lower"
     kind: Kind = "not settled"
     if effect.n >= 2 and -rule.smallest < effect.low and effect.high < rule.smallest:
-        kind, sentence = "no difference", f"no difference larger than {rule.smallest:g} {rule.unit}"
-    elif apart:
-        kind = "supported" if (effect.mean > 0.0) == (rule.predicted == "higher") else "contradicted"
-        sentence = f"{abs(effect.mean):.3g} {rule.unit} {'higher' if effect.mean > 0.0 else 'lower'}"
+        kind = "supported" if rule.predicted == "none" else "no difference"
+        sentence = f"no difference larger than {rule.smallest:g} {rule.unit}"
+    elif apart and abs(effect.mean) > rule.smallest:
+        kind = "supported" if rule.predicted == found else "contradicted"
+        sentence = f"{abs(effect.mean):.3g} {rule.unit} {found}"
     elif effect.n < 2:
         sentence = "a single run says nothing about how much runs differ"
     else:
-        deviation = float(np.std(np.asarray(differences), ddof=1))
-        wanted = seeds_needed(max(abs(effect.mean), rule.smallest), deviation)
-        sentence = f"about {wanted} seeds would be needed"
+        doubt = f"{found}, but not shown to be so by more than {rule.smallest:g}; " if apart else ""
+        sentence = f"{doubt}{_more_seeds(rule, differences, effect.mean)}"
     return Verdict(
         kind, sentence, effect.mean, effect.low, effect.high, effect.n, effect.p, effect.bootstrap, exploratory
     )
+
+
+def _more_seeds(rule: Rule, differences: Sequence[float], mean: float) -> str:
+    """How many would settle it, if differences go on as they are: more than there were, whatever chance did."""
+    deviation = float(np.std(np.asarray(differences), ddof=1))
+    show, narrow = seeds_needed(abs(mean), deviation), seeds_for_width(rule.smallest - abs(mean), deviation)
+    wanted = max(len(differences) + 1, show if abs(mean) > rule.smallest else narrow)
+    about = f"about {wanted:,}" if wanted < MOST_SEEDS else f"more than {MOST_SEEDS:,}"
+    return f"{about} seeds would be needed"
 
 
 @dataclass(frozen=True)
@@ -88,11 +100,13 @@ class Claim:
     points: tuple[float, ...]
     """The differences, seed by seed."""
     verdict: Verdict
+    beside: bool = False
+    """Whether it is about what the note's sentence does not say; then it has no part in the note's verdict."""
 
     @classmethod
-    def of(cls, text: str, rule: Rule, points: Sequence[float]) -> Claim:
+    def of(cls, text: str, rule: Rule, points: Sequence[float], beside: bool = False) -> Claim:
         """The claim with its verdict."""
-        return cls(text, rule, tuple(map(float, points)), decide(rule, points))
+        return cls(text, rule, tuple(map(float, points)), decide(rule, points), beside)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -101,13 +115,17 @@ class Claim:
             "rule": asdict(self.rule),
             "points": list(self.points),
             "verdict": self.verdict.to_dict(),
+            "beside": self.beside,
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Claim:
         """The claim of those values."""
         verdict = Verdict.from_dict(values["verdict"])
-        return cls(values["text"], Rule(**values["rule"]), tuple(values["points"]), verdict)
+        return cls(values["text"], Rule(**values["rule"]), tuple(values["points"]), verdict, values["beside"])
+
+
+YES_NO = ("no", "yes")
 
 
 @dataclass(frozen=True)
@@ -123,8 +141,18 @@ class Law:
     @classmethod
     def near(cls, text: str, measured: float, expected: float, within: float) -> Law:
         """One that says a number."""
-        holds = abs(measured - expected) <= within
-        return cls(text, float(measured), f"{expected:.6g} within {within:.3g}", bool(holds))
+        holds, about = abs(measured - expected) <= within, f" within {within:.3g}" if within else ""
+        return cls(text, float(measured), f"{expected:.6g}{about}", bool(holds))
+
+    @classmethod
+    def fact(cls, text: str, found: bool, expected: bool) -> Law:
+        """One that says yes or no."""
+        return cls(text, float(found), YES_NO[expected], bool(found) == expected)
+
+    @property
+    def shown(self) -> str:
+        """What was measured, in words or digits."""
+        return YES_NO[bool(self.measured)] if self.expected in YES_NO else f"{self.measured:.6g}"
 
     @classmethod
     def above(cls, text: str, measured: float, bound: float) -> Law:
@@ -148,13 +176,14 @@ class Law:
 
 
 def overall(laws: Sequence[Law], claims: Sequence[Claim]) -> Kind:
-    """The verdict on a note: a law of it that is broken contradicts it; claims that differ make it conditional.
+    """The verdict on a note, from its laws and from the claims that are about what it says.
 
-    A note with some claims that nothing settled is not settled, unless others already make it conditional.
+    A law of it that is broken contradicts it. Claims of which some are supported and others contradicted, or make no
+    difference, make it conditional. Where some are not settled and the others do not make it so, it is not settled.
     """
     if any(not law.holds for law in laws):
         return "contradicted"
-    kinds = {claim.verdict.kind for claim in claims}
+    kinds = {claim.verdict.kind for claim in claims if not claim.beside}
     if not kinds:
         return "supported"
     if "supported" in kinds and kinds & {"contradicted", "no difference"}:

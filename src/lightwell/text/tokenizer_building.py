@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 
-from lightwell.errors import TextError
+from lightwell.errors import TextError, VocabularyError
 from lightwell.text.pieces import PIECE, cut_in_pieces
 from lightwell.text.token_bytes import byte_alphabet
 
@@ -82,9 +82,10 @@ def build_bpe(texts: Sequence[str], vocab_size: int) -> tokenizers.Tokenizer:
     backend.train_from_iterator(_for_training(texts), trainer)
     reached = backend.get_vocab_size()
     if vocab_size and reached < vocab_size:
-        raise TextError(
+        raise VocabularyError(
+            reached,
             f"vocab_size is {vocab_size:,}, but this text supports only {reached:,} tokens, because a token must occur "
-            f"at least {MIN_FREQUENCY} times; set vocab_size to {reached} or less, or give more text."
+            f"at least {MIN_FREQUENCY} times; set vocab_size to {reached} or less, or give more text.",
         )
     return backend
 

@@ -1,0 +1,33 @@
+"""Which code decides a result: a hash of its files is in the key of each, so that none outlives a change of it.
+
+What only plans, judges, words and draws is not in it: numbers stay what they are when those change.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from pathlib import Path
+
+import lightwell
+
+INSTRUMENTS = (
+    "batch_gradients", "causal_checks", "causal_models", "exposure", "gradient_noise", "influence", "pace", "part",
+    "row_sums", "saturation", "skipping", "tensor_rows", "trial", "zeros",
+)  # fmt: skip
+"""The lab's modules that train or measure."""
+
+
+@functools.cache
+def sources_of(note: str) -> str:
+    """The hash of the model, its batches, its training, and what the lab measures with; and of a note's own module.
+
+    A training that no note changes or looks at is the same for all of them: then `note` is empty.
+    """
+    root = Path(lightwell.__file__).parent
+    files = sorted(path for folder in ("model", "batches", "training") for path in (root / folder).rglob("*.py"))
+    files += [root / "lab" / f"{name}.py" for name in (*INSTRUMENTS, *([note.replace("-", "_")] if note else []))]
+    whole = hashlib.sha256()
+    for path in files:
+        whole.update(hashlib.sha256(path.read_bytes()).digest())
+    return whole.hexdigest()
