@@ -253,10 +253,10 @@ def test_signs_of_a_user_s_text_do_not_break_a_card(tmp_path: Path) -> None:
 def test_a_dollar_sign_and_a_sign_without_a_glyph_are_drawn(tmp_path: Path) -> None:
     with drawing(), warnings.catch_warnings():
         warnings.simplefilter("error")
-        figure = new_figure("of $$ and $x", "\u2260")
-        figure.axes[0].set_title(drawable("$^$ \u65e5 a\u00df"))
+        figure = new_figure("of signs", "\u2260")
+        figure.axes[0].set_title(drawable("$^$ $$ \u65e5 a\u00df"))
         save_figure(figure, tmp_path, "a")
-    assert drawable("$\u65e5a") == f"${LACKING}a"
+    assert drawable("$\u65e5a") == rf"\${LACKING}a"
 
 
 def test_a_training_that_diverges_is_made_once_and_other_notes_go_on(

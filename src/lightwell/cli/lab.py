@@ -76,8 +76,7 @@ def lab(
             preset,
             lambda done, of: told(int(done), max(1, int(of))),
         )  # fmt: skip
-        listener.say("A few steps are timed, for the plan.")
-        listener.say(plan_table(session.plan(), chosen))
+        listener.say(plan_table(session.plan(listener.say), chosen))
         try:
             cards = session.run(lambda card: None if json else print(shown.plain(card), flush=True))
         except KeyboardInterrupt as stop:

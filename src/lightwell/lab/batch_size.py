@@ -178,8 +178,16 @@ def identity_laws(errors: Mapping[str, float]) -> list[Law]:
     """Micro-batches give the gradient of the batch; averaging their means does not where they count unequally."""
     return [
         Law.below("Micro-batches' summed gradient beside the batch's, relative", errors["equal"], SAME),
-        Law.below("The same where rows count unequal numbers of tokens", errors["unequal"], SAME),
-        Law.above("and where, instead, their mean losses are averaged (a usual mistake)", errors["averaged"], SAME),
+        Law.below(
+            "Micro-batches' summed gradient, where rows count unequal numbers of tokens, relative",
+            errors["unequal"],
+            SAME,
+        ),
+        Law.above(
+            "A usual mistake: the gradient of micro-batches' averaged mean losses, there, relative",
+            errors["averaged"],
+            SAME,
+        ),
     ]
 
 

@@ -195,7 +195,7 @@ def row_laws(rows: Mapping[str, Any]) -> list[Law]:
                  float(mean.mean()), 1.0, 4.0 * mean_error),
         Law.near("Measured spread of a row's sum beside sqrt(p/(1-p) x sum of squares), mean ratio of all rows",
                  float((spread / predicted).mean()), 1.0, 0.02),
-        Law.near(f"The same, the row that is farthest off ({draws:,} draws)",
+        Law.near(f"Measured beside predicted spread, the row that is farthest off ({draws:,} draws)",
                  float(max((spread / predicted).flatten(), key=lambda ratio: abs(ratio - 1.0))), 1.0,
                  5.0 * math.sqrt((kurtosis - 1.0) / (4.0 * draws))),
         Law.near("Spread of the first row's sum, which is a single weight",
@@ -212,7 +212,8 @@ def mode_laws(modes: Sequence[Mapping[str, Any]]) -> list[Law]:
     return [
         Law.near(f"Of {count} models with dropout, those that evaluate bit-identically twice",
                  sum(bool(mode["evaluation repeats"]) for mode in modes), count, 0),
-        Law.near("and those that do so in training mode", sum(bool(mode["training repeats"]) for mode in modes), 0, 0),
+        Law.near(f"Of {count} models with dropout, those that do so in training mode",
+                 sum(bool(mode["training repeats"]) for mode in modes), 0, 0),
         Law.above("Loss on trained text with dropout on, less that with it off, nats per token: the smallest of all",
                   min(mode["on"] - mode["off"] for mode in modes), 0.0),
     ]  # fmt: skip

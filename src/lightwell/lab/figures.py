@@ -28,8 +28,7 @@ def drawing() -> Iterator[None]:
     """Within it, figures have the lab's style."""
     import matplotlib as mpl
 
-    # No formulas: a dollar sign in a user's text is a dollar sign.
-    with mpl.rc_context({**STYLE, "axes.spines.right": False, "text.parse_math": False}):
+    with mpl.rc_context({**STYLE, "axes.spines.right": False}):
         yield
 
 
@@ -63,8 +62,9 @@ def _signs() -> frozenset[int]:
 
 
 def drawable(text: str) -> str:
-    """The text with a square for each sign that the pictures' font does not have."""
-    return "".join(sign if ord(sign) in _signs() or sign.isspace() else LACKING for sign in text)
+    """A user's text: a square for each sign that the pictures' font lacks, and dollar signs that begin no formula."""
+    shown = "".join(sign if ord(sign) in _signs() or sign.isspace() else LACKING for sign in text)
+    return shown.replace("$", r"\$")
 
 
 def draw_paired(axes: Axes, losses: Sequence[Sequence[float]], colour: str) -> list[float]:

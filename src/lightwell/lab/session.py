@@ -85,8 +85,10 @@ class Session:
         )  # fmt: skip
         return found, desk
 
-    def plan(self) -> list[NotePlan]:
+    def plan(self, say: Callable[[str], None] = lambda sentence: None) -> list[NotePlan]:
         """What is going to be trained, note by note; for its time a few steps are timed, where any are left.
+
+        say: hears that this is being done.
 
         Raises:
             RunError: the folder for the results cannot be made.
@@ -98,6 +100,8 @@ class Session:
             name: [trial for trial in planned if not self.store.has_trained(name, trial)]
             for name, planned in trials.items()
         }
+        if any(left.values()):
+            say("A few steps are timed, for the plan.")
         pace = self._seconds_per_token() if any(left.values()) else 0.0
         waiting = [trial for planned in left.values() for trial in planned]
         self._all = float(sum(map(tokens_of, waiting)))

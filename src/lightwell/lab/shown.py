@@ -101,7 +101,7 @@ def made_on(card: Card) -> str:
     where = card.provenance
     return (
         f"Lightwell {where['lightwell']}, budget {card.budget}, {card.seeds} seeds from {where['seed']} on; "
-        f"{where['processor']}, {where['threads']} threads, "
+        f"{where['processor']}, {where['threads']} thread{'s' if where['threads'] != 1 else ''}, "
         f"torch {where['torch']}, {where['dtype']}; a model of {where['parameters']:,} parameters on "
         f"{where['tokens']:,} tokens of {where['text']}."
     )
