@@ -131,13 +131,21 @@ def settings_of(desk: Desk, arm: Arm) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def plain_arm(arm: Arm) -> Arm:
+    """Stride L for as many tokens: the arm that the learning rate is chosen for. It is also that of the arms with
+    overlap, so that two of as many tokens differ in their windows alone, and what overlap brings is not its rate."""
+    return Arm(1, arm.units)
+
+
 def plan(desk: Desk) -> list[Trial]:
-    """All arms on the seeds that count, and the models that are scored with overlap."""
-    trials = [
-        desk.trial(name_of(desk, arm), seed, **settings_of(desk, arm))
-        for arm in Arms.of(desk).all
-        for seed in desk.seeds
-    ]
+    """The learning rates that are tried, all arms on the seeds that count, and the models scored with overlap."""
+    trials, rates = [], {}
+    for arm in Arms.of(desk).without_overlap:
+        trials += desk.tuning_trials(name_of(desk, arm), **settings_of(desk, arm))
+        rates[arm] = desk.expected_rate(name_of(desk, arm), **settings_of(desk, arm))
+    for arm in Arms.of(desk).all:
+        settings = {**settings_of(desk, arm), "learning_rate": rates[plain_arm(arm)]}
+        trials += [desk.trial(name_of(desk, arm), seed, **settings) for seed in desk.seeds]
     return [*trials, *(evaluated_trial(desk, seed) for seed in desk.seeds)]
 
 
@@ -148,7 +156,11 @@ def run(desk: Desk) -> Findings:
     counted = desk.measure("exposures", lambda: count_exposures(desk), tokens=part, seed=desk.seed)
     leaks = desk.measure("leaks", lambda: find_leaks(desk), seed=desk.seed)
     arms = Arms.of(desk)
-    results = {arm: desk.trained(name_of(desk, arm), **settings_of(desk, arm)) for arm in arms.all}
+    rates = {arm: desk.tuned(name_of(desk, arm), **settings_of(desk, arm)) for arm in arms.without_overlap}
+    results = {
+        arm: desk.trained(name_of(desk, arm), **settings_of(desk, arm), learning_rate=rates[plain_arm(arm)])
+        for arm in arms.all
+    }
     evaluated = [scored_with_overlap(desk, seed) for seed in desk.seeds]
     data = {
         "context_length": L,
@@ -310,7 +322,8 @@ def remarks_of(desk: Desk, leaks: Mapping[str, int]) -> list[str]:
         "Both losses of a gap are measured with dropout off, on as many tokens, in windows side by side. On the "
         "training text these are the very windows of stride L, which those arms have seen, so that of two arms with "
         "equal tokens the held-out losses say more than the gaps.",
-        "Arms share model, batch size and learning rate; the rate decays to the end of each arm's own steps.",
+        f"{desk.tuning_words} Arms of as many tokens share that of stride {L}; it decays to the end of each arm's "
+        "own steps.",
         f"Where windows are cut before the split, the held-out side shares {late} with the training side.",
         f"{leaks['word_for_word']:,} of {leaks['held_out_windows']:,} held-out stretches of {L} tokens occur word for "
         "word in the training text: repetitions of the text itself, which no split by documents removes.",
