@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: run test torture check lint types layers bench bench-check clean
+.PHONY: run test torture check lint types layers bench bench-check lab-cards clean
 
 # The main job: learn from the default corpus, save a run with its curve, and show what the model writes.
 run: .venv/run
@@ -18,6 +18,14 @@ TORTURE_FLAGS ?= --kills 60 --damages 40
 torture: .venv/dev
 	PYTHONPATH=tests $(BIN)/python tests/torture.py $(TORTURE_FLAGS)
 	PYTHONPATH=tests $(BIN)/python tests/torture_teams.py $(TEAMS_FLAGS)
+
+# The cards in docs/lab, made anew: a night of two processors, resumable.
+lab-cards: .venv/dev
+	$(BIN)/lightwell lab all --budget night --out lab/cards
+	for card in lab/cards/*-night; do \
+	  mkdir -p docs/lab/$$(basename $$card) && cp $$card/card.json $$card/card.md $$card/*.svg docs/lab/$$(basename $$card)/; \
+	done
+	cp lab/cards/index.html docs/lab/
 
 # What continuous integration runs besides the tests.
 check: lint types layers

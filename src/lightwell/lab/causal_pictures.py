@@ -30,7 +30,7 @@ def control(data: Mapping[str, Any]) -> Picture:
         for line in data["curves"][name]:
             curve.plot(*zip(*line, strict=True), color=colour, linewidth=1.4)
         step, loss = data["curves"][name][0][-1]
-        below = -16 if name == UNMASKED else 7  # both curves fall
+        below = -16 if name == UNMASKED and loss > 0.2 * data["uniform"] else 7  # both curves fall
         curve.annotate(name, (step, loss), xytext=(-4, below), textcoords="offset points", ha="right", color=colour)
     curve.set_xlabel("step")
     curve.set_ylabel("held-out loss, nats per token")
@@ -113,7 +113,9 @@ def random_tokens(data: Mapping[str, Any]) -> Picture:
     step, loss = data["random"]["validations"][-1]
     axes.annotate(f"held-out: {loss:.3f}", (step, loss), xytext=(0, 9), textcoords="offset points", ha="right",
                   color=COLOURS[0])  # fmt: skip
-    axes.annotate("each batch", (1, losses[0]), xytext=(14, 6), textcoords="offset points", color=COLOURS[5])
+    highest = max(range(len(losses)), key=losses.__getitem__)
+    axes.annotate("each batch", (highest + 1, losses[highest]), xytext=(8, 0), textcoords="offset points",
+                  color=COLOURS[5])  # fmt: skip
     low, high = min(bound - 0.05, *losses, loss), max(*losses, loss)
     axes.set_ylim(low - 0.1 * (high - low), high + 0.15 * (high - low))
     axes.set_xlabel("step")
