@@ -220,7 +220,7 @@ def test_the_whole_experiment_runs_and_is_found_again(tmp_path: Path, monkeypatc
     assert all(desk.store.has_trained(desk.note, trial) for trial in tuned)
     assert all(desk.store.has_trained(desk.note, trial) for trial in batch_size.plan(desk))  # at the rates chosen
     exact = [law for law in findings.laws if "Bytes" in law.text or "Micro" in law.text]
-    assert len(exact) == 2
+    assert len(exact) == 3
     assert all(law.holds for law in exact)
 
     again = desk_for(tmp_path, rates=2)

@@ -49,7 +49,7 @@ def test_the_table_of_the_readme_says_what_the_cards_say(name: str) -> None:
     known = [claim.verdict.mean for claim in card.findings.claims]
     known += [law.measured for law in card.findings.laws]
     known += [float(found) for remark in card.findings.remarks for found in re.findall(r"\d+\.\d+", remark)]
-    numbers = re.findall(r"[+-]?\d+\.\d+", measured.replace("−", "-"))
+    numbers = re.findall(r"[+-]?\d+\.\d+", measured)
     assert numbers, "a verdict without a number"
     for number in numbers:
         digits = len(number.partition(".")[2])
