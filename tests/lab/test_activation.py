@@ -137,6 +137,7 @@ def test_all_arms_have_the_same_parameters_whatever_the_base_is(tmp_path: Path, 
 
 def trained(loss: float, start: float, end: float) -> Trained:
     seen = [(0, [{"zero": start}]), (10, [{"zero": end}])]
+    seen = [(step, [{**layer, "negative": 0.4} for layer in layers]) for step, layers in seen]
     return Trained(loss, 1.0, loss, [], [], seen, 1, 1.0, 1, 0.0)
 
 
@@ -147,8 +148,12 @@ def test_planted_effects_of_the_gate_and_of_training_are_found() -> None:
         "gelu": [trained(3.0 - each, 0.0, 0.0) for each in noise],
         "swiglu": [trained(2.95 - each, 0.0, 0.0) for each in noise],
     }
-    verdicts = {claim.text.split(" ")[0]: claim.verdict.kind for claim in activation.claims_of(found)}
-    assert verdicts == {"GELU": "supported", "SwiGLU": "supported", "After": "supported"}
+    claims = activation.claims_of(found)
+    assert [claim.verdict.kind for claim in claims] == ["supported"] * 7
+    found["gelu"] = [trained(3.1, 0.0, 0.3) for _ in noise]
+    kinds = {claim.text: claim.verdict.kind for claim in activation.claims_of(found)}
+    assert kinds["GELU ends with the held-out loss of ReLU, within 0.02"] == "contradicted"
+    assert kinds["After training, next to none of GELU's outputs are exactly 0"] == "contradicted"
 
 
 def test_made_twice_from_nothing_the_numbers_are_the_same(tmp_path: Path) -> None:

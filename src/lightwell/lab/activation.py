@@ -167,10 +167,6 @@ def laws_of(data: Mapping[str, Any]) -> list[Law]:
             laws.append(Law.near(f"Exact zeros among {name}'s outputs at initialisation", share(along, 0), 0.5, 0.02))
             lowest = min(row["lowest"] for look in along for row in look["layers"])
             laws.append(Law.near(f"The lowest output of {name} at any look", lowest, 0, 0))
-        else:
-            laws.append(Law.below(f"Exact zeros among {name}'s outputs after training", share(along, -1), 0.001))
-            laws.append(Law.above(f"Negative values among {name}'s outputs after training",
-                                  share(along, -1, "negative"), 0.05))  # fmt: skip
     widest = max(abs(count / parameters["relu"] - 1.0) for count in parameters.values())
     laws.append(Law.below("Parameters of an arm beside ReLU's, largest relative difference", widest, 0.02))
     return laws
@@ -189,6 +185,8 @@ def claims_of(found: Mapping[str, Sequence[Trained]]) -> list[Claim]:
             text = f"{NAMES[activation]} ends with the held-out loss of ReLU, within {SMALLEST:g}"
             rule = Rule("none", SMALLEST)
         claims.append(Claim.of(text, rule, differences(losses[activation], losses["relu"]), beside=True))
+    claims += [claim for activation in found if activation not in WITH_ZEROS
+               for claim in smooth_claims(NAMES[activation], found[activation])]  # fmt: skip
     grown = [
         float(np.mean([end["zero"] for end in trained.seen[-1][1]]))
         - float(np.mean([start["zero"] for start in trained.seen[0][1]]))
@@ -199,6 +197,21 @@ def claims_of(found: Mapping[str, Sequence[Trained]]) -> list[Claim]:
         *claims,
         Claim.of("After training, ReLU has more exact zeros than at initialisation", rule, grown, beside=True),
     ]
+
+
+def smooth_claims(name: str, runs: Sequence[Trained]) -> list[Claim]:
+    """Of a function without a corner: next to no zeros, and negative values that pass."""
+    zeros, negative = (
+        [float(np.mean([layer[key] for layer in trained.seen[-1][1]])) for trained in runs]
+        for key in ("zero", "negative")
+    )
+    unit = "of the hidden values"
+    return [
+        Claim.of(f"After training, next to none of {name}'s outputs are exactly 0", Rule("none", SMALLEST_SHARE, unit),
+                 zeros, beside=True),
+        Claim.of(f"After training, {name} passes negative values on", Rule("higher", SMALLEST_SHARE, unit), negative,
+                 beside=True),
+    ]  # fmt: skip
 
 
 def wide_claim(pair: Mapping[str, Any]) -> Claim:
@@ -235,7 +248,8 @@ def remarks_of(desk: Desk, data: Mapping[str, Any]) -> list[str]:
     sizes = [f"{data['names'][a]} {share(along, 0, 'size'):.3g}" for a, along in data["zeros"].items()]
     return [
         f"A zero is a value that is exactly 0.0, counted on {first[0]['tokens']:,.0f} held-out tokens, the same at "
-        f"each look. Below {NEAR:g} in size after training: {', '.join(near)}; squaring makes small values smaller.",
+        f"each look. Below {NEAR:g} in size after training: {', '.join(near)}; squaring makes small values smaller. "
+        "Exact zeros of GELU are rounding: in fp32 it is 0 from about -5.5 downwards.",
         f"Units that are 0 on every one of those tokens after training, all layers and seeds together: "
         f"{', '.join(dead)}, of {units:,} units (SwiGLU has two thirds as many).",
         desk.tuning_words,

@@ -124,7 +124,7 @@ def draw_losses(data: Mapping[str, Any], timings: Mapping[str, Any]) -> Picture:
     )  # fmt: skip
     families = [("", data["losses"])]
     if "wide" in data:
-        families.append(("\nwide start", data["wide"]["losses"]))
+        families.append(("\nwide\nstart", data["wide"]["losses"]))
     _draw_levels(figure.axes[0], data["names"], families)
     _draw_differences(figure.axes[1], data, families)
     caption = "Each seed's loss with each activation, and the differences to ReLU of the same seed with their interval."

@@ -204,8 +204,8 @@ _ALL = [
         ),
         leaves_out=(
             "Not positive but not negative, and the zeros are the point: they can be skipped. A unit that is 0 "
-            "for every token is dead. Squared ReLU has even more zeros; the gate of SwiGLU is what gains "
-            "quality."
+            "for every token is dead. Squared ReLU keeps the zeros; the gate of SwiGLU is what gained quality in "
+            "large models (Shazeer 2020)."
         ),
         flips=("With GELU, SiLU and gated ones, which pass small negative values on and have no exact zeros to skip."),
         file="model/feed_forward.py",
