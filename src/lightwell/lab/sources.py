@@ -9,8 +9,6 @@ import functools
 import hashlib
 from pathlib import Path
 
-import lightwell
-
 INSTRUMENTS = (
     "batch_gradients", "causal_checks", "causal_models", "exposure", "gradient_noise", "influence", "pace", "part",
     "row_sums", "saturation", "skipping", "tensor_rows", "trial", "zeros",
@@ -24,7 +22,7 @@ def sources_of(note: str) -> str:
 
     A training that no note changes or looks at is the same for all of them: then `note` is empty.
     """
-    root = Path(lightwell.__file__).parent
+    root = Path(__file__).parents[1]
     files = sorted(path for folder in ("model", "batches", "training") for path in (root / folder).rglob("*.py"))
     files += [root / "lab" / f"{name}.py" for name in (*INSTRUMENTS, *([note.replace("-", "_")] if note else []))]
     whole = hashlib.sha256()
