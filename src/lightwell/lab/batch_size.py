@@ -28,7 +28,7 @@ from lightwell.lab.trial import Trained, Trial
 from lightwell.lab.verdict import Claim, Law, Rule
 from lightwell.training.memory import saved_bytes
 
-LONGEST, GLANCE = 600, 100
+LONGEST, GLANCE = 600, 80
 """Steps of the base batch size at most: the largest batch takes four times the tokens at equal steps, and the smallest
 four times the steps at equal tokens."""
 SMALLEST = 0.02

@@ -30,7 +30,7 @@ SMALLEST_RANK = 0.05
 """Of a rank correlation."""
 MOST_STEPS = 300
 """Of a training here, since there are many arms with a learning rate of their own."""
-GLANCE_STEPS = 120
+GLANCE_STEPS = 96
 SMALL_HEAD, LARGE_HEAD = 8, 64
 HEAD_SIZES = {"night": (8, 16, 32, 64, 128)}
 """By budget; others have the small and the large one."""
