@@ -20,10 +20,10 @@ from lightwell.lab.desk import Desk, differences, rate_of
 from lightwell.lab.experiment import Experiment, Findings, Picture
 from lightwell.lab.figures import LACKING, draw_paired, drawable, drawing, new_figure, save_figure
 from lightwell.lab.notes import NOTES
-from lightwell.lab.session import Session
+from lightwell.lab.session import Session, kept_cards
 from lightwell.lab.setup import base_config, opened
 from lightwell.lab.store import Store
-from lightwell.lab.trial import Trained, Trial
+from lightwell.lab.trial import Trained, Trial, train_trial
 from lightwell.lab.tuning import search
 from lightwell.lab.verdict import Claim, Law, Rule
 from lightwell.training.listener import Listener
@@ -191,6 +191,11 @@ def test_the_index_keeps_the_cards_of_earlier_sessions(tmp_path: Path) -> None:
     (tmp_path / "lab" / "buffer-glance" / "card.json").write_text('{"note": "of another version"}')
     once(laboratory(tmp_path, "activation"))
     assert "buffer-glance" not in index.read_text()
+    strange = json.loads((tmp_path / "lab" / "activation-glance" / "card.json").read_text())
+    strange["note"]["name"] = "a note of another version"
+    (tmp_path / "lab" / "buffer-glance" / "card.json").write_text(json.dumps(strange))
+    (tmp_path / "lab" / "activation-glance" / "gaps.svg").unlink()
+    assert kept_cards(tmp_path / "lab") == []
 
 
 @pytest.mark.usefixtures("two_arms")
@@ -360,6 +365,21 @@ def test_a_rate_at_which_training_diverges_is_not_the_best_one(tmp_path: Path, m
 
     monkeypatch.setattr(desk, "train", diverging)
     assert desk.tuned("a", base=1e-4) == pytest.approx(1e-4)
+
+
+def test_a_plan_knows_of_a_rate_that_diverged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverging(trial: Trial, *rest: Any) -> Trained:
+        if rate_of(trial) > 2e-4:
+            raise TrainingError("The loss is inf.")
+        return train_trial(trial, *rest)
+
+    monkeypatch.setattr("lightwell.lab.desk.train_trial", diverging)
+    _, desk = laboratory(tmp_path, budget=with_seeds(2, rates=3)).desk("buffer")
+    chosen = desk.tuned("a", base=1e-4)
+    made = desk.store.made
+    assert desk.expected_rate("a", base=1e-4) == chosen == pytest.approx(1e-4)
+    assert [rate_of(trial) for trial in desk.planned("a", base=1e-4)][3:] == pytest.approx([1e-4, 1e-4])
+    assert desk.store.made == made
 
 
 @pytest.mark.parametrize(

@@ -66,15 +66,8 @@ def lab(
 
     with counting("tokens") as told:
         session = Session(
-            names,
-            config,
-            text,
-            chosen,
-            folder,
-            command,
-            seed,
-            preset,
-            lambda done, of: told(int(done), max(1, int(of))),
+            names, config, text, chosen, folder, command, seed, preset,
+            told=lambda done, of: told(int(done), max(1, int(of))),
         )  # fmt: skip
         listener.say(plan_table(session.plan(listener.say), chosen))
         try:
@@ -102,15 +95,12 @@ def plan_table(plans: Sequence[NotePlan], budget: Budget) -> str:
     for plan in plans:
         counts = (str(number) for number in (plan.arms, plan.seeds, plan.trainings, plan.finished))
         rows.append((plan.note, *counts, words.short(plan.tokens), words.duration(plan.seconds)))  # type: ignore[arg-type]
-    widened = (
-        ""
-        if budget.rates == 1
-        else (f"An arm whose best learning rate is at an end of the grid is trained up to {MOST_WIDENED} times more.\n")
-    )
+    widened = f"An arm whose best learning rate is at an end of the grid is trained up to {MOST_WIDENED} times more.\n"
     total = words.duration(sum(plan.seconds for plan in plans))
     return (
         f"{words.table(rows, right=range(1, 7))}\n"
-        f"About {total} of training in all, and some seconds of measuring for each note.\n{widened}"
+        f"About {total} of training in all, and some seconds of measuring for each note.\n"
+        f"{widened if budget.rates > 1 else ''}"
         f"With {budget.seeds} seeds, an effect of {smallest_effect(budget.seeds):.2g} standard deviations of the "
         "paired differences is found four times in five.\n"
     )

@@ -28,7 +28,8 @@ NAMES = {"relu": "ReLU", "relu2": "ReLU squared", "gelu": "GELU", "silu": "SiLU"
 WIDE = ("relu", "swiglu")
 """Trained from a wide start as well."""
 WITH_ZEROS = ("relu", "relu2")
-LOOKS = 10
+LOOKED: dict[str, Any] = {"look": "zeros", "looks": 10}
+"""Along the trainings that count."""
 SMALLEST = 0.02
 """Nats: ungated ones that end so near to each other make no difference. Shazeer 2020 saw 0.002 to 0.006."""
 SMALLEST_GATED = 0.01
@@ -47,12 +48,6 @@ def settings_of(desk: Desk, activation: str) -> dict[str, Any]:
     """The activation, and two thirds of the width where it is gated (0 is that by itself)."""
     width = desk.config.model.d_ff * (3 if desk.config.model.gated else 2) // 2 if desk.config.model.d_ff else 0
     return {"activation": activation, "d_ff": 8 * max(1, round(width / 12)) if width and activation in GATED else width}
-
-
-def final_trials(desk: Desk, activation: str, rate: float) -> list[Trial]:
-    """An arm's trainings, seed by seed, looked at along the way."""
-    settings = {**settings_of(desk, activation), "learning_rate": rate}
-    return [desk.trial(NAMES[activation], seed, look="zeros", looks=LOOKS, **settings) for seed in desk.seeds]
 
 
 def has_wide(desk: Desk) -> bool:
@@ -89,14 +84,9 @@ def plan(desk: Desk) -> list[Trial]:
     """For each activation, the learning rates that are tried, and a training for each seed."""
     trials = []
     for activation in arms_of(desk):
-        arm, settings = NAMES[activation], settings_of(desk, activation)
-        trials += desk.tuning_trials(arm, **settings)
-        trials += final_trials(desk, activation, desk.expected_rate(arm, **settings))
+        trials += desk.planned(NAMES[activation], looked=LOOKED, **settings_of(desk, activation))
     for activation in WIDE if has_wide(desk) else ():
-        arm, settings = wide_arm(activation), wide_settings(desk, activation)
-        trials += desk.tuning_trials(arm, **settings)
-        settings["learning_rate"] = desk.expected_rate(arm, **settings)
-        trials += [desk.trial(arm, seed, **settings) for seed in desk.seeds]
+        trials += desk.planned(wide_arm(activation), **wide_settings(desk, activation))
     return trials
 
 
@@ -104,8 +94,9 @@ def run(desk: Desk) -> Findings:
     """Zeros as laws, losses as claims, times as times."""
     found, rates = {}, {}
     for activation in arms_of(desk):
-        rates[activation] = desk.tuned(NAMES[activation], **settings_of(desk, activation))
-        found[activation] = [desk.train(trial) for trial in final_trials(desk, activation, rates[activation])]
+        arm, settings = NAMES[activation], settings_of(desk, activation)
+        rates[activation] = desk.tuned(arm, **settings)
+        found[activation] = desk.trained(arm, **settings, **LOOKED, learning_rate=rates[activation])
     parameters = {activation: trained[0].parameters for activation, trained in found.items()}
     data: dict[str, Any] = {
         "names": {activation: NAMES[activation] for activation in found},
@@ -157,6 +148,11 @@ def share(along: Sequence[Mapping[str, Any]], look: int, key: str = "zero") -> f
     return float(np.mean([row[key] for row in along[look]["layers"]]))
 
 
+def share_at(trained: Trained, look: int, key: str) -> float:
+    """A number's mean over the layers of one training, at one look."""
+    return float(np.mean([layer[key] for layer in trained.seen[look][1]]))
+
+
 def laws_of(data: Mapping[str, Any]) -> list[Law]:
     """What has an exact answer or a bound."""
     zeros, parameters = data["zeros"], data["parameters"]
@@ -187,11 +183,7 @@ def claims_of(found: Mapping[str, Sequence[Trained]]) -> list[Claim]:
         claims.append(Claim.of(text, rule, differences(losses[activation], losses["relu"]), beside=True))
     claims += [claim for activation in found if activation not in WITH_ZEROS
                for claim in smooth_claims(NAMES[activation], found[activation])]  # fmt: skip
-    grown = [
-        float(np.mean([end["zero"] for end in trained.seen[-1][1]]))
-        - float(np.mean([start["zero"] for start in trained.seen[0][1]]))
-        for trained in found["relu"]
-    ]
+    grown = [share_at(trained, -1, "zero") - share_at(trained, 0, "zero") for trained in found["relu"]]
     rule = Rule("higher", SMALLEST_SHARE, "of the hidden values")
     return [
         *claims,
@@ -201,10 +193,7 @@ def claims_of(found: Mapping[str, Sequence[Trained]]) -> list[Claim]:
 
 def smooth_claims(name: str, runs: Sequence[Trained]) -> list[Claim]:
     """Of a function without a corner: next to no zeros, and negative values that pass."""
-    zeros, negative = (
-        [float(np.mean([layer[key] for layer in trained.seen[-1][1]])) for trained in runs]
-        for key in ("zero", "negative")
-    )
+    zeros, negative = ([share_at(trained, -1, key) for trained in runs] for key in ("zero", "negative"))
     unit = "of the hidden values"
     return [
         Claim.of(f"After training, next to none of {name}'s outputs are exactly 0", Rule("none", SMALLEST_SHARE, unit),

@@ -71,6 +71,11 @@ class Arms:
         )
 
     @property
+    def base(self) -> Arm:
+        """The base size: as many steps are as many tokens there."""
+        return next(arm for arm in self.equal_steps if arm in self.equal_tokens)
+
+    @property
     def all(self) -> list[Arm]:
         """Each once: the base size is in both. Those of equal seconds are apart, since each machine has its own."""
         return list(dict.fromkeys([*self.equal_steps, *self.equal_tokens]))
@@ -93,10 +98,7 @@ def plan(desk: Desk) -> list[Trial]:
     trials = []
     arms = Arms.of(desk)
     for arm in dict.fromkeys([*arms.all, *equal_seconds(arms, paces(desk, arms))]):
-        settings, middle = settings_of(desk, arm), first_rate(desk, arm)
-        trials += desk.tuning_trials(arm.name, middle, **settings)
-        rate = desk.expected_rate(arm.name, middle, **settings)
-        trials += [desk.trial(arm.name, seed, learning_rate=rate, **settings) for seed in desk.seeds]
+        trials += desk.planned(arm.name, first_rate(desk, arm), **settings_of(desk, arm))
     return trials
 
 
@@ -204,9 +206,13 @@ def paces(desk: Desk, arms: Arms) -> dict[str, list[float]]:
 
 def equal_seconds(arms: Arms, paces: Mapping[str, Sequence[float]]) -> list[Arm]:
     """Each size for as many seconds of training steps as the base size takes for its steps, by their paces here."""
-    base = next(arm for arm in arms.equal_steps if arm in arms.equal_tokens)
-    pace = {size: float(np.median(paces[str(size)])) for size in arms.sizes}
-    return [Arm(size, max(1, round(base.steps * pace[base.size] / pace[size]))) for size in arms.sizes]
+    seconds = base_seconds(arms, paces)
+    return [Arm(size, max(1, round(seconds / float(np.median(paces[str(size)]))))) for size in arms.sizes]
+
+
+def base_seconds(arms: Arms, paces: Mapping[str, Sequence[float]]) -> float:
+    """What the base size's steps take."""
+    return arms.base.steps * float(np.median(paces[str(arms.base.size)]))
 
 
 def seconds_data(desk: Desk, arms: Arms) -> dict[str, Any]:
@@ -215,10 +221,9 @@ def seconds_data(desk: Desk, arms: Arms) -> dict[str, Any]:
     pace = paces(desk, arms)
     found = equal_seconds(arms, pace)
     results, rates = train_all(desk, found)
-    base = next(arm for arm in found if arm in arms.equal_tokens and arm in arms.equal_steps)
     return {
         "seconds_per_step": pace,
-        "equal_seconds": base.steps * float(np.median(pace[str(base.size)])),
+        "equal_seconds": base_seconds(arms, pace),
         "equal_seconds_arms": [arm_data(arm, results[arm], rates[arm]) for arm in found],
         "seconds": {arm.name: [result.seconds for result in results[arm]] for arm in found},
         "learning_rates": desk.tunings,

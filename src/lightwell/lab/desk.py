@@ -107,10 +107,9 @@ class Desk:
         """For plans, which train nothing: the best rate where all that are tried are finished, else the middle one."""
 
         def kept(rate: float) -> float:
-            trial = self._tuning_trial(rate, arm, settings)
-            if not self.store.has_trained(self.note, trial):
+            if not self.store.has_trained(self.note, self._tuning_trial(rate, arm, settings)):
                 raise LookupError
-            return self.train(trial).loss
+            return self._loss_at(rate, arm, settings)
 
         trials = self.tuning_trials(arm, base, **settings)
         try:
@@ -118,6 +117,19 @@ class Desk:
         except LookupError:
             tried = {}
         return min(tried, key=tried.__getitem__) if tried else base or self.config.training.learning_rate
+
+    def planned(
+        self, arm: str, base: float = 0.0, looked: Mapping[str, Any] | None = None, **settings: Any
+    ) -> list[Trial]:
+        """The trainings of an arm whose learning rate is chosen: those that choose it, and those that count.
+
+        looked: what is looked at along those that count.
+        """
+        chosen = {**settings, **(looked or {}), "learning_rate": self.expected_rate(arm, base, **settings)}
+        return [
+            *self.tuning_trials(arm, base, **settings),
+            *(self.trial(arm, seed, **chosen) for seed in self.seeds),
+        ]
 
     def _tuning_trial(self, rate: float, arm: str, settings: Mapping[str, Any]) -> Trial:
         return self.trial(arm, TUNING_SEED + self.seed, **{**settings, "learning_rate": rate})

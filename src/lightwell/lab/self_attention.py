@@ -89,10 +89,7 @@ def plan(desk: Desk) -> list[Trial]:
     trials = []
     for size, unit in pairs(desk):
         for arm in (Arm(size, scaling, unit) for scaling in SCALINGS):
-            settings = arm.settings(desk)
-            trials += desk.tuning_trials(arm.name, **settings)
-            chosen = {**settings, "learning_rate": desk.expected_rate(arm.name, **settings)}
-            trials += [desk.trial(arm.name, seed, **chosen, **arm.look()) for seed in desk.seeds]
+            trials += desk.planned(arm.name, looked=arm.look(), **arm.settings(desk))
     return trials
 
 

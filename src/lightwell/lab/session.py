@@ -95,17 +95,18 @@ class Session:
             SettingError: what is to be measured does not fit into memory.
         """
         make_folder(self.folder)
-        trials = {name: found.plan(desk) for name, (found, desk) in ((name, self.desk(name)) for name in self.names)}
-        left = {
-            name: [trial for trial in planned if not self.store.has_trained(name, trial)]
-            for name, planned in trials.items()
-        }
-        if any(left.values()):
-            say("A few steps are timed, for the plan.")
-        pace = self._seconds_per_token() if any(left.values()) else 0.0
+        trials, left = {}, {}
+        for name in self.names:
+            found, desk = self.desk(name)
+            trials[name] = found.plan(desk)
+            left[name] = [trial for trial in trials[name] if not self.store.has_trained(name, trial)]
         waiting = [trial for planned in left.values() for trial in planned]
         self._all = float(sum(map(tokens_of, waiting)))
         self._waiting = Counter((trial.arm, trial.seed) for trial in waiting)
+        pace = 0.0
+        if waiting:
+            say("A few steps are timed, for the plan.")
+            pace = self._seconds_per_token()
         return [note_plan(name, trials[name], left[name], pace) for name in self.names]
 
     def run(self, done: Callable[[Card], None]) -> list[Card]:
@@ -145,8 +146,7 @@ class Session:
 
     def _write_index(self) -> None:
         cards = kept_cards(self.folder)
-        table = shown.overview([card for card, _ in cards], [folder.name for _, folder in cards])
-        write_whole(self.folder / "index.md", table.encode())
+        write_whole(self.folder / "index.md", shown.overview(cards).encode())
         whole = page.page(cards, "Lightwell's lab: what was noted, and what was measured")
         write_whole(self.folder / "index.html", whole.encode())
 
@@ -187,11 +187,13 @@ def note_plan(name: str, trials: Sequence[Trial], left: Sequence[Trial], pace: f
 
 
 def kept_card(folder: Path) -> Card | None:
-    """The card in a folder; None where there is none of this version."""
+    """The card in a folder; None where there is none of this version, or one of its pictures is gone."""
     try:
-        return Card.from_dict(json.loads((folder / "card.json").read_bytes()))
+        card = Card.from_dict(json.loads((folder / "card.json").read_bytes()))
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    whole = all((folder / f"{picture}.svg").is_file() for picture, _ in card.pictures)
+    return card if whole and card.note.name in NOTES and card.budget in BUDGETS else None
 
 
 def kept_cards(folder: Path) -> list[tuple[Card, Path]]:

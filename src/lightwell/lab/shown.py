@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 
 from lightwell.lab.card import Card
 from lightwell.lab.verdict import NATS, Claim
@@ -107,11 +108,11 @@ def made_on(card: Card) -> str:
     )
 
 
-def overview(cards: Sequence[Card], folders: Sequence[str]) -> str:
-    """The table of all notes, in Markdown."""
+def overview(cards: Sequence[tuple[Card, Path]]) -> str:
+    """The table of some cards, each with its folder, in Markdown."""
     rows = [
-        f"| [{card.note.title}]({folder}/card.md) | {card.note.sentence} | {card.headline} | {card.budget} |"
-        for card, folder in zip(cards, folders, strict=True)
+        f"| [{card.note.title}]({folder.name}/card.md) | {card.note.sentence} | {card.headline} | {card.budget} |"
+        for card, folder in cards
     ]
     return (
         "\n".join(["| note | as it was written down | verdict | budget |", "| --- | --- | --- | --- |", *rows]) + "\n"

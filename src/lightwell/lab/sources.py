@@ -9,6 +9,7 @@ import functools
 import hashlib
 from pathlib import Path
 
+FOLDERS = ("model", "batches", "generation", "training")
 INSTRUMENTS = (
     "batch_gradients", "causal_checks", "causal_models", "exposure", "gradient_noise", "influence", "pace", "part",
     "row_sums", "saturation", "skipping", "tensor_rows", "trial", "zeros",
@@ -18,12 +19,14 @@ INSTRUMENTS = (
 
 @functools.cache
 def sources_of(note: str) -> str:
-    """The hash of the model, its batches, its training, and what the lab measures with; and of a note's own module.
+    """The hash of the model, its batches, its training, its writing and the lab's instruments, and a note's own module.
 
     A training that no note changes or looks at is the same for all of them: then `note` is empty.
     """
     root = Path(__file__).parents[1]
-    files = sorted(path for folder in ("model", "batches", "training") for path in (root / folder).rglob("*.py"))
+    files = sorted(
+        path for folder in ("model", "batches", "generation", "training") for path in (root / folder).rglob("*.py")
+    )
     files += [root / "lab" / f"{name}.py" for name in (*INSTRUMENTS, *([note.replace("-", "_")] if note else []))]
     whole = hashlib.sha256()
     for path in files:

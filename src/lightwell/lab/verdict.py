@@ -84,8 +84,9 @@ def decide(rule: Rule, differences: Sequence[float]) -> Verdict:
 def _more_seeds(rule: Rule, differences: Sequence[float], mean: float) -> str:
     """How many would settle it, if differences go on as they are: more than there were, whatever chance did."""
     deviation = float(np.std(np.asarray(differences), ddof=1))
-    show, narrow = seeds_needed(abs(mean), deviation), seeds_for_width(rule.smallest - abs(mean), deviation)
-    wanted = max(len(differences) + 1, show if abs(mean) > rule.smallest else narrow)
+    room = rule.smallest - abs(mean)
+    enough = seeds_for_width(room, deviation) if room >= 0.0 else seeds_needed(abs(mean), deviation)
+    wanted = max(len(differences) + 1, enough)
     about = f"about {wanted:,}" if wanted < MOST_SEEDS else f"more than {MOST_SEEDS:,}"
     return f"{about} seeds would be needed"
 
