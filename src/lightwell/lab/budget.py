@@ -25,7 +25,7 @@ class Budget:
 
 BUDGETS = {
     "glance": Budget("glance", seeds=2, steps=120, rates=1, draws=32),
-    "coffee": Budget("coffee", seeds=3, steps=600, rates=3, draws=64),
+    "coffee": Budget("coffee", seeds=3, steps=360, rates=3, draws=64),
     "night": Budget("night", seeds=8, steps=1000, rates=3, draws=128),
 }
 

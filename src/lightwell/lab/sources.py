@@ -24,9 +24,7 @@ def sources_of(note: str) -> str:
     A training that no note changes or looks at is the same for all of them: then `note` is empty.
     """
     root = Path(__file__).parents[1]
-    files = sorted(
-        path for folder in ("model", "batches", "generation", "training") for path in (root / folder).rglob("*.py")
-    )
+    files = sorted(path for folder in FOLDERS for path in (root / folder).rglob("*.py"))
     files += [root / "lab" / f"{name}.py" for name in (*INSTRUMENTS, *([note.replace("-", "_")] if note else []))]
     whole = hashlib.sha256()
     for path in files:
