@@ -8,16 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lightwell.lab.budget import Budget
-from lightwell.lab.card import make_card
+from lightwell.lab.cards.card import make_card
+from lightwell.lab.cards.figures import drawing
 from lightwell.lab.catalogue import experiment
-from lightwell.lab.desk import Desk
-from lightwell.lab.experiment import Findings
-from lightwell.lab.figures import drawing
+from lightwell.lab.experiments.budget import Budget
+from lightwell.lab.experiments.context import Desk
+from lightwell.lab.experiments.experiment import Findings
+from lightwell.lab.experiments.setup import base_config, opened
+from lightwell.lab.experiments.store import Store
 from lightwell.lab.session import Session
-from lightwell.lab.setup import base_config, opened
-from lightwell.lab.store import Store
-from lightwell.training.listener import Listener
+from lightwell.training.runs.listener import Listener
 from small import small_config, write_text
 
 BRIEF = Budget("glance", seeds=2, steps=3, rates=1, draws=8)

@@ -8,8 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lightwell.corpus.prepare import PreparedCorpus, prepare_corpus
 from lightwell.text.config import TextConfig
-from lightwell.text.prepare_corpus import PreparedCorpus, prepare_corpus
 
 UNIT = 4000
 DOCUMENTS = 120

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from lightwell.training.checkpoint import checkpoint_folder, checkpoint_steps, load_checkpoint
-from lightwell.training.compose import compose
-from lightwell.training.config import RunConfig
-from lightwell.training.listener import Listener
-from lightwell.training.run import Run
+from lightwell.training.checkpoints.checkpoint import checkpoint_folder, checkpoint_steps, load_checkpoint
+from lightwell.training.runs.listener import Listener
+from lightwell.training.runs.run import Run
+from lightwell.training.settings.compose import compose
+from lightwell.training.settings.config import RunConfig
 from lightwell.training.start import train
 
 WORDS = ["light", "well", "the", "a", "rain", "stone", "moss", "falls", "into", "deep", "still", "and", "green"]

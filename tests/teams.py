@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lightwell.training.run import Run
+from lightwell.training.runs.run import Run
 from small import SMALL, final_state
 
 SETTINGS: dict[str, Any] = {**SMALL, "batch_size": 6, "micro_batch_size": 1, "steps": 8, "checkpoint_every": 4}

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from lightwell.errors import SettingError
 from lightwell.settings import Field, Meta, Settings, nearest
-from lightwell.training.config import RunConfig
+from lightwell.training.settings.config import RunConfig
 
 SECTIONS = RunConfig.sections()
 FIELDS = [(section, field) for section, cls in SECTIONS.items() for field in cls.fields()]

@@ -6,8 +6,8 @@ import torch
 
 from lightwell.batches.config import BatchConfig
 from lightwell.batches.loader import BatchLoader
-from lightwell.text.tokenfile import TokenFile
-from lightwell.training.config import RunConfig
+from lightwell.tokens.token_file import TokenFile
+from lightwell.training.settings.config import RunConfig
 
 TINY = RunConfig().with_values(
     {

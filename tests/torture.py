@@ -30,11 +30,11 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from lightwell.training import loop
-from lightwell.training.loss import accumulate_gradients
-from lightwell.training.milestones import evaluate_held_out, write_sample
-from lightwell.training.run import Run
+from lightwell.training.checkpoints.writer import Writer
+from lightwell.training.events.milestones import evaluate_held_out, write_sample
+from lightwell.training.runs.run import Run
 from lightwell.training.start import resume, train
-from lightwell.training.writer import Writer
+from lightwell.training.update.loss import accumulate_gradients
 from small import small_config, untimed, write_text
 
 VARIATIONS: dict[str, dict[str, Any]] = {

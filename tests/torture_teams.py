@@ -25,7 +25,7 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from cli_house import as_flags
-from lightwell.training.checkpoint import checkpoint_steps
+from lightwell.training.checkpoints.checkpoint import checkpoint_steps
 from small import SMALL, write_text
 from torture import outcome
 

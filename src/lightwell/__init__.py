@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lightwell import lab
     from lightwell.batches.config import BatchConfig
+    from lightwell.corpus.prepare import PreparedCorpus
     from lightwell.errors import LightwellError, RunError, SettingError, TextError, TrainingError
     from lightwell.generation.config import SamplingConfig
     from lightwell.generation.language_model import LanguageModel
@@ -28,16 +29,15 @@ if TYPE_CHECKING:
     from lightwell.model.decoder import Decoder
     from lightwell.text.config import TextConfig
     from lightwell.text.paths import TextPaths
-    from lightwell.text.prepare_corpus import PreparedCorpus
-    from lightwell.text.tokenizer import Tokenizer
-    from lightwell.training.config import RunConfig, TrainConfig
-    from lightwell.training.listener import Listener
-    from lightwell.training.load import load
-    from lightwell.training.machine import examine
-    from lightwell.training.plan import Plan
-    from lightwell.training.run import Run
-    from lightwell.training.scoring import evaluate_run as evaluate
-    from lightwell.training.summary import runs
+    from lightwell.tokens.tokenizer import Tokenizer
+    from lightwell.training.hardware.machine import examine
+    from lightwell.training.planning.plan import Plan
+    from lightwell.training.runs.listener import Listener
+    from lightwell.training.runs.load import load
+    from lightwell.training.runs.run import Run
+    from lightwell.training.runs.scoring import evaluate_run as evaluate
+    from lightwell.training.runs.summary import runs
+    from lightwell.training.settings.config import RunConfig, TrainConfig
 
 __all__ = [
     "BatchConfig",
@@ -76,24 +76,24 @@ _HOME = {
     "Decoder": "model.decoder",
     "LanguageModel": "generation.language_model",
     "LightwellError": "errors",
-    "Listener": "training.listener",
+    "Listener": "training.runs.listener",
     "ModelConfig": "model.config",
-    "Plan": "training.plan",
-    "PreparedCorpus": "text.prepare_corpus",
-    "Run": "training.run",
-    "RunConfig": "training.config",
+    "Plan": "training.planning.plan",
+    "PreparedCorpus": "corpus.prepare",
+    "Run": "training.runs.run",
+    "RunConfig": "training.settings.config",
     "RunError": "errors",
     "SamplingConfig": "generation.config",
     "SettingError": "errors",
     "TextConfig": "text.config",
     "TextError": "errors",
-    "Tokenizer": "text.tokenizer",
-    "TrainConfig": "training.config",
+    "Tokenizer": "tokens.tokenizer",
+    "TrainConfig": "training.settings.config",
     "TrainingError": "errors",
-    "evaluate": "training.scoring:evaluate_run",
-    "examine": "training.machine",
-    "load": "training.load",
-    "runs": "training.summary",
+    "evaluate": "training.runs.scoring:evaluate_run",
+    "examine": "training.hardware.machine",
+    "load": "training.runs.load",
+    "runs": "training.runs.summary",
     "trace": "insight.trace",
 }
 
@@ -121,7 +121,7 @@ def train(
         KeyboardInterrupt: Ctrl-C; the run is saved and can be resumed.
     """
     from lightwell.training import start
-    from lightwell.training.run import new_run_path
+    from lightwell.training.runs.run import new_run_path
 
     whole = _compose(paths, preset, config, settings)
     folder = Path(out) if out is not None else new_run_path(whole.text)
@@ -160,12 +160,12 @@ def prepare(
         TextError: a text or tokenizer that cannot be had, or a folder that holds something else or cannot be written.
         KeyboardInterrupt: Ctrl-C; what is finished is kept.
     """
+    from lightwell.corpus.prepare import prepare_corpus
     from lightwell.errors import SettingError
     from lightwell.settings import nearest
     from lightwell.text.config import PREPARED
     from lightwell.text.paths import text_paths
-    from lightwell.text.prepare_corpus import prepare_corpus
-    from lightwell.training.compose import compose
+    from lightwell.training.settings.compose import compose
 
     for name in settings:
         if name not in PREPARED:
@@ -193,8 +193,8 @@ def _compose(
 ) -> RunConfig:
     from lightwell.errors import SettingError
     from lightwell.text.paths import text_paths
-    from lightwell.training.compose import LENGTHS, compose
-    from lightwell.training.config import RunConfig
+    from lightwell.training.settings.compose import LENGTHS, compose
+    from lightwell.training.settings.config import RunConfig
 
     settings = {**settings}
     texts = text_paths(*paths, settings.pop("paths", ()))

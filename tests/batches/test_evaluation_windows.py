@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lightwell.batches.batch import IGNORE, PADDING
 from lightwell.batches.evaluation import evaluation_batches
 from lightwell.errors import SettingError, TextError
-from lightwell.text.tokenfile import TokenFile
+from lightwell.tokens.token_file import TokenFile
 
 
 def numbered(n: int, offsets: list[int] | None = None) -> TokenFile:

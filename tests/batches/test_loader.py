@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lightwell.batches.batch import IGNORE, Batch
 from lightwell.batches.config import BatchConfig
 from lightwell.batches.loader import BatchLoader
-from lightwell.text.tokenfile import TokenFile
+from lightwell.tokens.token_file import TokenFile
 
 LENGTH = 6
 SIZES = [9, 0, 25, 4, 60, 13]

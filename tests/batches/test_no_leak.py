@@ -12,7 +12,7 @@ from lightwell.batches.evaluation import evaluation_batches
 from lightwell.batches.loader import BatchLoader
 from lightwell.text.documents import Document
 from lightwell.text.split import split_documents
-from lightwell.text.tokenfile import TokenFile
+from lightwell.tokens.token_file import TokenFile
 
 END = 0
 

@@ -13,7 +13,7 @@ from lightwell.batches.config import BatchConfig
 from lightwell.batches.loader import BatchLoader
 from lightwell.batches.windows import Windows
 from lightwell.errors import TextError
-from lightwell.text.tokenfile import TokenFile
+from lightwell.tokens.token_file import TokenFile
 
 LENGTHS, STRIDES = st.integers(1, 12), st.integers(1, 20)
 SIZES = st.lists(st.integers(0, 30), min_size=1, max_size=8)

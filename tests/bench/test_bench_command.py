@@ -15,7 +15,7 @@ from cli_house import call
 from lightwell.bench import contenders, table, worker
 from lightwell.bench.check import ratio_of, sentence
 from lightwell.bench.shapes import SHAPES, Shape, shape
-from lightwell.training.config import RunConfig
+from lightwell.training.settings.config import RunConfig
 
 Capture = pytest.CaptureFixture[str]
 PEERS_SCRIPT = Path(contenders.__file__).with_name("peers.py")

@@ -13,7 +13,7 @@ import pytest
 from lightwell.bench import minutes
 from lightwell.bench.minutes import CHOICE, HANDS, Finished, Hand, compare, lanes_of, summary
 from lightwell.errors import SettingError
-from lightwell.training.compose import compose
+from lightwell.training.settings.compose import compose
 from small import small_run, write_text
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from lightwell.bench import nanogpt_data
 from lightwell.bench.quality import PARTS, Trial, ablation, halves, summary, train_lightwell
-from lightwell.training.compose import compose
+from lightwell.training.settings.compose import compose
 from small import write_text
 
 FAKE_MODEL = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lightwell.bench.saving import cost
-from lightwell.training.checkpoint import checkpoint_steps
+from lightwell.training.checkpoints.checkpoint import checkpoint_steps
 
 
 def test_every_other_round_saves_and_both_kinds_are_timed(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lightwell.bench.scale import GPUS, H100, HELD, MODELS, ROOM, UTILISATION, fit, table
-from lightwell.training.plan import flops_per_token
+from lightwell.training.planning.plan import flops_per_token
 
 
 def test_the_models_have_the_parameters_that_they_are_known_for() -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from cli_house import SMALL_FLAGS, call
-from lightwell.training.checkpoint import checkpoint_steps
-from lightwell.training.tensor_file import write_tensors
+from lightwell.training.checkpoints.checkpoint import checkpoint_steps
+from lightwell.training.checkpoints.tensor_file import write_tensors
 
 Capture = pytest.CaptureFixture[str]
 
@@ -142,7 +142,7 @@ def test_a_full_disk_keeps_the_checkpoints_that_there_are(
         return write_tensors(path, tensors)
 
     with monkeypatch.context() as patch:
-        patch.setattr("lightwell.training.tensor_file.write_tensors", fill_up)
+        patch.setattr("lightwell.training.checkpoints.tensor_file.write_tensors", fill_up)
         result = call(capsys, "train", "notes", "--out", "runs/full", *SMALL_FLAGS)
     assert result.code == 1
     assert "No space left on device" in result.err.splitlines()[-1]

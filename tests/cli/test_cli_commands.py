@@ -13,8 +13,8 @@ from rich.console import Console
 import lightwell as lw
 from cli_house import SMALL_FLAGS, call
 from lightwell.cli.progress import BarProgress, LineProgress
-from lightwell.training.checkpoint import checkpoint_steps
-from lightwell.training.run import Run
+from lightwell.training.checkpoints.checkpoint import checkpoint_steps
+from lightwell.training.runs.run import Run
 from small import final_state, same_bits
 
 Capture = pytest.CaptureFixture[str]

@@ -11,7 +11,7 @@ import pytest
 
 from cli_house import call
 from lightwell.errors import RunError
-from lightwell.training import plot
+from lightwell.training.runs import plot
 
 
 def test_one_damaged_run_does_not_hide_the_others(house: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,9 +10,9 @@ import pytest
 
 import lightwell
 from cli_house import call
-from lightwell.cli.app import COMMANDS
-from lightwell.training.config import RunConfig
-from lightwell.training.presets import DEFAULT_PRESET, preset
+from lightwell.cli.commands import COMMANDS
+from lightwell.training.settings.config import RunConfig
+from lightwell.training.settings.presets import DEFAULT_PRESET, preset
 
 Capture = pytest.CaptureFixture[str]
 

@@ -10,8 +10,8 @@ import pytest
 
 import lightwell as lw
 from cli_house import SMALL_FLAGS, call
-from lightwell.text import unit_workers
-from lightwell.text.unit_encoding import encode_unit
+from lightwell.corpus import workers as unit_workers
+from lightwell.corpus.units.encoding import encode_unit
 from shard_house import bytes_of
 from small import SMALL, write_text
 
@@ -57,8 +57,8 @@ def test_a_run_learns_from_it_goes_on_and_is_scored(here: Path, capsys: Capture)
 
 def test_a_run_of_the_same_windows_has_the_same_losses(here: Path) -> None:
     """Shards change nothing of what a run computes: one small unit after another, or all in one."""
+    from lightwell.corpus.prepare import prepare_corpus
     from lightwell.text.config import TextConfig
-    from lightwell.text.prepare_corpus import prepare_corpus
 
     text, losses = TextConfig(paths=("letters",), tokenizer="byte"), []
     for name, size in (("one", 1 << 25), ("many", 3000)):
@@ -134,7 +134,7 @@ def test_turning_a_setting_shows_and_its_neutral_value_does_not(
 
 def two_ends(folder: Path) -> str:
     """A tokenizer file with two tokens that could end a text."""
-    from lightwell.text.tokenizer_building import build_byte
+    from lightwell.tokens.building import build_byte
 
     backend = build_byte()
     backend.add_special_tokens(["<fin>"])

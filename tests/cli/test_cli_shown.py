@@ -13,8 +13,8 @@ from rich.console import Console
 
 from lightwell.cli import words
 from lightwell.cli.progress import BarProgress, LineProgress, counting
-from lightwell.training import machine
-from lightwell.training.machine import Machine
+from lightwell.training.hardware import machine
+from lightwell.training.hardware.machine import Machine
 
 REFERENCES = {"uniform": 4.0, "unigram_loss": 3.0, "bigram_loss": 2.0, "bytes_per_token": 2.0}
 

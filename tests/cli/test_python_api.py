@@ -7,7 +7,7 @@ import pytest
 import safetensors
 
 import lightwell as lw
-from lightwell.training.presets import DEFAULT_PRESET, PRESETS
+from lightwell.training.settings.presets import DEFAULT_PRESET, PRESETS
 from small import SMALL
 
 QUIET = lw.Listener()

@@ -19,7 +19,7 @@ from lightwell.model.config import ModelConfig
 from lightwell.model.decoder import Decoder
 from lightwell.model.tap import Tap, passthrough
 from lightwell.text.config import TextConfig
-from lightwell.text.tokenizer import Tokenizer, make_tokenizer
+from lightwell.tokens.tokenizer import Tokenizer, make_tokenizer
 
 LENGTH = 12
 TOKENIZER = make_tokenizer(TextConfig(tokenizer="byte"), 0, [])

@@ -17,7 +17,7 @@ from lightwell.model.config import ModelConfig
 from lightwell.model.decoder import Decoder
 from lightwell.model.tap import AXES
 from lightwell.text.config import TextConfig
-from lightwell.text.tokenizer import Tokenizer, make_tokenizer
+from lightwell.tokens.tokenizer import Tokenizer, make_tokenizer
 
 TEXT = "the cat sat"
 

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from decoders import decoder
 from lab_house import desk_of, numbers_of
-from lightwell.lab import activation, zeros
-from lightwell.lab.card import make_card
-from lightwell.lab.desk import Desk
-from lightwell.lab.trial import Trained
-from lightwell.lab.verdict import overall
+from lightwell.lab.cards.card import make_card
+from lightwell.lab.experiments.context import Desk
+from lightwell.lab.experiments.trial import Trained
+from lightwell.lab.notes.activation import experiment as activation
+from lightwell.lab.notes.activation import zeros
+from lightwell.lab.verdicts.verdict import overall
 from lightwell.model.config import GATED
 from lightwell.model.decoder import Block, Decoder
 from lightwell.model.feed_forward import NONLINEARITY, FeedForward

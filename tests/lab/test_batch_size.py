@@ -14,9 +14,12 @@ from hypothesis import strategies as st
 from decoders import decoder, text
 from lab_house import card_of, desk_of
 from lightwell.batches.batch import Batch
-from lightwell.lab import batch_gradients, batch_size
-from lightwell.lab.desk import Desk
-from lightwell.lab.gradient_noise import (
+from lightwell.lab.experiments.context import Desk
+from lightwell.lab.experiments.setup import FIXED
+from lightwell.lab.experiments.trial import Trained
+from lightwell.lab.notes.batch_size import experiment as batch_size
+from lightwell.lab.notes.batch_size import gradients as batch_gradients
+from lightwell.lab.notes.batch_size.gradient_noise import (
     draw_batches,
     inner_products,
     noise_of_line,
@@ -26,10 +29,8 @@ from lightwell.lab.gradient_noise import (
     sequence_gradients,
     two_sizes,
 )
-from lightwell.lab.setup import FIXED
-from lightwell.lab.trial import Trained
-from lightwell.text.tokenfile import TokenFile
-from lightwell.training.memory import saved_bytes
+from lightwell.tokens.token_file import TokenFile
+from lightwell.training.planning.memory import saved_bytes
 from tiny import TINY
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from lab_house import laboratory
-from lightwell.lab import buffer
-from lightwell.lab.tensor_rows import tensor_table
+from lightwell.lab.notes.buffer import experiment as buffer
+from lightwell.lab.notes.buffer.tensor_rows import tensor_table
 from lightwell.model.config import ModelConfig
 from lightwell.model.decoder import Decoder
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from lightwell.lab import shown
-from lightwell.lab.card import Card
-from lightwell.lab.notes import NOTES
-from lightwell.lab.verdict import decide, overall
+from lightwell.lab.cards import shown
+from lightwell.lab.cards.card import Card
+from lightwell.lab.experiments.notes import NOTES
+from lightwell.lab.verdicts.verdict import decide, overall
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = {name: ROOT / "docs" / "lab" / f"{name}-night" for name in NOTES}

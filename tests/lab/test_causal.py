@@ -19,10 +19,10 @@ import lightwell as lw
 from decoders import IMPLEMENTATIONS, KINDS, V, decoder, text
 from lab_house import card_of, desk_of
 from lightwell.errors import SettingError
-from lightwell.lab import causal
-from lightwell.lab.causal_checks import CausalReport, check_causal
-from lightwell.lab.desk import Desk
-from lightwell.lab.trial import Trial, train_trial
+from lightwell.lab.experiments.context import Desk
+from lightwell.lab.experiments.trial import Trial, train_trial
+from lightwell.lab.notes.causal import experiment as causal
+from lightwell.lab.notes.causal.checks import CausalReport, check_causal
 from lightwell.model import attention, cache
 
 LEAKS = {"a changed token", "gradients", "no weight on later tokens"}

@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 
 from decoders import decoder, text
 from lab_house import desk_of, numbers_of
-from lightwell.lab import dropout, row_sums
-from lightwell.lab.card import make_card
-from lightwell.lab.crossing import crossing_of, falls_at
-from lightwell.lab.desk import Desk
-from lightwell.lab.part import first_tokens, tokens_for
-from lightwell.lab.verdict import overall
+from lightwell.lab.cards.card import make_card
+from lightwell.lab.experiments.context import Desk
+from lightwell.lab.experiments.part import first_tokens, tokens_for
+from lightwell.lab.notes.dropout import experiment as dropout
+from lightwell.lab.notes.dropout import row_sums
+from lightwell.lab.verdicts.crossing import crossing_of, falls_at
+from lightwell.lab.verdicts.verdict import overall
 from lightwell.model.dropout import Dropout, Kept, draw_kept
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lab_house import laboratory
-from lightwell.lab.part import first_tokens, tokens_for
+from lightwell.lab.experiments.part import first_tokens, tokens_for
 
 
 @pytest.mark.parametrize("count", [1, 50, 333])

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lightwell.lab.statistics import FEWEST, LEVEL, smallest_effect
-from lightwell.lab.verdict import Claim, Rule, decide, overall
+from lightwell.lab.verdicts.statistics import FEWEST, LEVEL, smallest_effect
+from lightwell.lab.verdicts.verdict import Claim, Rule, decide, overall
 
 EXPERIMENTS = 300
 ONCE_IN = 1e-4
@@ -25,7 +25,7 @@ def kinds_of(n: int, shift: float, rule: Rule = TINY, experiments: int = EXPERIM
     """The verdicts of so many experiments with n pairs whose true difference is `shift` standard deviations."""
     draw = np.random.default_rng([n, round(1000 * abs(shift))])
     # The bootstrap is a second opinion that decides nothing; it is left out, for it takes most of the time.
-    with patch("lightwell.lab.statistics.stats.bootstrap", side_effect=_no_bootstrap):
+    with patch("lightwell.lab.verdicts.statistics.stats.bootstrap", side_effect=_no_bootstrap):
         return [decide(rule, draw.normal(shift, 1.0, size=n).tolist()).kind for _ in range(experiments)]
 
 
@@ -86,7 +86,7 @@ def test_claims_without_an_effect_give_a_note_a_verdict_no_more_often_than_their
     """As many claims as decide on a note, none of which has an effect, with an X from nothing to three deviations."""
     draw = np.random.default_rng([4, n, claims])
     rule = Rule("lower", smallest)
-    with patch("lightwell.lab.statistics.stats.bootstrap", side_effect=_no_bootstrap):
+    with patch("lightwell.lab.verdicts.statistics.stats.bootstrap", side_effect=_no_bootstrap):
         kinds = [
             overall([], [Claim.of("", rule, draw.normal(size=n).tolist()) for _ in range(claims)])
             for _ in range(EXPERIMENTS)

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from decoders import decoder, text, watch
 from lab_house import card_of, desk_of
-from lightwell.lab import influence, saturation, self_attention
-from lightwell.lab.desk import Desk
-from lightwell.lab.trial import Trained
+from lightwell.lab.experiments.context import Desk
+from lightwell.lab.experiments.trial import Trained
+from lightwell.lab.notes.self_attention import experiment as self_attention
+from lightwell.lab.notes.self_attention import influence, saturation
 
 
 @pytest.fixture(scope="module")

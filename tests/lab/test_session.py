@@ -13,20 +13,22 @@ import pytest
 
 from lab_house import BRIEF, laboratory, with_seeds
 from lightwell.errors import RunError, SettingError, TrainingError
-from lightwell.lab import catalogue, page, shown, sources
-from lightwell.lab.budget import budget_of
-from lightwell.lab.card import Card, make_card
-from lightwell.lab.desk import Desk, differences, rate_of
-from lightwell.lab.experiment import Experiment, Findings, Picture
-from lightwell.lab.figures import LACKING, draw_paired, drawable, drawing, new_figure, save_figure
-from lightwell.lab.notes import NOTES
+from lightwell.lab import catalogue
+from lightwell.lab.cards import page, shown
+from lightwell.lab.cards.card import Card, make_card
+from lightwell.lab.cards.figures import LACKING, draw_paired, drawable, drawing, new_figure, save_figure
+from lightwell.lab.experiments import sources
+from lightwell.lab.experiments.budget import budget_of
+from lightwell.lab.experiments.context import Desk, differences, rate_of
+from lightwell.lab.experiments.experiment import Experiment, Findings, Picture
+from lightwell.lab.experiments.notes import NOTES
+from lightwell.lab.experiments.rate_search import search
+from lightwell.lab.experiments.setup import base_config, opened
+from lightwell.lab.experiments.store import Store
+from lightwell.lab.experiments.trial import Trained, Trial, train_trial
 from lightwell.lab.session import Session, kept_cards
-from lightwell.lab.setup import base_config, opened
-from lightwell.lab.store import Store
-from lightwell.lab.trial import Trained, Trial, train_trial
-from lightwell.lab.tuning import search
-from lightwell.lab.verdict import Claim, Law, Rule
-from lightwell.training.listener import Listener
+from lightwell.lab.verdicts.verdict import Claim, Law, Rule
+from lightwell.training.runs.listener import Listener
 from small import write_text
 
 RULE = Rule("lower", 0.02)
@@ -285,17 +287,15 @@ def test_a_training_that_diverges_is_made_once_and_other_notes_go_on(
         assert session.store.made == (6 if times == 1 else 0)
 
 
-def test_each_module_of_the_lab_either_measures_or_does_not() -> None:
+def test_each_module_of_the_experiments_either_measures_or_does_not() -> None:
     """A new module has to be put on one side, so that its results are made again when it changes."""
-    judging = {
-        "__init__", "activation_pictures", "batch_size_pictures", "budget", "card", "catalogue", "causal_pictures",
-        "crossing", "desk", "dropout_pictures", "experiment", "figures", "notes", "page", "self_attention_pictures",
-        "session", "setup", "shown", "sources", "statistics", "store", "stride_pictures", "tuning", "verdict",
-    }  # fmt: skip
-    notes = {name.replace("-", "_") for name in NOTES}
+    judging = {"__init__", "budget", "context", "experiment", "notes", "rate_search", "setup", "sources", "store"}
     there = {path.stem for path in Path(sources.__file__).parent.glob("*.py")}
-    assert there == judging | notes | set(sources.INSTRUMENTS)
+    assert there == judging | set(sources.INSTRUMENTS)
     assert not judging & set(sources.INSTRUMENTS)
+
+
+def test_a_change_of_a_note_s_measures_changes_its_key_alone() -> None:
     assert len({sources.sources_of(note) for note in ("", *NOTES)}) == 8
 
 
@@ -373,7 +373,7 @@ def test_a_plan_knows_of_a_rate_that_diverged(tmp_path: Path, monkeypatch: pytes
             raise TrainingError("The loss is inf.")
         return train_trial(trial, *rest)
 
-    monkeypatch.setattr("lightwell.lab.desk.train_trial", diverging)
+    monkeypatch.setattr("lightwell.lab.experiments.context.train_trial", diverging)
     _, desk = laboratory(tmp_path, budget=with_seeds(2, rates=3)).desk("buffer")
     chosen = desk.tuned("a", base=1e-4)
     made = desk.store.made

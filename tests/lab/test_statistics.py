@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import t
 
-from lightwell.lab.statistics import (
+from lightwell.lab.verdicts.statistics import (
     FEWEST,
     Numbers,
     block_bootstrap,

@@ -14,9 +14,11 @@ from lightwell.batches.config import BatchConfig
 from lightwell.batches.evaluation import evaluation_batches
 from lightwell.batches.loader import BatchLoader
 from lightwell.batches.order import Integers
-from lightwell.lab import stride
-from lightwell.lab.desk import Desk
-from lightwell.lab.exposure import (
+from lightwell.lab.experiments.context import Desk
+from lightwell.lab.experiments.setup import FIXED
+from lightwell.lab.experiments.trial import Trained
+from lightwell.lab.notes.stride import experiment as stride
+from lightwell.lab.notes.stride.exposure import (
     epoch_batches,
     exposure_laws,
     exposure_row,
@@ -28,9 +30,7 @@ from lightwell.lab.exposure import (
     split_after_windowing,
     word_for_word,
 )
-from lightwell.lab.setup import FIXED
-from lightwell.lab.trial import Trained
-from lightwell.text.tokenfile import TokenFile
+from lightwell.tokens.token_file import TokenFile
 
 STEPS = 12
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightwell.lab.verdict import Claim, Kind, Law, Rule, decide, overall
+from lightwell.lab.verdicts.verdict import Claim, Kind, Law, Rule, decide, overall
 
 RULE = Rule("lower", 0.02)
 LOWER, HIGHER = [-0.10, -0.11, -0.09, -0.10, -0.12, -0.10], [0.10, 0.11, 0.09, 0.10, 0.12, 0.10]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from decoders import decoder
 from lightwell.model.config import ModelConfig
 from lightwell.model.decoder import Decoder
-from lightwell.training.presets import preset
+from lightwell.training.settings.presets import preset
 
 # Raschka 2024, "Build a Large Language Model (From Scratch)", chapter 4: no bias in the projections to q, k and v.
 BOOK: dict[str, Any] = {

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from lightwell.text import concatenated
-from lightwell.text.concatenated import ConcatenatedTokens
+from lightwell.tokens import concatenated
+from lightwell.tokens.concatenated import ConcatenatedTokens
 
 sizes = st.lists(st.integers(0, 9), min_size=1, max_size=6)
 

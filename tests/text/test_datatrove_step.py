@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import lightwell
+from lightwell.corpus import datatrove_step
+from lightwell.corpus.datatrove_step import EncodeUnits
 from lightwell.errors import TextError
-from lightwell.text import datatrove_step
-from lightwell.text.datatrove_step import EncodeUnits
 from shard_house import UNIT, bytes_of, made, write_corpus
 
 

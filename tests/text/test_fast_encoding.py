@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lightwell.text import fast_encoding, tokenizer
+from lightwell.corpus.corpus import prepare
 from lightwell.text.config import TextConfig
-from lightwell.text.fast_encoding import fast_encoder
-from lightwell.text.prepare import prepare
-from lightwell.text.tokenizer import Tokenizer
-from lightwell.text.tokenizer_building import END_OF_TEXT, build_bpe
+from lightwell.tokens import fast_encoding, tokenizer
+from lightwell.tokens.building import END_OF_TEXT, build_bpe
+from lightwell.tokens.fast_encoding import fast_encoder
+from lightwell.tokens.tokenizer import Tokenizer
 from small import write_text
 
 TRAINING = ["In the beginning God created the heaven and the earth.\n" * 3, "naïve Größe, 光 and 👩‍🚀\r\n\t  end " * 3]

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lightwell.corpus import corpus as module
+from lightwell.corpus.corpus import Corpus, cache_folder, prepare
 from lightwell.errors import SettingError, TextError
-from lightwell.text import prepare as module
 from lightwell.text.config import TextConfig
-from lightwell.text.prepare import Corpus, cache_folder, prepare
-from lightwell.text.tokenfile import TokenFile
-from lightwell.text.tokenizer import Tokenizer
+from lightwell.tokens.token_file import TokenFile
+from lightwell.tokens.tokenizer import Tokenizer
 from paths import needs
 
 
@@ -156,7 +156,7 @@ def test_writing_that_the_system_stops_in_the_middle_of_a_file(notes: Path, cach
     pytest.importorskip("resource", reason="needs a system with limits on file size")
     program = (
         "import resource, sys; from pathlib import Path\n"
-        "from lightwell.text.config import TextConfig; from lightwell.text.prepare import prepare\n"
+        "from lightwell.text.config import TextConfig; from lightwell.corpus.corpus import prepare\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
         "prepare(TextConfig(paths=(sys.argv[1],), tokenizer='byte'), 0, cache=Path(sys.argv[2]))"
     )
@@ -185,7 +185,7 @@ def test_what_a_killed_process_left_is_cleared_away_in_time(notes: Path, cache: 
 def test_processes_may_prepare_the_same_text_at_once(notes: Path, cache: Path) -> None:
     program = (
         "import sys; from pathlib import Path\n"
-        "from lightwell.text.config import TextConfig; from lightwell.text.prepare import prepare\n"
+        "from lightwell.text.config import TextConfig; from lightwell.corpus.corpus import prepare\n"
         "print(prepare(TextConfig(paths=(sys.argv[1],)), 0, cache=Path(sys.argv[2])).digest)"
     )
     command = [sys.executable, "-c", program, str(notes), str(cache)]

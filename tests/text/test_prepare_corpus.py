@@ -24,17 +24,20 @@ from numpy.typing import NDArray
 import lightwell
 from lightwell.batches.config import BatchConfig
 from lightwell.batches.loader import BatchLoader
+from lightwell.corpus import plan as corpus_plan
+from lightwell.corpus import workers as unit_workers
+from lightwell.corpus.corpus import prepare
+from lightwell.corpus.manifest import MANIFEST, open_prepared, read_manifest
+from lightwell.corpus.plan import make_plan
+from lightwell.corpus.prepare import prepare_corpus
+from lightwell.corpus.units import encoding as unit_encoding
+from lightwell.corpus.units.encoding import document_key, encode_unit
+from lightwell.corpus.units.reading import Found, read_unit
 from lightwell.errors import SettingError, TextError
-from lightwell.text import corpus_plan, tokenizer, unit_encoding, unit_workers
 from lightwell.text.config import TextConfig
-from lightwell.text.corpus_plan import make_plan
-from lightwell.text.fast_encoding import FastEncoder
-from lightwell.text.manifest import MANIFEST, open_prepared, read_manifest
-from lightwell.text.prepare import prepare
-from lightwell.text.prepare_corpus import prepare_corpus
-from lightwell.text.tokenfile import TokenFile
-from lightwell.text.unit_encoding import document_key, encode_unit
-from lightwell.text.unit_reading import Found, read_unit
+from lightwell.tokens import tokenizer
+from lightwell.tokens.fast_encoding import FastEncoder
+from lightwell.tokens.token_file import TokenFile
 from shard_house import DOCUMENTS, UNIT, bytes_of, made, text_of, write_corpus
 
 
@@ -149,7 +152,7 @@ def test_what_was_killed_goes_on_and_makes_the_same_bytes(corpus: Path, tmp_path
     program = (
         "import sys, time; from pathlib import Path\n"
         "from lightwell.text import unit_workers\n"
-        "from lightwell.text.config import TextConfig; from lightwell.text.prepare_corpus import prepare_corpus\n"
+        "from lightwell.text.config import TextConfig; from lightwell.corpus.prepare import prepare_corpus\n"
         "encode = unit_workers.encode_unit\n"
         "unit_workers.encode_unit = lambda *given: (encode(*given), time.sleep(0.2))\n"
         f"prepare_corpus(TextConfig(paths=(sys.argv[1],), tokenizer='byte'), 0, Path(sys.argv[2]), workers=1, "

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from lightwell.corpus.corpus import Corpus, prepare
 from lightwell.text.config import TextConfig
 from lightwell.text.documents import read_documents
-from lightwell.text.prepare import Corpus, prepare
-from lightwell.text.tokenizer import Tokenizer
-from lightwell.text.tokenizer_building import build_byte
+from lightwell.tokens.building import build_byte
+from lightwell.tokens.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

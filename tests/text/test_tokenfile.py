@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from lightwell.errors import TextError
 from lightwell.text.config import TextConfig
-from lightwell.text.tokenfile import TokenFile, token_type
-from lightwell.text.tokenizer import make_tokenizer
+from lightwell.tokens.token_file import TokenFile, token_type
+from lightwell.tokens.tokenizer import make_tokenizer
 
 BYTE = make_tokenizer(TextConfig(tokenizer="byte"), 0, ())
 EOT = BYTE.end_of_text

@@ -17,10 +17,10 @@ from lightwell.errors import SettingError, TextError
 from lightwell.text import pieces
 from lightwell.text.config import TextConfig
 from lightwell.text.documents import read_documents
-from lightwell.text.stream import TextStream
-from lightwell.text.token_bytes import byte_alphabet
-from lightwell.text.tokenizer import KINDS, Tokenizer, make_tokenizer
-from lightwell.text.tokenizer_building import END_OF_TEXT, build_bpe, build_byte, build_character, chosen_vocab_size
+from lightwell.tokens.building import END_OF_TEXT, build_bpe, build_byte, build_character, chosen_vocab_size
+from lightwell.tokens.stream import TextStream
+from lightwell.tokens.token_bytes import byte_alphabet
+from lightwell.tokens.tokenizer import KINDS, Tokenizer, make_tokenizer
 
 TRAINING = ["In the beginning God created the heaven and the earth.\n" * 3, "naïve Größe, 光 and 👩‍🚀\r\n\t  end " * 3]
 MADE = {kind: make_tokenizer(TextConfig(tokenizer=kind), 0, TRAINING) for kind in KINDS}

@@ -11,9 +11,9 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from lightwell.errors import TextError
 from lightwell.text.config import TextConfig
-from lightwell.text.stream import TextStream
-from lightwell.text.tokenizer import Tokenizer, make_tokenizer
-from lightwell.text.tokenizer_building import build_byte
+from lightwell.tokens.building import build_byte
+from lightwell.tokens.stream import TextStream
+from lightwell.tokens.tokenizer import Tokenizer, make_tokenizer
 from paths import needs
 
 any_text = st.text(st.characters(exclude_categories=["Cs"]))

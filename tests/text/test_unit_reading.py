@@ -17,13 +17,14 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lightwell.corpus.units import reading as unit_reading
+from lightwell.corpus.units.reading import Found, read_unit
+from lightwell.corpus.units.units import cut_in_units
 from lightwell.errors import TextError
-from lightwell.text import parquet, unit_reading, unpacking
+from lightwell.text import parquet, unpacking
 from lightwell.text.config import TextConfig
 from lightwell.text.documents import read_documents
 from lightwell.text.sources import find_sources
-from lightwell.text.unit_reading import Found, read_unit
-from lightwell.text.units import cut_in_units
 
 FORMATS = ["jsonl", "ndjson", "jsonl.gz", "jsonl.zst", "csv", "tsv", "csv.gz", "parquet"]
 any_text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=60)

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lightwell.corpus.units.units import Unit, cut_in_units, cut_text
 from lightwell.errors import TextError
 from lightwell.text.sources import find_sources
-from lightwell.text.units import Unit, cut_in_units, cut_text
 
 lines = st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40), max_size=60)
 

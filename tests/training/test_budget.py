@@ -12,16 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lightwell.corpus.corpus import Corpus, prepare
 from lightwell.errors import SettingError
 from lightwell.model.config import ModelConfig
-from lightwell.text.prepare import Corpus, prepare
-from lightwell.training import budget
-from lightwell.training.budget import choose, predicted_loss
-from lightwell.training.compose import compose
-from lightwell.training.config import RunConfig
-from lightwell.training.deadline import ending_seconds
-from lightwell.training.listener import Listener
-from lightwell.training.plan import Measured, flops_per_step
+from lightwell.training.planning import budget
+from lightwell.training.planning.budget import choose, predicted_loss
+from lightwell.training.planning.deadline import ending_seconds
+from lightwell.training.planning.plan import Measured, flops_per_step
+from lightwell.training.runs.listener import Listener
+from lightwell.training.settings.compose import compose
+from lightwell.training.settings.config import RunConfig
 from lightwell.training.start import make_loader, resolve
 from small import write_text
 
@@ -145,7 +145,7 @@ def test_what_no_longer_fits_after_looking_is_left_out_and_looking_has_an_end(
         return Measured(seconds, 10**6, 8 * config.model.parameter_count())
 
     monkeypatch.setattr(budget, "measure", measure)
-    monkeypatch.setattr("lightwell.training.budget.time", SimpleNamespace(monotonic=lambda: clock["now"]))
+    monkeypatch.setattr("lightwell.training.planning.budget.time", SimpleNamespace(monotonic=lambda: clock["now"]))
     for minutes in (1, 3, 30):
         clock["now"] = 0.0
         best, looked_at = choose(automatic(minutes), corpus, 60.0 * minutes, make_loader)

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lightwell.errors import RunError
-from lightwell.training import checkpoint_files, tensor_file
-from lightwell.training.checkpoint import (
+from lightwell.training.checkpoints import files as checkpoint_files
+from lightwell.training.checkpoints import tensor_file
+from lightwell.training.checkpoints.checkpoint import (
     Checkpoint,
     checkpoint_folder,
     checkpoint_steps,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lightwell.errors import SettingError
-from lightwell.training.compose import compose
+from lightwell.training.settings.compose import compose
 
 
 def test_flags_go_over_the_file_and_the_file_over_the_preset(tmp_path: Path) -> None:

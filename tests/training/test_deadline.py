@@ -14,15 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightwell.errors import RunError, SettingError
-from lightwell.training.checkpoint_files import record_hash
-from lightwell.training.config import RunConfig, TrainConfig
-from lightwell.training.deadline import AT_THE_END, FIRST_STEPS, Deadline, ending_seconds, is_open
-from lightwell.training.load import load
+from lightwell.training.checkpoints.files import record_hash
 from lightwell.training.loop import train_step
-from lightwell.training.plan import Measured
-from lightwell.training.run import Run
-from lightwell.training.schedule import learning_rate_factor, stable_steps
+from lightwell.training.planning.deadline import AT_THE_END, FIRST_STEPS, Deadline, ending_seconds, is_open
+from lightwell.training.planning.plan import Measured
+from lightwell.training.runs.load import load
+from lightwell.training.runs.run import Run
+from lightwell.training.settings.config import RunConfig, TrainConfig
 from lightwell.training.start import resume, train
+from lightwell.training.update.schedule import learning_rate_factor, stable_steps
 from small import StopAt, final_state, same_bits, small_config, untimed, write_text
 
 TIMED: dict[str, Any] = {"schedule": "wsd", "decay_fraction": 0.4, "warmup_steps": 2, "eval_every": 0}
@@ -64,7 +64,7 @@ def test_what_was_stable_stays_so_when_the_number_is_settled(planned: int, fitti
 
 def test_the_pace_is_that_of_recent_steps_after_the_first_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = 0.0
-    monkeypatch.setattr("lightwell.training.deadline.time.monotonic", lambda: clock)
+    monkeypatch.setattr("lightwell.training.planning.deadline.time.monotonic", lambda: clock)
     config = RunConfig().with_values({**TIMED, "steps": 10_000})
     deadline = Deadline(1000.0 + AT_THE_END)
     for step in range(1, 101):
@@ -75,7 +75,7 @@ def test_the_pace_is_that_of_recent_steps_after_the_first_ones(monkeypatch: pyte
 
 
 def test_evaluations_to_come_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lightwell.training.deadline.time.monotonic", lambda: 0.0)
+    monkeypatch.setattr("lightwell.training.planning.deadline.time.monotonic", lambda: 0.0)
 
     def steps(**settings: Any) -> int:
         config = RunConfig().with_values({**TIMED, "steps": 100, **settings})
@@ -97,7 +97,7 @@ def ten_steps_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
         job.progress.seconds = clock["now"]
         return record
 
-    monkeypatch.setattr("lightwell.training.deadline.time", SimpleNamespace(monotonic=lambda: clock["now"]))
+    monkeypatch.setattr("lightwell.training.planning.deadline.time", SimpleNamespace(monotonic=lambda: clock["now"]))
     monkeypatch.setattr("lightwell.training.start.time", SimpleNamespace(monotonic=lambda: clock["now"]))
     monkeypatch.setattr("lightwell.training.start.measure", lambda *_: Measured(0.2, 0, 0))  # and was taken for slower
     monkeypatch.setattr("lightwell.training.loop.train_step", tick)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightwell.training import device, meminfo
-from lightwell.training.device import available_memory, freed_memory_kept
+from lightwell.training.hardware import device, meminfo
+from lightwell.training.hardware.device import available_memory, freed_memory_kept
 
 MIB = 2**20
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 import lightwell
-from lightwell.cli.app import COMMANDS, build_app
-from lightwell.training.config_table import configuration_page
+from lightwell.cli.app import build_app
+from lightwell.cli.commands import COMMANDS
+from lightwell.training.settings.table import configuration_page
 from paths import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
@@ -89,7 +90,7 @@ def _names(node: ast.stmt) -> set[str]:
 
 def test_the_configuration_page_is_that_of_the_configuration() -> None:
     assert (DOCS / "configuration.md").read_text(encoding="utf-8") == configuration_page(), (
-        "python -m lightwell.training.config_table > docs/configuration.md"
+        "python -m lightwell.training.settings.table > docs/configuration.md"
     )
 
 

@@ -13,9 +13,9 @@ from lightwell.batches.evaluation import evaluation_batches
 from lightwell.model.config import ModelConfig
 from lightwell.model.decoder import Decoder
 from lightwell.text.config import TextConfig
-from lightwell.text.tokenfile import TokenFile
-from lightwell.text.tokenizer import make_tokenizer
-from lightwell.training.evaluation import Evaluation, evaluate, true_byte_lengths
+from lightwell.tokens.token_file import TokenFile
+from lightwell.tokens.tokenizer import make_tokenizer
+from lightwell.training.runs.evaluation import Evaluation, evaluate, true_byte_lengths
 from paths import needs
 
 N, L = 41, 12
@@ -165,7 +165,7 @@ def test_the_bytes_counted_are_those_of_the_text(kind: str, stride: int) -> None
 
 def test_bytes_that_a_tokenizer_lost_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tokens that spell 1 + 2 + 3 + 2 = 8 bytes of a text that had 12."""
-    monkeypatch.setattr("lightwell.text.prepare.COUNTED_AT_ONCE", 2)
+    monkeypatch.setattr("lightwell.corpus.corpus.COUNTED_AT_ONCE", 2)
     tokens = TokenFile.from_ids([0, 1, 2, 3, 2, 0], vocab_size=4, end_of_text=0, text_bytes=12)
     lengths = true_byte_lengths(tokens, np.array([0, 1, 2, 3]))
     assert lengths.tolist() == [0.0, 1.5, 3.0, 4.5]

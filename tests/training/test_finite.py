@@ -10,7 +10,7 @@ import torch
 from lightwell.batches.batch import Batch
 from lightwell.model.config import ModelConfig
 from lightwell.model.decoder import Decoder
-from lightwell.training.finite import first_non_finite
+from lightwell.training.update.finite import first_non_finite
 
 BATCH = Batch(torch.arange(12).view(2, 6), torch.arange(1, 13).view(2, 6))
 

@@ -12,15 +12,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lightwell.corpus.corpus import prepare
 from lightwell.errors import TrainingError
-from lightwell.text.prepare import prepare
 from lightwell.training import loop
-from lightwell.training.incidents import MOST_SKIPPED, SETTLED, follow
-from lightwell.training.listener import Listener
-from lightwell.training.loop import Progress
-from lightwell.training.loss import accumulate_gradients
-from lightwell.training.run import Run
+from lightwell.training.events.incidents import MOST_SKIPPED, SETTLED, follow
+from lightwell.training.job import Progress
+from lightwell.training.runs.listener import Listener
+from lightwell.training.runs.run import Run
 from lightwell.training.start import carry_out, make_job, make_loader, resolve, resume
+from lightwell.training.update.loss import accumulate_gradients
 from small import StopAt, final_state, same_bits, small_config, small_run, untimed, write_text
 
 

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import torch
 
+from lightwell.corpus.corpus import prepare
 from lightwell.errors import RunError, TrainingError
-from lightwell.text.prepare import prepare
-from lightwell.training.checkpoint_files import record_hash
-from lightwell.training.listener import Listener
-from lightwell.training.load import choose_checkpoint, load
-from lightwell.training.run import Run
+from lightwell.training.checkpoints.files import record_hash
+from lightwell.training.runs.listener import Listener
+from lightwell.training.runs.load import choose_checkpoint, load
+from lightwell.training.runs.run import Run
 from lightwell.training.start import carry_out, make_job, make_loader, resolve, resume, train
 from small import Heard, StopAt, final_state, same_bits, small_config, small_run, untimed, write_text
 

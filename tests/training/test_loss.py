@@ -14,10 +14,10 @@ from lightwell.batches.batch import IGNORE, Batch
 from lightwell.batches.config import BatchConfig
 from lightwell.batches.loader import BatchLoader
 from lightwell.model.decoder import Decoder
-from lightwell.text.tokenfile import TokenFile
-from lightwell.training.config import RunConfig
-from lightwell.training.loss import TrainedLoss, accumulate_gradients, head_loss, lean_summed_loss, summed_loss
-from lightwell.training.plan import measure
+from lightwell.tokens.token_file import TokenFile
+from lightwell.training.planning.plan import measure
+from lightwell.training.settings.config import RunConfig
+from lightwell.training.update.loss import TrainedLoss, accumulate_gradients, head_loss, lean_summed_loss, summed_loss
 
 CPU = torch.device("cpu")
 

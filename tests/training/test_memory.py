@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from lightwell.training import start
-from lightwell.training.device import resolve_device
-from lightwell.training.memory import estimate_memory, moment_bytes, saved_bytes
-from lightwell.training.plan import measure
+from lightwell.training.hardware.device import resolve_device
+from lightwell.training.planning.memory import estimate_memory, moment_bytes, saved_bytes
+from lightwell.training.planning.plan import measure
 from small import Heard, write_text
 from tiny import TINY, loader
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from lightwell.model.config import ModelConfig
 from lightwell.model.decoder import Decoder
-from lightwell.training.config import TrainConfig
-from lightwell.training.muon import Muon, orthogonal
-from lightwell.training.optimizers import Optimizers
+from lightwell.training.settings.config import TrainConfig
+from lightwell.training.update.muon import Muon, orthogonal
+from lightwell.training.update.optimizers import Optimizers
 
 
 @given(st.integers(2, 40), st.integers(2, 40), st.integers(0, 10**6))

@@ -13,8 +13,8 @@ from torch import Tensor
 from lightwell.errors import RunError
 from lightwell.model.config import ModelConfig
 from lightwell.model.decoder import Decoder
-from lightwell.training.config import TrainConfig
-from lightwell.training.optimizers import Optimizers
+from lightwell.training.settings.config import TrainConfig
+from lightwell.training.update.optimizers import Optimizers
 
 SHAPE = ModelConfig(
     vocab_size=17, context_length=8, n_layers=2, n_heads=2, d_model=16, positions="learned", norm="layernorm", bias=True

@@ -10,10 +10,10 @@ import torch
 
 from lightwell.errors import TrainingError
 from lightwell.training import loop
-from lightwell.training.loss import accumulate_gradients
-from lightwell.training.out_of_memory import is_out_of_memory
-from lightwell.training.run import Run
+from lightwell.training.events.out_of_memory import is_out_of_memory
+from lightwell.training.runs.run import Run
 from lightwell.training.start import resume
+from lightwell.training.update.loss import accumulate_gradients
 from small import Heard, StopAt, final_state, same_bits, small_run, untimed, write_text
 
 PLAIN: dict[str, Any] = dict.fromkeys(("embedding_dropout", "attention_dropout", "residual_dropout"), 0.0)

@@ -10,7 +10,7 @@ import torch
 
 from lightwell.model.config import ModelConfig
 from lightwell.model.decoder import Decoder
-from lightwell.training.plan import Plan, flops_per_token, measure
+from lightwell.training.planning.plan import Plan, flops_per_token, measure
 from lightwell.training.start import plan
 from small import small_config, write_text
 from tiny import TINY, loader

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightwell.errors import RunError
-from lightwell.training.plot import plot_run, running_mean, spread
+from lightwell.training.runs.plot import plot_run, running_mean, spread
 
 REFERENCES = {
     "uniform": 8.3,

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightwell.text.tokenfile import TokenFile
-from lightwell.training import references as module
-from lightwell.training.references import References, measure_references
+from lightwell.tokens.token_file import TokenFile
+from lightwell.training.runs import references as module
+from lightwell.training.runs.references import References, measure_references
 
 V = 6
 

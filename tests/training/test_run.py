@@ -14,11 +14,11 @@ import pytest
 
 from lightwell.errors import RunError
 from lightwell.text.config import TextConfig
-from lightwell.text.tokenizer import Tokenizer, make_tokenizer
-from lightwell.training.config import RunConfig
-from lightwell.training.records import Records, write_whole
-from lightwell.training.references import References
-from lightwell.training.run import Run, list_runs, new_run_path, refuse_to_overwrite
+from lightwell.tokens.tokenizer import Tokenizer, make_tokenizer
+from lightwell.training.runs.records import Records, write_whole
+from lightwell.training.runs.references import References
+from lightwell.training.runs.run import Run, list_runs, new_run_path, refuse_to_overwrite
+from lightwell.training.settings.config import RunConfig
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +260,7 @@ def test_references_are_kept_with_the_run(tmp_path: Path, tokenizer: Tokenizer) 
 
 
 def test_listing_runs_needs_no_torch() -> None:
-    code = "import sys, lightwell.training.run; sys.exit('torch' in sys.modules)"
+    code = "import sys, lightwell.training.runs.run; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

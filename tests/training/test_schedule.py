@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightwell.training.config import TrainConfig
-from lightwell.training.schedule import learning_rate_factor, warmup_length
+from lightwell.training.settings.config import TrainConfig
+from lightwell.training.update.schedule import learning_rate_factor, warmup_length
 
 
 def factors(steps: int, **settings: Any) -> list[float]:

@@ -13,11 +13,11 @@ import pytest
 
 from cli_house import as_flags
 from lightwell.errors import SettingError
-from lightwell.training.checkpoint import checkpoint_folder, load_checkpoint
-from lightwell.training.config import RunConfig
-from lightwell.training.run import Run
+from lightwell.training.checkpoints.checkpoint import checkpoint_folder, load_checkpoint
+from lightwell.training.processes.process_group import Team
+from lightwell.training.runs.run import Run
+from lightwell.training.settings.config import RunConfig
 from lightwell.training.start import refuse_team
-from lightwell.training.team import Team
 from small import final_state, same_bits, small_run, untimed, write_text
 from teams import SETTINGS, close, lightwell, lost
 

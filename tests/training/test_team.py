@@ -22,12 +22,12 @@ from lightwell.batches.config import BatchConfig
 from lightwell.batches.loader import BatchLoader
 from lightwell.cli.app import run as run_command
 from lightwell.errors import SettingError
-from lightwell.text.tokenfile import TokenFile
-from lightwell.training.load import choose_checkpoint
-from lightwell.training.loss import TrainedLoss, accumulate_gradients, head_loss
-from lightwell.training.reproducible import leaves_of, refuse_uneven, tree_gradients
-from lightwell.training.run import Run
-from lightwell.training.team import Team
+from lightwell.tokens.token_file import TokenFile
+from lightwell.training.processes.process_group import Team
+from lightwell.training.runs.load import choose_checkpoint
+from lightwell.training.runs.run import Run
+from lightwell.training.update.loss import TrainedLoss, accumulate_gradients, head_loss
+from lightwell.training.update.reproducible import leaves_of, refuse_uneven, tree_gradients
 from small import final_state, same_bits, small_run, untimed, write_text
 from teams import SETTINGS, close, lightwell, lost
 

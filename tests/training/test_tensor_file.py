@@ -14,8 +14,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightwell.training import tensor_file
-from lightwell.training.tensor_file import BLOCK, CHUNK, DTYPES, write_tensors
+from lightwell.training.checkpoints import tensor_file
+from lightwell.training.checkpoints.tensor_file import BLOCK, CHUNK, DTYPES, write_tensors
 
 SHAPES = st.lists(st.integers(0, 9), max_size=3)
 NAMES, KINDS = st.text(min_size=1, max_size=12), st.tuples(st.sampled_from(list(DTYPES)), SHAPES)

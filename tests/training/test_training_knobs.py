@@ -11,17 +11,17 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
+from lightwell.corpus.corpus import prepare
 from lightwell.errors import SettingError
 from lightwell.model import attention
 from lightwell.model.blocks_of_queries import lean_attention
-from lightwell.text.prepare import prepare
-from lightwell.training.compilation import compile_in_time, has_compiler
-from lightwell.training.compose import compose
-from lightwell.training.config import TrainConfig
-from lightwell.training.listener import Listener
 from lightwell.training.loop import train_step
-from lightwell.training.run import Run
+from lightwell.training.runs.listener import Listener
+from lightwell.training.runs.run import Run
+from lightwell.training.settings.compose import compose
+from lightwell.training.settings.config import TrainConfig
 from lightwell.training.start import make_job, make_loader, resolve, resume
+from lightwell.training.update.compilation import compile_in_time, has_compiler
 from small import StopAt, final_state, same_bits, small_config, small_run, untimed, write_text
 
 
@@ -201,7 +201,7 @@ def test_a_compiler_is_there_where_the_one_that_would_be_called_is(
 ) -> None:
     monkeypatch.setenv(variable, "no-such-compiler")
     assert not has_compiler(device)  # whatever else there is: torch calls this one
-    monkeypatch.setattr("lightwell.training.compilation.Path.is_file", lambda self: True)  # Python's headers
+    monkeypatch.setattr("lightwell.training.update.compilation.Path.is_file", lambda self: True)  # Python's headers
     monkeypatch.setenv(variable, sys.executable)
     assert has_compiler(device)
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from lightwell.errors import RunError, TrainingError
-from lightwell.training import saving
-from lightwell.training.checkpoint import checkpoint_steps, load_checkpoint, save_checkpoint
-from lightwell.training.listener import Listener
-from lightwell.training.run import Run
+from lightwell.training.checkpoints.checkpoint import checkpoint_steps, load_checkpoint, save_checkpoint
+from lightwell.training.checkpoints.writer import Writer
+from lightwell.training.events import saving
+from lightwell.training.runs.listener import Listener
+from lightwell.training.runs.run import Run
 from lightwell.training.start import resume
-from lightwell.training.writer import Writer
 from small import StopAt, final_state, same_bits, small_run, untimed, write_text
 
 

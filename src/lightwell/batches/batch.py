@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightwell.text.tokenfile import TokenFile
+from lightwell.tokens.token_file import TokenFile
 
 IGNORE = -100
 """The target of a position that is not counted: what torch's cross_entropy ignores by default."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lightwell.batches.batch import Batch, Spans, read_batch
 from lightwell.errors import SettingError, TextError
-from lightwell.text.tokenfile import TokenFile
+from lightwell.tokens.token_file import TokenFile
 
 
 def evaluation_batches(

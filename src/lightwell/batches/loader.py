@@ -9,7 +9,7 @@ from lightwell.batches.config import BatchConfig
 from lightwell.batches.order import Integers, permute
 from lightwell.batches.report import WindowReport
 from lightwell.batches.windows import Windows
-from lightwell.text.tokenfile import TokenFile
+from lightwell.tokens.token_file import TokenFile
 
 
 class BatchLoader:

@@ -24,7 +24,7 @@ from lightwell.batches.batch import Spans
 from lightwell.batches.config import BatchConfig
 from lightwell.batches.order import Integers, draw
 from lightwell.errors import TextError
-from lightwell.text.tokenfile import TokenFile
+from lightwell.tokens.token_file import TokenFile
 
 
 class Windows:

@@ -77,7 +77,7 @@ def dissect(shape: Shape, variant: str) -> Anatomy:
     from torch.profiler import ProfilerActivity, profile
 
     from lightwell.bench.worker import make_bench_job
-    from lightwell.training.device import freed_memory_kept, random_state_kept
+    from lightwell.training.hardware.device import freed_memory_kept, random_state_kept
     from lightwell.training.loop import train_step
 
     with (
@@ -113,7 +113,7 @@ def draw(anatomy: Anatomy, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from lightwell.training.plot import GREY, STYLE, TRAINING
+    from lightwell.training.runs.plot import GREY, STYLE, TRAINING
 
     kinds = sorted((kind for kind, _ in KINDS if anatomy.seconds[kind]), key=lambda kind: -anatomy.seconds[kind])
     kinds.append(REST)

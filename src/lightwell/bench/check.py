@@ -29,9 +29,9 @@ def compare(bound: float = BOUND) -> tuple[float, str]:
     import torch
 
     from lightwell.bench.worker import make_bench_job
-    from lightwell.training.device import freed_memory_kept, random_state_kept
+    from lightwell.training.hardware.device import freed_memory_kept, random_state_kept
     from lightwell.training.loop import train_step
-    from lightwell.training.plan import flops_per_token
+    from lightwell.training.planning.plan import flops_per_token
 
     with tempfile.TemporaryDirectory() as folder, freed_memory_kept():
         job, _ = make_bench_job(SHAPE, VARIANT, Path(folder))

@@ -19,14 +19,14 @@ from torch import nn
 from lightwell.batches.batch import Batch
 from lightwell.bench.quality import as_command
 from lightwell.model.config import ModelConfig
-from lightwell.training.config import RunConfig, TrainConfig
-from lightwell.training.device import resolve_device
-from lightwell.training.loss import accumulate_gradients
-from lightwell.training.optimizers import Optimizers
-from lightwell.training.parts import bytes_held
-from lightwell.training.presets import preset
+from lightwell.training.hardware.device import resolve_device
+from lightwell.training.processes.process_group import Team, joined
+from lightwell.training.processes.sharded_tensors import bytes_held
+from lightwell.training.settings.config import RunConfig, TrainConfig
+from lightwell.training.settings.presets import preset
 from lightwell.training.start import make_learner
-from lightwell.training.team import Team, joined
+from lightwell.training.update.loss import accumulate_gradients
+from lightwell.training.update.optimizers import Optimizers
 
 TOKENS = 16
 """Of each sequence: what is held does not depend on them."""

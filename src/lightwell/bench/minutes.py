@@ -31,7 +31,7 @@ from cyclopts import Parameter
 
 from lightwell.bench.quality import as_command, keep, run_quietly
 from lightwell.errors import SettingError
-from lightwell.training.host import describe_host
+from lightwell.training.hardware.host import describe_host
 
 CHOICE = "chosen"
 
@@ -87,8 +87,8 @@ class Finished:
 
 def train(how: str, flags: Sequence[str], minutes: float, processors: Sequence[int]) -> Finished:
     """Train in a process of its own on these processors, then score the run."""
-    from lightwell.training.run import Run
-    from lightwell.training.summary import Summary
+    from lightwell.training.runs.run import Run
+    from lightwell.training.runs.summary import Summary
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
@@ -192,8 +192,8 @@ def main(
         (CHOICE, ()),
         *((" ".join(hand.flags), hand.flags) for hand in HANDS[minutes]),
     ]
+    from lightwell.corpus.corpus import prepare
     from lightwell.text.config import TextConfig
-    from lightwell.text.prepare import prepare
 
     prepare(TextConfig(), 0)  # so that no run has to tokenize
 

@@ -91,9 +91,9 @@ def train_lightwell(text: Path, seed: int, more: Sequence[str] = ()) -> Trial:
 def score_lightwell(run: Path, held_out: str) -> tuple[float, int]:
     """Nats per character of the run's model over a text, and its parameters."""
     from lightwell.batches.evaluation import evaluation_batches
-    from lightwell.text.tokenfile import TokenFile
-    from lightwell.training.evaluation import evaluate
-    from lightwell.training.load import load
+    from lightwell.tokens.token_file import TokenFile
+    from lightwell.training.runs.evaluation import evaluate
+    from lightwell.training.runs.load import load
 
     model = load(run)
     tokens = TokenFile.from_ids(model.tokenizer.encode(held_out), vocab_size=model.tokenizer.vocab_size)

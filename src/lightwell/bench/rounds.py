@@ -19,7 +19,7 @@ from typing import Any
 
 from lightwell.bench.contenders import Contender
 from lightwell.bench.process import ContenderError, Process
-from lightwell.training.meminfo import meminfo
+from lightwell.training.hardware.meminfo import meminfo
 
 ROOM = 1.5
 """A further contender is started where so many times the largest one so far is free."""

@@ -20,10 +20,10 @@ from cyclopts import Parameter
 
 from lightwell.bench.quality import as_command
 from lightwell.bench.shapes import shape
-from lightwell.training.host import describe_host
+from lightwell.training.hardware.host import describe_host
 
 if TYPE_CHECKING:
-    from lightwell.training.writer import Writer
+    from lightwell.training.checkpoints.writer import Writer
 
 VARIANT = "lightwell-eager"
 WARM_UP = 2
@@ -32,9 +32,9 @@ WARM_UP = 2
 def cost(name: str, rounds: int, steps: int, folder: Path) -> dict[str, Any]:
     """Seconds of each kind of round, and what a checkpoint every minute costs, as a share."""
     from lightwell.bench.worker import make_bench_job
-    from lightwell.training.device import freed_memory_kept, random_state_kept
+    from lightwell.training.events.saving import save
+    from lightwell.training.hardware.device import freed_memory_kept, random_state_kept
     from lightwell.training.loop import train_step
-    from lightwell.training.saving import save
 
     job, _ = make_bench_job(shape(name), VARIANT, folder)
     seconds: dict[bool, list[float]] = {True: [], False: []}

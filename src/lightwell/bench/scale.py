@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from lightwell.bench.quality import as_command
 from lightwell.model.config import ModelConfig
-from lightwell.training.config import RunConfig
-from lightwell.training.memory import COMPILED, LOGIT, PASSING, saved_bytes
-from lightwell.training.plan import flops_per_token
+from lightwell.training.planning.memory import COMPILED, LOGIT, PASSING, saved_bytes
+from lightwell.training.planning.plan import flops_per_token
+from lightwell.training.settings.config import RunConfig
 
 HELD = 16
 """Bytes for each parameter, shared by all: weight, gradient and two moments in fp32."""

@@ -12,7 +12,7 @@ from lightwell.bench.results import FORMAT, shape_results
 from lightwell.bench.rounds import Rounds, Watcher
 from lightwell.bench.shapes import shape
 from lightwell.errors import LightwellError, SettingError
-from lightwell.training.host import describe_host
+from lightwell.training.hardware.host import describe_host
 
 PRECISIONS = ("bf16", "fp32")
 

@@ -53,14 +53,14 @@ def make_bench_job(shape: Shape, variant: str, folder: Path) -> tuple[Any, list[
 
     from lightwell.batches.batch import Batch
     from lightwell.batches.loader import BatchLoader
+    from lightwell.corpus.corpus import Corpus
     from lightwell.text.config import TextConfig
-    from lightwell.text.prepare import Corpus
-    from lightwell.text.tokenfile import TokenFile
-    from lightwell.text.tokenizer import make_tokenizer
-    from lightwell.training.config import RunConfig
-    from lightwell.training.device import resolve_device, resolve_precision
-    from lightwell.training.listener import Listener
-    from lightwell.training.run import Run
+    from lightwell.tokens.token_file import TokenFile
+    from lightwell.tokens.tokenizer import make_tokenizer
+    from lightwell.training.hardware.device import resolve_device, resolve_precision
+    from lightwell.training.runs.listener import Listener
+    from lightwell.training.runs.run import Run
+    from lightwell.training.settings.config import RunConfig
     from lightwell.training.start import make_job
 
     class TimedLoader(BatchLoader):
@@ -91,9 +91,9 @@ def make_bench_job(shape: Shape, variant: str, folder: Path) -> tuple[Any, list[
 def run(shape: Shape, variant: str) -> None:
     """Take training steps until the parent has had enough."""
     pacer = Pacer("numpy")
-    from lightwell.training.device import freed_memory_kept
+    from lightwell.training.hardware.device import freed_memory_kept
     from lightwell.training.loop import train_step
-    from lightwell.training.plan import flops_per_token
+    from lightwell.training.planning.plan import flops_per_token
 
     with tempfile.TemporaryDirectory() as folder, freed_memory_kept():
         job, loader_seconds = make_bench_job(shape, variant, Path(folder))

@@ -17,88 +17,15 @@ from collections.abc import Sequence
 from cyclopts import App, Group
 from cyclopts.exceptions import CycloptsError
 
+from lightwell.cli import invocation
+from lightwell.cli.commands import COMMANDS
 from lightwell.cli.help import PlainHelp
+from lightwell.cli.invocation import DONE, FAILED, INTERRUPTED, TERMINATED, TRY_AGAIN, WRONG_USAGE
 from lightwell.errors import LeftAloneError, LightwellError, SettingError, TryAgainError
-
-started = time.monotonic()
-"""When this command began; `--minutes` counts from here."""
-command_line: Sequence[str] = ()
-"""Its words, the command's name first."""
-
-DONE, FAILED, WRONG_USAGE, TRY_AGAIN, INTERRUPTED, TERMINATED = 0, 1, 2, 75, 130, 143
 
 ABOUT = """Builds, trains and runs language models: from a folder of text to a GPT of its own.
 
 Begin with `lightwell train`, or `lightwell train my_notes/`."""
-
-# Each command's function, how it is written, and its help; the list of commands shows the first paragraph.
-COMMANDS = {
-    "train": (
-        "lightwell.cli.train:train",
-        "[TEXT...] [FLAGS]",
-        """Learn from a text, and save a run with its curve and samples.
-
-        The text is files, folders or globs; without any, the default corpus is learned. One of --steps, --epochs and
-        --minutes says for how long; --minutes alone also chooses the size of the model. In brackets: what a setting is
-        when it is not given.""",
-    ),
-    "resume": (
-        "lightwell.cli.train:resume",
-        "RUN",
-        """Go on with a run exactly where it stopped.
-
-        The weights come out bit by bit as if it had never been stopped.""",
-    ),
-    "runs": ("lightwell.cli.runs:runs", "[FOLDER]", "List the runs in a folder, the newest first."),
-    "show": (
-        "lightwell.cli.show:show",
-        "RUN",
-        "Show one run: settings, losses, samples, checkpoints; draw its curve anew.",
-    ),
-    "generate": (
-        "lightwell.cli.generate:generate",
-        "RUN [--prompt TEXT] [FLAGS]",
-        """Let a trained model write: the prompt and what follows it, token by token.
-
-        Without a prompt it begins a new document. Several prompts are written as a batch.""",
-    ),
-    "evaluate": (
-        "lightwell.cli.evaluate:evaluate",
-        "RUN [TEXT...] [FLAGS]",
-        """Score a trained model on held-out or other text.
-
-        Gives nats per token, perplexity and bits per byte, beside the reference lines: ln V, unigram and bigram.""",
-    ),
-    "prepare": (
-        "lightwell.cli.prepare:prepare",
-        "TEXT... --out FOLDER [FLAGS]",
-        """Turn a text of any size into tokens on disk, in bounded memory, for `lightwell train FOLDER`.
-
-        Several processes share the work, and the same command goes on after a stop or a kill. The result is the same to
-        the byte, whatever the number of processes.""",
-    ),
-    "doctor": (
-        "lightwell.cli.doctor:doctor",
-        "",
-        "Look at this machine, and say what to type to change what is wrong.",
-    ),
-    "lab": (
-        "lightwell.cli.lab:lab",
-        "[NOTE] [FLAGS]",
-        """Measure what seven notes say about language models, and give each a verdict.
-
-        Without a note it lists them; `lightwell lab all` measures them all. What is finished is never measured
-        again: after a stop, the same command goes on.""",
-    ),
-    "bench": (
-        "lightwell.cli.bench:bench",
-        "[SHAPE...] [FLAGS]",
-        """Measure how fast Lightwell trains on this machine, alone or against peers.
-
-        All take turns in processes of their own, beside the bare matrix product; medians and ratios are shown. Ctrl-C
-        shows what there is until then.""",
-    ),
-}
 
 
 def build_app() -> App:
@@ -123,8 +50,7 @@ def build_app() -> App:
 
 def run(tokens: Sequence[str]) -> int:
     """Carry out one command line; what the user should know is printed, and the exit code returned."""
-    global started, command_line
-    started, command_line = time.monotonic(), tokens
+    invocation.started, invocation.command_line = time.monotonic(), tokens
     try:
         build_app()(list(tokens), exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
@@ -144,7 +70,7 @@ def run(tokens: Sequence[str]) -> int:
     except LightwellError as error:
         return _fail(str(error), FAILED)
     except KeyboardInterrupt as stop:
-        from lightwell.training.interrupt import Terminated
+        from lightwell.training.events.interrupt import Terminated
 
         code = _fail(str(stop) or "Stopped.", TERMINATED if isinstance(stop, Terminated) else INTERRUPTED)
         from lightwell.cli.processes import FAILED as LAUNCHED

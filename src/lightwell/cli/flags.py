@@ -14,8 +14,8 @@ from cyclopts import Group, Parameter, Token
 
 from lightwell.settings import Field
 from lightwell.text.config import PREPARED
-from lightwell.training.config import RunConfig
-from lightwell.training.presets import DEFAULT_PRESET, preset
+from lightwell.training.settings.config import RunConfig
+from lightwell.training.settings.presets import DEFAULT_PRESET, preset
 
 METAVARS = {int: "N", float: "X", str: "TEXT", tuple[str, ...]: "TEXT"}
 FLATTEN = Parameter(name="*")

@@ -15,9 +15,10 @@ from cyclopts.exceptions import (
     UnusedCliTokensError,
 )
 
+from lightwell.cli.commands import COMMANDS
 from lightwell.errors import SettingError
 from lightwell.settings import Field, nearest
-from lightwell.training.config import RunConfig
+from lightwell.training.settings.config import RunConfig
 
 
 def sentence(error: CycloptsError, tokens: Sequence[str]) -> str:
@@ -43,8 +44,6 @@ def sentence(error: CycloptsError, tokens: Sequence[str]) -> str:
 
 
 def _unknown_command(error: UnknownCommandError, tokens: Sequence[str]) -> str:
-    from lightwell.cli.app import COMMANDS
-
     name = (error.unused_tokens or tokens)[0]
     hint = nearest(name, COMMANDS)
     if not hint and Path(name).exists():

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from lightwell.cli.app import TRY_AGAIN, WRONG_USAGE
+from lightwell.cli.invocation import TRY_AGAIN, WRONG_USAGE
 from lightwell.errors import LightwellError, SettingError
 
 IN_A_TEAM = "WORLD_SIZE" in os.environ
@@ -73,7 +73,7 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
 
 def _launched(processes: int, arguments: Sequence[str], told: dict[str, str]) -> int:
     """Do so once; told: variables for the processes."""
-    from lightwell.training.interrupt import Terminated
+    from lightwell.training.events.interrupt import Terminated
 
     threads = str(max(1, (os.cpu_count() or 1) // processes))
     command = [

@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from lightwell.cli import words
-from lightwell.training.listener import Listener
-from lightwell.training.run import Run
+from lightwell.training.runs.listener import Listener
+from lightwell.training.runs.run import Run
 
 SECONDS_BETWEEN_LINES = 10.0
 RECENT = 10  # steps over which loss and speed are averaged, so that the figures can be read

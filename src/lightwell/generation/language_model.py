@@ -13,8 +13,8 @@ from lightwell.generation.config import SamplingConfig
 from lightwell.generation.generate import Row, generate_tokens
 from lightwell.generation.stops import StopStrings
 from lightwell.model.decoder import Decoder
-from lightwell.text.stream import TextStream
-from lightwell.text.tokenizer import Tokenizer
+from lightwell.tokens.stream import TextStream
+from lightwell.tokens.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

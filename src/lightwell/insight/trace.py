@@ -23,7 +23,7 @@ from lightwell.insight.named import NamedArray
 from lightwell.model.decoder import Decoder
 from lightwell.model.tap import AXES
 from lightwell.settings import nearest
-from lightwell.text.tokenizer import Tokenizer
+from lightwell.tokens.tokenizer import Tokenizer
 
 TOKEN_AXES = ("time", "query", "key")
 """The axes along which the positions are the text's tokens."""

@@ -13,12 +13,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lightwell.lab.causal_checks import check_causal
-    from lightwell.lab.tensor_rows import tensor_table
+    from lightwell.lab.notes.buffer.tensor_rows import tensor_table
+    from lightwell.lab.notes.causal.checks import check_causal
 
 __all__ = ["check_causal", "tensor_table"]
 
-_HOME = {"check_causal": "causal_checks", "tensor_table": "tensor_rows"}
+_HOME = {"check_causal": "notes.causal.checks", "tensor_table": "notes.buffer.tensor_rows"}
 
 
 def __getattr__(name: str) -> Any:

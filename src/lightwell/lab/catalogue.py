@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 
 from lightwell.errors import SettingError
-from lightwell.lab.experiment import Experiment
-from lightwell.lab.notes import NOTES
+from lightwell.lab.experiments.experiment import Experiment
+from lightwell.lab.experiments.notes import NOTES
 from lightwell.settings import nearest
 
 
@@ -18,5 +18,5 @@ def experiment(name: str) -> Experiment:
     """
     if name not in NOTES:
         raise SettingError(f"There is no note {name}; there are {', '.join(NOTES)}.{nearest(name, NOTES)}")
-    found: Experiment = importlib.import_module(f"lightwell.lab.{name.replace('-', '_')}").EXPERIMENT
+    found: Experiment = importlib.import_module(f"lightwell.lab.notes.{name.replace('-', '_')}.experiment").EXPERIMENT
     return found

@@ -17,21 +17,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lightwell.corpus.corpus import Corpus
 from lightwell.errors import RunError, TrainingError
-from lightwell.lab import page, shown
-from lightwell.lab.budget import BUDGETS, Budget
-from lightwell.lab.card import Card, make_card
+from lightwell.lab.cards import page, shown
+from lightwell.lab.cards.card import Card, make_card
+from lightwell.lab.cards.figures import drawing, save_figure
 from lightwell.lab.catalogue import experiment
-from lightwell.lab.desk import TUNING_SEED, Desk
-from lightwell.lab.experiment import Experiment, Picture
-from lightwell.lab.figures import drawing, save_figure
-from lightwell.lab.notes import NOTES
-from lightwell.lab.store import Store, make_folder
-from lightwell.lab.trial import Laboratory, Trial
-from lightwell.text.prepare import Corpus
-from lightwell.training.config import RunConfig
-from lightwell.training.device import freed_memory_kept, random_state_kept, resolve_device
-from lightwell.training.records import write_whole
+from lightwell.lab.experiments.budget import BUDGETS, Budget
+from lightwell.lab.experiments.context import TUNING_SEED, Desk
+from lightwell.lab.experiments.experiment import Experiment, Picture
+from lightwell.lab.experiments.notes import NOTES
+from lightwell.lab.experiments.store import Store, make_folder
+from lightwell.lab.experiments.trial import Laboratory, Trial
+from lightwell.training.hardware.device import freed_memory_kept, random_state_kept, resolve_device
+from lightwell.training.runs.records import write_whole
+from lightwell.training.settings.config import RunConfig
 
 PACE_STEPS, PACE_SECONDS = 7, 10.0
 """Steps whose time says how long the rest will take; fewer where they have taken so long."""

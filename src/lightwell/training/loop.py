@@ -4,96 +4,28 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lightwell.batches.batch import Batch
-from lightwell.batches.loader import BatchLoader
 from lightwell.errors import TrainingError
-from lightwell.model.decoder import Decoder
-from lightwell.text.prepare import Corpus
-from lightwell.training.checkpoint import checkpoint_steps
-from lightwell.training.compilation import as_written
-from lightwell.training.config import RunConfig
-from lightwell.training.deadline import Deadline, is_open
-from lightwell.training.device import compute_dtype, memory_bytes
-from lightwell.training.finite import first_non_finite
-from lightwell.training.incidents import MOST_SKIPPED, note, watch_loss
-from lightwell.training.interrupt import Interrupt
-from lightwell.training.listener import Listener
-from lightwell.training.loss import accumulate_gradients, seeded
-from lightwell.training.milestones import evaluate_held_out, write_sample
-from lightwell.training.optimizers import Optimizers
-from lightwell.training.out_of_memory import within_memory
-from lightwell.training.parts import held, whole
-from lightwell.training.reproducible import tree_gradients
-from lightwell.training.run import Run
-from lightwell.training.saving import save
-from lightwell.training.schedule import learning_rate_factor
-from lightwell.training.sharding import is_sharded
-from lightwell.training.team import Team
-from lightwell.training.writer import Writer
-
-
-@dataclass
-class Progress:
-    """Where a run stands; with the weights and the optimizer's state, all that a checkpoint holds."""
-
-    step: int = 0
-    """Finished optimizer steps."""
-    tokens_seen: int = 0
-    """Targets that the loss has counted."""
-    seconds: float = 0.0
-    """Time in training steps, without evaluating, sampling and saving."""
-    best_loss: float | None = None
-    """Lowest held-out loss so far, in nats per token."""
-    best_step: int = 0
-    """The step that had it."""
-    since_best: int = 0
-    """Evaluations since."""
-    skipped: int = 0
-    """Updates in a row, up to this one, that were left out because they were not finite."""
-    losses: int = 0
-    """Losses that the next two have followed (incidents.py)."""
-    usual_loss: float = 0.0
-    """In nats per token."""
-    usual_deviation: float = 0.0
-    """Mean absolute deviation from it."""
-
-
-@dataclass
-class Job:
-    """Everything that a training loop needs, made by start.py."""
-
-    config: RunConfig
-    corpus: Corpus
-    model: Decoder
-    learner: nn.Module
-    """The model with its loss (loss.py), wrapped by torch where several processes train it."""
-    loader: BatchLoader
-    optimizers: Optimizers
-    run: Run
-    device: torch.device
-    listener: Listener
-    byte_lengths: NDArray[np.float64]
-    """(V,) bytes of the held-out text that each token stands for."""
-    progress: Progress = field(default_factory=Progress)
-    team: Team = field(default_factory=Team)
-    """The processes that train together."""
-    writer: Writer = field(default_factory=Writer)
-    """Writes checkpoints beside training."""
-    deadline: Deadline | None = None
-    """Where the run was asked for minutes: until its number of steps stands fast."""
-
-    @property
-    def in_parts(self) -> bool:
-        """Whether each process holds a part of the model only: all take part in every pass then."""
-        return is_sharded(self.model)
+from lightwell.training.checkpoints.checkpoint import checkpoint_steps
+from lightwell.training.events.incidents import MOST_SKIPPED, note, watch_loss
+from lightwell.training.events.interrupt import Interrupt
+from lightwell.training.events.milestones import evaluate_held_out, write_sample
+from lightwell.training.events.out_of_memory import within_memory
+from lightwell.training.events.saving import save
+from lightwell.training.hardware.device import compute_dtype, memory_bytes
+from lightwell.training.job import Job
+from lightwell.training.planning.deadline import is_open
+from lightwell.training.processes.sharded_tensors import held, whole
+from lightwell.training.update.compilation import as_written
+from lightwell.training.update.finite import first_non_finite
+from lightwell.training.update.loss import accumulate_gradients, seeded
+from lightwell.training.update.reproducible import tree_gradients
+from lightwell.training.update.schedule import learning_rate_factor
 
 
 def train_loop(job: Job, interrupt: Interrupt) -> bool:

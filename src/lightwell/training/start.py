@@ -15,39 +15,40 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lightwell.batches.loader import BatchLoader
+from lightwell.corpus.corpus import Corpus, prepare
 from lightwell.errors import RunError, SettingError, TextError
 from lightwell.model.decoder import Decoder
-from lightwell.text.prepare import Corpus, prepare
-from lightwell.training.budget import choose, fit
-from lightwell.training.checkpoint import checkpoint_steps, newest_checkpoint, set_aside_after
-from lightwell.training.compilation import compile_for_training, refuse_compile, resolve_compile
-from lightwell.training.config import RunConfig
-from lightwell.training.deadline import Deadline, ending_seconds
-from lightwell.training.device import (
+from lightwell.training.checkpoints.checkpoint import checkpoint_steps, newest_checkpoint, set_aside_after
+from lightwell.training.events.interrupt import Interrupt
+from lightwell.training.events.saving import restore
+from lightwell.training.hardware.device import (
     available_memory,
     freed_memory_kept,
     random_state_kept,
     resolve_device,
     resolve_precision,
 )
-from lightwell.training.evaluation import true_byte_lengths
-from lightwell.training.interrupt import Interrupt
-from lightwell.training.listener import Listener
-from lightwell.training.lock import lock
-from lightwell.training.loop import Job, train_loop
-from lightwell.training.loss import TrainedLoss, head_loss
-from lightwell.training.memory import estimate_memory, rows_at_once
-from lightwell.training.optimizers import Optimizers
-from lightwell.training.plan import Plan, flops_per_step, make_plan, measure
-from lightwell.training.plot import draw_run
-from lightwell.training.references import measure_references
-from lightwell.training.reproducible import one_thread, refuse_uneven
-from lightwell.training.run import Run, new_run_path, refuse_to_overwrite
-from lightwell.training.saving import restore
-from lightwell.training.schedule import stable_steps, warmup_length
-from lightwell.training.sharding import shard
-from lightwell.training.streams import stream_seed
-from lightwell.training.team import Team, joined
+from lightwell.training.job import Job
+from lightwell.training.loop import train_loop
+from lightwell.training.planning.budget import choose, fit
+from lightwell.training.planning.deadline import Deadline, ending_seconds
+from lightwell.training.planning.memory import estimate_memory, rows_at_once
+from lightwell.training.planning.plan import Plan, flops_per_step, make_plan, measure
+from lightwell.training.processes.process_group import Team, joined
+from lightwell.training.processes.sharding import shard
+from lightwell.training.runs.evaluation import true_byte_lengths
+from lightwell.training.runs.listener import Listener
+from lightwell.training.runs.lock import lock
+from lightwell.training.runs.plot import draw_run
+from lightwell.training.runs.references import measure_references
+from lightwell.training.runs.run import Run, new_run_path, refuse_to_overwrite
+from lightwell.training.settings.config import RunConfig
+from lightwell.training.update.compilation import compile_for_training, refuse_compile, resolve_compile
+from lightwell.training.update.loss import TrainedLoss, head_loss
+from lightwell.training.update.optimizers import Optimizers
+from lightwell.training.update.reproducible import one_thread, refuse_uneven
+from lightwell.training.update.schedule import stable_steps, warmup_length
+from lightwell.training.update.streams import stream_seed
 
 MANY_EPOCHS = 40
 """By the law of Muennighoff 2023 (R* = 15.4), 40 passes are worth 15 of fresh text, and no number of them 17."""

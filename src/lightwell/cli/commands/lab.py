@@ -1,0 +1,106 @@
+"""`lightwell lab`."""
+
+from __future__ import annotations
+
+import json as json_text
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, get_args
+
+from cyclopts import Parameter
+
+from lightwell.cli import words
+from lightwell.cli.flags import Json
+from lightwell.cli.progress import counting, progress
+from lightwell.lab.experiments.budget import BUDGETS, Budget, budget_of
+from lightwell.lab.experiments.notes import NOTES
+from lightwell.training.settings.config import RunConfig
+
+if TYPE_CHECKING:
+    from lightwell.lab.session import NotePlan
+
+CORPORA: tuple[str, ...] = get_args(RunConfig.all_fields()["corpus"][1].type)
+
+
+def lab(
+    note: Annotated[str, Parameter(help="The note to measure, or all; none lists them.", show_default=False)] = "",
+    /,
+    *,
+    budget: Annotated[str, Parameter(help=f"How much it may take: {', '.join(BUDGETS)}.")] = "glance",
+    corpus: Annotated[
+        str, Parameter(help=f"{', '.join(CORPORA)}, or a file, folder or glob of your own.", metavar="TEXT")
+    ] = "bible",
+    preset: Annotated[
+        str, Parameter(help="The model, by a preset; else the lab's own, which is tiny.", show_default=False)
+    ] = "",
+    seed: Annotated[int, Parameter(help="The first of the seeds that arms are repeated with.")] = 1,
+    out: Annotated[
+        Path | None, Parameter(help="Where results and cards go; else lab/ and the name of the text.", metavar="FOLDER")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure what the notes say, and give each a verdict."""
+    if not note:
+        print(json_text.dumps([found.to_dict() for found in NOTES.values()]) if json else listing())
+        return
+    from lightwell.lab.cards import shown
+    from lightwell.lab.catalogue import experiment
+    from lightwell.lab.experiments.setup import base_config, opened
+    from lightwell.lab.session import Session
+
+    chosen, names = budget_of(budget), list(NOTES) if note == "all" else [note]
+    for name in names:
+        experiment(name)  # a name that is none is said before the text is read
+    listener = progress()
+    named = corpus in CORPORA
+    config = base_config([] if named else [corpus], preset, corpus if named else "", chosen)
+    config, text = opened(config, listener)
+    folder = out or Path("lab") / (corpus if named else Path(corpus.rstrip("/*")).stem or "text")
+
+    def command(name: str) -> str:
+        flags = [] if corpus == "bible" else ["--corpus", corpus]
+        flags += ["--preset", preset] if preset else []
+        flags += ["--seed", str(seed)] if seed != 1 else []
+        return shlex.join(["lightwell", "lab", name, "--budget", chosen.name, *flags])
+
+    with counting("tokens") as told:
+        session = Session(
+            names, config, text, chosen, folder, command, seed, preset,
+            told=lambda done, of: told(int(done), max(1, int(of))),
+        )  # fmt: skip
+        listener.say(plan_table(session.plan(listener.say), chosen))
+        try:
+            cards = session.run(lambda card: None if json else print(shown.plain(card), flush=True))
+        except KeyboardInterrupt as stop:
+            raise type(stop)("Stopped; what is finished is kept, and the same command goes on from there.") from None
+    if json:
+        print(json_text.dumps([card.to_dict() for card in cards]))
+        return
+    print(f"\nSaved in  {folder}\nOpen      {folder / 'index.html'}")
+
+
+def listing() -> str:
+    """The notes, and how to measure them."""
+    rows = [(name, note.sentence) for name, note in NOTES.items()]
+    return f"{words.table(rows)}\n\nlightwell lab NOTE, or lightwell lab all; with --budget {', '.join(BUDGETS)}."
+
+
+def plan_table(plans: Sequence[NotePlan], budget: Budget) -> str:
+    """What is going to be done, before it is, and what it can show."""
+    from lightwell.lab.experiments.rate_search import MOST_WIDENED
+    from lightwell.lab.verdicts.statistics import smallest_effect
+
+    rows = [("note", "arms", "seeds", "trainings", "finished before", "tokens", "time")]
+    for plan in plans:
+        counts = (str(number) for number in (plan.arms, plan.seeds, plan.trainings, plan.finished))
+        rows.append((plan.note, *counts, words.short(plan.tokens), words.duration(plan.seconds)))  # type: ignore[arg-type]
+    widened = f"An arm whose best learning rate is at an end of the grid is trained up to {MOST_WIDENED} times more.\n"
+    total = words.duration(sum(plan.seconds for plan in plans))
+    return (
+        f"{words.table(rows, right=range(1, 7))}\n"
+        f"About {total} of training in all, and some seconds of measuring for each note.\n"
+        f"{widened if budget.rates > 1 else ''}"
+        f"With {budget.seeds} seeds, an effect of {smallest_effect(budget.seeds):.2g} standard deviations of the "
+        "paired differences is found four times in five.\n"
+    )

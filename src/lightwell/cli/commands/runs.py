@@ -1,0 +1,45 @@
+"""`lightwell runs`."""
+
+from __future__ import annotations
+
+import json as json_text
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from lightwell.cli import words
+from lightwell.cli.flags import Json
+from lightwell.errors import RunError
+from lightwell.training.runs.summary import Summary
+from lightwell.training.runs.summary import runs as summaries
+
+
+def runs(
+    folder: Annotated[Path, Parameter(help="Where the runs are.")] = Path("runs"), /, *, json: Json = False
+) -> None:
+    """List the runs in a folder, the newest first."""
+    if not folder.is_dir() and folder != Path("runs"):
+        raise RunError(f"There is no folder {folder}.")
+    found = summaries(folder, say=lambda sentence: print(sentence, file=sys.stderr))
+    if json:
+        print(json_text.dumps([summary.to_dict() for summary in found]))
+    elif not found:
+        print(f"No run is in {folder} yet; `lightwell train` makes one.")
+    else:
+        head = ("run", "steps", "parameters", "held-out loss", "bits/byte", "size", "last written")
+        print(words.table([head, *map(_row, found)], right=(1, 2, 3, 4, 5)))
+
+
+def _row(summary: Summary) -> tuple[str, ...]:
+    done = f"{summary.step:,}" if summary.step == summary.steps else f"{summary.step:,}/{summary.steps:,}"
+    return (
+        summary.path,
+        done,
+        words.short(summary.parameters),
+        "-" if summary.validation_loss is None else f"{summary.validation_loss:.3f}",
+        "-" if summary.bits_per_byte is None else f"{summary.bits_per_byte:.3f}",
+        words.in_bytes(summary.size_bytes),
+        summary.written,
+    )

@@ -1,0 +1,117 @@
+"""`lightwell show`."""
+
+from __future__ import annotations
+
+import json as json_text
+import sys
+from pathlib import Path
+from typing import Any
+
+from lightwell.cli import words
+from lightwell.cli.flags import Json, RunPath
+from lightwell.errors import RunError
+from lightwell.training.checkpoints.checkpoint import checkpoint_steps
+from lightwell.training.runs.plot import draw_run
+from lightwell.training.runs.run import Run
+from lightwell.training.runs.summary import Summary
+from lightwell.training.settings.config import RunConfig
+from lightwell.training.settings.presets import DEFAULT_PRESET, preset
+
+SAMPLES = 2  # the newest ones
+ROWS = 12  # of the table of evaluations
+
+
+def show(run: RunPath, /, *, json: Json = False) -> None:
+    """Show one run: its settings, curve, losses, samples and checkpoints."""
+    opened = Run(run)
+    summary, metrics, samples = Summary.of(opened), opened.metrics(), opened.samples()
+    checkpoints = checkpoint_steps(opened.checkpoints)
+    try:
+        curve = [str(path) for path in draw_run(opened)]
+    except RunError as error:  # e.g. a folder that may only be read: everything else can be shown
+        print(error, file=sys.stderr)
+        curve = []
+    evaluations = [record for record in metrics if "validation_loss" in record]
+    if json:
+        result = {
+            **summary.to_dict(),
+            "config": opened.config.to_dict(),
+            "references": opened.references(),
+            "evaluations": evaluations,
+            "samples": samples,
+            "checkpoints": checkpoints,
+            "curve": curve,
+        }
+        print(json_text.dumps(result))
+        return
+    _print_head(opened, summary)
+    _print_losses(opened, metrics, evaluations)
+    for sample in samples[-SAMPLES:]:
+        print(f"\nSample at step {sample['step']}:\n\n{words.indented(sample['prompt'] + sample['text'])}")
+    steps = ", ".join(map(str, checkpoints)) or "none"
+    print(
+        "\n"
+        + words.table(
+            [("Checkpoints", steps), ("Curve", ", ".join(curve) or "not drawn"), ("Next", _next(run, summary))]
+        )
+    )
+
+
+def changed_settings(config: RunConfig) -> list[tuple[str, str, str]]:
+    """The settings that are not what a plain `lightwell train` has: name, value, default."""
+    default = preset(DEFAULT_PRESET).to_dict()
+    return [
+        (name, _plain(value), _plain(default[section][name]))
+        for section, values in config.to_dict().items()
+        for name, value in values.items()
+        if value != default[section][name]
+    ]
+
+
+def _plain(value: object) -> str:
+    """A value as one would type it."""
+    return " ".join(map(str, value)) or "none" if isinstance(value, list | tuple) else str(value)
+
+
+def _print_head(run: Run, summary: Summary) -> None:
+    print(
+        f"{summary.path}: step {summary.step:,} of {summary.steps:,}, {words.short(summary.tokens_seen)} tokens seen "
+        f"in {words.duration(summary.seconds)}, {summary.parameters:,} parameters, "
+        f"{words.in_bytes(summary.size_bytes)} on disk."
+    )
+    changed = changed_settings(run.config)
+    if changed:
+        rows = [(f"  {name}", value, f"(default {default})") for name, value, default in changed]
+        print(f"\nSettings that differ from the preset {DEFAULT_PRESET}:\n{words.table(rows)}")
+
+
+def _print_losses(run: Run, metrics: list[dict[str, Any]], evaluations: list[dict[str, Any]]) -> None:
+    losses = [record["loss"] for record in metrics if "loss" in record]
+    if losses:
+        print(f"\nTraining loss from {losses[0]:.3f} to {losses[-1]:.3f}:\n  {words.sparkline(losses)}")
+    if evaluations:
+        rows = [("  step", "held-out loss", "bits/byte", "perplexity"), *map(_score, _some(evaluations))]
+        print("\n" + words.table(rows, right=(0, 1, 2, 3)))
+    print("\n" + "\n".join(words.reference_lines(run.references())))
+
+
+def _some(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """At most ROWS of the records, evenly spread, the first and the last among them."""
+    if len(records) <= ROWS:
+        return records
+    return [records[round(row * (len(records) - 1) / (ROWS - 1))] for row in range(ROWS)]
+
+
+def _score(record: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        f"{record['step']:,}",
+        f"{record['validation_loss']:.3f}",
+        f"{record['validation_bits_per_byte']:.3f}",
+        f"{record['perplexity']:,.1f}",
+    )
+
+
+def _next(path: Path, summary: Summary) -> str:
+    if summary.step < summary.steps:
+        return f"lightwell resume {path}"
+    return f'lightwell generate {path} --prompt "..."'

@@ -1,0 +1,13 @@
+"""This invocation of the command line: its words, when it began, and the exit codes that it may end with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+started = time.monotonic()
+"""When this command began; `--minutes` counts from here."""
+command_line: Sequence[str] = ()
+"""Its words, the command's name first."""
+
+DONE, FAILED, WRONG_USAGE, TRY_AGAIN, INTERRUPTED, TERMINATED = 0, 1, 2, 75, 130, 143

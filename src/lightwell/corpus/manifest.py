@@ -1,0 +1,198 @@
+"""manifest.json: what is in a folder of prepared text. Written last, so that a folder that has one is whole.
+
+FOLDER/manifest.json    settings, documents, tokens, shards with their SHA-256, and one digest of all
+       tokenizer.json   (and tokenizer_config.json, where the end of a text has an unusual name)
+       plan.json        which command with which sources made it, to recognise it when it is given again
+       shards/          the tokens
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from lightwell.corpus.shards import REMEDY, Shard, all_offsets, check_shard, write_json
+from lightwell.corpus.units.encoding import SHARDS, TRAIN, VALIDATION
+from lightwell.errors import SettingError, TextError
+from lightwell.text.config import PREPARED, TextConfig
+from lightwell.tokens.concatenated import ConcatenatedTokens
+from lightwell.tokens.token_file import TokenFile, token_type
+from lightwell.tokens.tokenizer import Tokenizer
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+PLAN = "plan.json"
+TOKENIZER = "tokenizer.json"
+HASHED_AT_ONCE = 4
+"""Shards that are held against their SHA-256 at a time; hashing runs beside Python."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """The training or the validation side."""
+
+    documents: int
+    tokens: int
+    """With the end-of-text token that closes the last document, which is in no shard."""
+    text_bytes: int
+    shards: list[Shard]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The content of manifest.json."""
+
+    format: int
+    settings: dict[str, Any]
+    fingerprint: str
+    """Of the tokenizer."""
+    vocab_size: int
+    end_of_text: int
+    dtype: str
+    """Of the token ids."""
+    train: Side
+    validation: Side
+    report: list[str]
+    digest: str = ""
+    """SHA-256 of the tokenizer's fingerprint and of all tokens' hashes."""
+
+    def side_digest(self, name: str) -> str:
+        """SHA-256 of the tokens of a side, by way of the hashes of its shards."""
+        side: Side = getattr(self, name)
+        parts: list[Any] = [self.dtype, self.vocab_size, self.end_of_text, side.documents, side.tokens, side.text_bytes]
+        for shard in side.shards:
+            parts += [shard.documents, shard.tokens, shard.sha256["tokens"], shard.sha256["offsets"]]
+        return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
+
+    def whole_digest(self) -> str:
+        """What `digest` must be."""
+        parts = (self.fingerprint, self.side_digest(TRAIN), self.side_digest(VALIDATION))
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A folder of prepared text, opened."""
+
+    folder: Path
+    manifest: Manifest
+    train: TokenFile
+    validation: TokenFile
+    tokenizer: Tokenizer
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
+    """Put the digest in, and write it: from then on the folder is whole.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
+    """
+    manifest = dataclasses.replace(manifest, digest=manifest.whole_digest())
+    write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a folder, without a look at its shards.
+
+    Raises:
+        TextError: it is missing or damaged, or of another version of Lightwell.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except OSError as error:
+        raise TextError(f"{path} cannot be read ({error.strerror}); {REMEDY}.") from None
+    except msgspec.DecodeError as error:
+        raise TextError(f"{path} is damaged ({error}); {REMEDY}.") from None
+    if manifest.format != FORMAT:
+        raise TextError(f"{path} is of another version of Lightwell; prepare the text anew with --force.")
+    if manifest.digest != manifest.whole_digest():
+        raise TextError(f"{path} is damaged (its parts do not belong together); {REMEDY}.")
+    return manifest
+
+
+def open_prepared(folder: Path, tokenizer: Tokenizer | None = None, *, checked: bool = False) -> Prepared:
+    """Open a folder of prepared text, after checking every byte of its shards.
+
+    tokenizer: one that is loaded already and must be the one that made the shards. checked: another process does so on
+    this machine.
+
+    Raises:
+        TextError: a shard or the manifest is missing, damaged or cut off, or another tokenizer is given.
+    """
+    manifest = read_manifest(folder)
+    if tokenizer is None:
+        tokenizer = Tokenizer.load(folder / TOKENIZER)
+        if tokenizer.fingerprint != manifest.fingerprint:
+            raise TextError(f"{folder / TOKENIZER} is damaged (not what the manifest names); {REMEDY}.")
+    if tokenizer.fingerprint != manifest.fingerprint:
+        raise TextError(f"The text in {folder} was prepared with another tokenizer; prepare it with this one.")
+    every = [] if checked else [*manifest.train.shards, *manifest.validation.shards]
+    with ThreadPoolExecutor(HASHED_AT_ONCE) as threads:
+        list(threads.map(lambda shard: check_shard(folder, shard), every))
+    train, validation = (_stream(folder, manifest, side) for side in (TRAIN, VALIDATION))
+    return Prepared(folder, manifest, train, validation, tokenizer)
+
+
+def prepared_folder(paths: Sequence[str]) -> Path | None:
+    """The folder of prepared text that the paths name, if they do.
+
+    Raises:
+        TextError: prepared text is named among other texts, or is not finished.
+    """
+    folders = [Path(path).expanduser() for path in paths]
+    found = [folder for folder in folders if _is_prepared(folder)]
+    if not found:
+        return None
+    if len(folders) > 1:
+        raise TextError(f"{found[0]} holds prepared text, which cannot be joined with other text; name it alone.")
+    if not (found[0] / MANIFEST).is_file():
+        raise TextError(f"{found[0]} is not finished; give its `lightwell prepare` command again to go on.")
+    return found[0]
+
+
+def _is_prepared(folder: Path) -> bool:
+    return (folder / SHARDS).is_dir() and any((folder / name).is_file() for name in (PLAN, MANIFEST))
+
+
+def refuse_other_settings(folder: Path, config: TextConfig, vocab_size: int) -> None:
+    """Make sure that no setting is given which was another one when the text was prepared.
+
+    Raises:
+        SettingError: there is one.
+        TextError: the manifest is damaged.
+    """
+    manifest = read_manifest(folder)
+    given = {**config.to_dict(), "vocab_size": vocab_size}
+    was = {**manifest.settings, "vocab_size": manifest.vocab_size}
+    defaults = {**TextConfig().to_dict(), "vocab_size": 0}
+    for name in PREPARED:
+        if given[name] not in (defaults[name], was[name]):
+            raise SettingError(
+                f"{name} is {given[name]!r}, but {folder} was prepared with {was[name]!r}; "
+                f"give --{name.replace('_', '-')} {was[name]} (a preset may have said another), or prepare it anew."
+            )
+
+
+def _stream(folder: Path, manifest: Manifest, name: str) -> TokenFile:
+    side: Side = getattr(manifest, name)
+    dtype = np.dtype(token_type(manifest.vocab_size))
+    files = [(folder / f"{shard.name}.tokens", shard.tokens) for shard in side.shards]
+    tokens = ConcatenatedTokens(files, [manifest.end_of_text], dtype)
+    return TokenFile(
+        tokens,
+        all_offsets(folder, side.shards),
+        manifest.vocab_size,
+        manifest.end_of_text,
+        side.text_bytes,
+        manifest.side_digest(name),
+    )

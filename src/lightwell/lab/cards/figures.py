@@ -1,0 +1,93 @@
+"""What all pictures of the lab have in common: style, colours, points with their interval, and how they are saved.
+
+The same numbers give the same SVG, byte for byte.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lightwell.errors import RunError
+from lightwell.training.runs.plot import FAINT, GREY, INK, STYLE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#A6578A", "#8A6D00", "#4C4C4C"]
+"""Of arms, in order: Okabe and Ito's, darkened where they are too light to read."""
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Within it, figures have the lab's style."""
+    import matplotlib as mpl
+
+    with mpl.rc_context({**STYLE, "axes.spines.right": False}):
+        yield
+
+
+def new_figure(title: str, subtitle: str = "", columns: int = 1, width: float = 9.0, height: float = 4.2) -> Figure:
+    """An empty figure whose title says what is to be seen."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.subplots(1, columns)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
+    if subtitle:
+        figure.supxlabel(subtitle, x=0.01, ha="left", fontsize=8, color=GREY)
+    for axes in figure.axes:
+        axes.grid(True, color=FAINT, linewidth=0.7)
+        axes.tick_params(length=0)
+    return figure
+
+
+LACKING = "\u25a1"
+LACKING_WORDS = f" {LACKING} stands for a sign that this picture's font lacks."
+
+
+@functools.cache
+def _signs() -> frozenset[int]:
+    from matplotlib import font_manager
+
+    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
+    return frozenset(font.get_charmap())
+
+
+def drawable(text: str) -> str:
+    """A user's text: a square for each sign that the pictures' font lacks, and dollar signs that begin no formula."""
+    shown = "".join(sign if ord(sign) in _signs() or sign.isspace() else LACKING for sign in text)
+    return shown.replace("$", r"\$")
+
+
+def draw_paired(axes: Axes, losses: Sequence[Sequence[float]], colour: str) -> list[float]:
+    """Runs that are paired by their seed, a place for each arm: a line for each seed, and a diamond at each mean.
+
+    losses (arms, seeds). Returns the means.
+    """
+    places, means = range(len(losses)), [sum(found) / len(found) for found in losses]
+    for seed in zip(*losses, strict=True):
+        axes.plot(places, seed, "o-", color=colour, linewidth=0.7, alpha=0.5, markersize=3.5)
+    axes.plot(places, means, "D", color=colour, markersize=9, markerfacecolor="none", zorder=4)
+    return means
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> None:
+    """Two files, NAME.svg for documents and NAME.png for the eye.
+
+    Raises:
+        RunError: a file could not be written.
+    """
+    try:
+        with drawing():
+            figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+            figure.savefig(folder / f"{name}.png", dpi=150)
+    except OSError as error:
+        raise RunError(f"The picture {folder / name} could not be written ({error.strerror or error}).") from None

@@ -1,0 +1,115 @@
+"""What the lab has finished, on disk: each result under the hash of all that decides it, so that none is made twice.
+
+A result is written whole or not at all; a lab that was killed goes on with what is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lightwell.errors import RunError, TrainingError
+from lightwell.lab.experiments.sources import sources_of
+from lightwell.lab.experiments.trial import Trained, Trial
+from lightwell.training.hardware.host import describe_host
+from lightwell.training.runs.records import write_whole
+
+
+class Store:
+    """The results of one text and one machine's way of computing.
+
+    folder: where they are. corpus: the hash of the tokens.
+    """
+
+    def __init__(self, folder: Path, corpus: str) -> None:
+        self.folder = folder
+        self.made = 0
+        """Results that were not there before."""
+        self._setting = {
+            "corpus": corpus,
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "processor": describe_host()["processor"],
+        }
+
+    def trained(self, note: str, trial: Trial, train: Callable[[], Trained]) -> Trained:
+        """The result of a trial: the one that is there, or what `train` makes.
+
+        Raises:
+            TrainingError: the training diverged, now or when it was made.
+        """
+
+        def work() -> dict[str, Any]:
+            try:
+                return asdict(train())
+            except TrainingError as diverged:
+                return {"diverged": str(diverged)}
+
+        found = self._result("trials", _key(note, trial), work)
+        if "diverged" in found:
+            raise TrainingError(found["diverged"])
+        return Trained(**found)
+
+    def has_trained(self, note: str, trial: Trial) -> bool:
+        """Whether a trial is finished."""
+        return self._path("trials", _key(note, trial)).is_file()
+
+    def measured(self, note: str, name: str, settings: Mapping[str, Any], work: Callable[[], Any]) -> Any:
+        """A measurement's plain values: those that are there, or what `work` returns."""
+        return self._result("measures", {"note": note, "name": name, "sources": sources_of(note), **settings}, work)
+
+    def _path(self, kind: str, key: Mapping[str, Any]) -> Path:
+        whole = json.dumps({**self._setting, **key}, sort_keys=True, default=str)
+        return self.folder / kind / f"{hashlib.sha256(whole.encode()).hexdigest()[:32]}.json"
+
+    def _result(self, kind: str, key: Mapping[str, Any], work: Callable[[], Any]) -> Any:
+        path = self._path(kind, key)
+        try:
+            return json.loads(path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except ValueError:
+            path.unlink()  # not what was written: it is made again
+        except OSError as error:
+            raise RunError(f"The result {path} cannot be read ({error.strerror or error}).") from None
+        # Through JSON and back, so that a new result is what a kept one is.
+        text = json.dumps(work())
+        make_folder(path.parent)
+        write_whole(path, text.encode())
+        self.made += 1
+        return json.loads(text)
+
+
+def _key(note: str, trial: Trial) -> dict[str, Any]:
+    """What decides a trial's result; a plain trial is the same for every note."""
+    owner = note if trial.change or trial.look else ""
+    return {
+        "sources": sources_of(owner),
+        "note": owner,
+        "part": trial.part,
+        "seed": trial.seed,
+        "config": trial.config.to_dict(),
+        "change": trial.change,
+        "look": trial.look,
+        "looks": trial.looks,
+    }
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those that it is in.
+
+    Raises:
+        RunError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"The folder {folder} could not be made ({error.strerror or error}); choose another --out."
+        ) from None

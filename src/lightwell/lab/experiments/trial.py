@@ -1,0 +1,190 @@
+"""One small training of an experiment: a model from its seed to its held-out loss, and nothing on disk but the numbers.
+
+It is made of the parts of Lightwell's own training (batches, loss, optimizers, schedule, evaluation). What it adds is
+what experiments need: arms that change one thing in the formula (`Change`), and looks at the model along the way
+(`Look`). Initialisation, data order and dropout come from streams of their own, so that two arms of one seed differ in
+nothing but their arm.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from lightwell.batches.evaluation import evaluation_batches
+from lightwell.batches.loader import BatchLoader
+from lightwell.corpus.corpus import Corpus
+from lightwell.errors import TrainingError
+from lightwell.lab.experiments.part import first_tokens
+from lightwell.model.decoder import Decoder
+from lightwell.model.tap import Tap, passthrough
+from lightwell.tokens.token_file import TokenFile
+from lightwell.training.hardware.device import freed_memory_kept, random_state_kept, resolve_device
+from lightwell.training.runs.evaluation import Evaluation, evaluate, true_byte_lengths
+from lightwell.training.settings.config import RunConfig
+from lightwell.training.update.loss import TrainedLoss, accumulate_gradients, head_loss
+from lightwell.training.update.optimizers import Optimizers
+from lightwell.training.update.schedule import learning_rate_factor
+from lightwell.training.update.streams import stream_seed
+
+Change = Callable[[], Tap]
+"""Makes the tap through which all training and scoring of an arm goes, to change what flows (explicit attention)."""
+Look = Callable[[Decoder, Corpus], Any]
+"""Reads plain values from a model and the text that it learns from, for JSON; it leaves the model as it was."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is to be trained."""
+
+    arm: str
+    """Its name in the experiment."""
+    seed: int
+    config: RunConfig
+    """Resolved but for the seed: vocabulary, steps and precision are known."""
+    change: str = ""
+    """The name of a change in the formula (`CHANGES` of the note), else none."""
+    look: str = ""
+    """The name of what is looked at along the way, else nothing."""
+    looks: int = 0
+    """How often, at equal distances up to the end."""
+    part: int = 0
+    """Tokens of the text, from its start, that it is trained on; 0 means all of them."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of it; everything but `seconds` is the same each time on one machine."""
+
+    loss: float
+    """Held-out, in nats per token."""
+    bits_per_byte: float
+    train_loss: float
+    """On text that was trained on, as many tokens, dropout off."""
+    batch_losses: list[float]
+    """Of each step's batch, as training saw it (with dropout)."""
+    validations: list[tuple[int, float]]
+    """Step and held-out loss along the way."""
+    seen: list[tuple[int, Any]]
+    """Step and what was looked at."""
+    tokens: int
+    effective_epochs: float
+    parameters: int
+    seconds: float
+    """In training steps."""
+
+    @property
+    def gap(self) -> float:
+        """Held-out loss less the loss on trained text: what was learned by heart."""
+        return self.loss - self.train_loss
+
+
+@dataclass
+class Laboratory:
+    """A model of one trial, ready to learn."""
+
+    trial: Trial
+    corpus: Corpus
+    tap: Tap = passthrough
+    model: Decoder = field(init=False)
+
+    def __post_init__(self) -> None:
+        config, seed = self.trial.config, self.trial.seed
+        self.device = resolve_device(config.training.device)
+        self.model = Decoder(config.model, stream_seed(seed, "initialisation")).to(self.device)
+        order = stream_seed(seed, "order")
+        self.corpus = first_tokens(self.corpus, self.trial.part)
+        self.loader = BatchLoader(self.corpus.train, config.batches, config.model.context_length, order)
+        self.optimizers = Optimizers(self.model, config.training)
+        self.learner = TrainedLoss(self.model, head_loss, "fp32", self.tap)
+
+    def step(self, number: int) -> float:
+        """Train on the batch of the 0-based step; its mean loss in nats per token."""
+        training = self.trial.config.training
+        self.model.train()
+        self.optimizers.zero_grad()
+        loss = accumulate_gradients(
+            self.learner, self.loader.batch(number), micro_batch_size=self.trial.config.batches.micro_batch_size,
+            seed=self.trial.seed, step=number,
+        )  # fmt: skip
+        if not torch.isfinite(torch.tensor(loss)):
+            raise TrainingError(f"The loss of arm {self.trial.arm} is {loss} at step {number + 1}.")
+        if training.grad_clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), training.grad_clip)
+        self.optimizers.set_factor(learning_rate_factor(number, training.steps, training))
+        self.optimizers.step()
+        return loss
+
+    def score(self, tokens: TokenFile) -> Evaluation:
+        """The loss on the first eval_tokens of a text, dropout off, through the tap."""
+        return held_out_loss(self.model, tokens, self.corpus, self.trial.config, tap=self.tap)
+
+
+def held_out_loss(
+    model: Decoder, tokens: TokenFile, corpus: Corpus, config: RunConfig, *, stride: int = 0, tap: Tap = passthrough
+) -> Evaluation:
+    """The loss on the first eval_tokens of a text, dropout off; stride: of the windows, 0 lays them side by side."""
+    batches = evaluation_batches(
+        tokens, config.model.context_length, 32, stride=stride, max_tokens=config.training.eval_tokens,
+        boundaries=config.batches.document_boundaries,
+    )  # fmt: skip
+    return evaluate(model, batches, true_byte_lengths(tokens, corpus.tokenizer.byte_lengths), tap=tap)
+
+
+def train_trial(trial: Trial, corpus: Corpus, change: Change | None = None, look: Look | None = None) -> Trained:
+    """Train it, with a held-out loss at each tenth of the way.
+
+    Raises:
+        TrainingError: its loss is not finite any more.
+    """
+    with random_state_kept(torch.device("cpu")), freed_memory_kept():
+        here = Laboratory(trial, corpus, change() if change else passthrough)
+        corpus = here.corpus
+        steps = trial.config.training.steps
+        scored = _places(steps, 10)
+        looked = _places(steps, trial.looks) if look else set()
+        batch_losses: list[float] = []
+        validations: list[tuple[int, float]] = []
+        seen: list[tuple[int, Any]] = [(0, look(here.model, corpus))] if look else []
+        seconds = 0.0
+        for number in range(steps):
+            started = time.perf_counter()
+            batch_losses.append(here.step(number))
+            seconds += time.perf_counter() - started
+            if number + 1 in scored and number + 1 < steps:
+                validations.append((number + 1, here.score(corpus.validation).nats_per_token))
+            if look and number + 1 in looked:
+                seen.append((number + 1, look(here.model, corpus)))
+        final = here.score(corpus.validation)
+        validations.append((steps, final.nats_per_token))
+        return Trained(
+            loss=final.nats_per_token,
+            bits_per_byte=final.bits_per_byte,
+            train_loss=here.score(corpus.train).nats_per_token,
+            batch_losses=batch_losses,
+            validations=validations,
+            seen=seen,
+            tokens=steps * trial.config.batches.batch_size * trial.config.model.context_length,
+            effective_epochs=here.loader.report(steps).effective_epochs,
+            parameters=trial.config.model.parameter_count(),
+            seconds=seconds,
+        )
+
+
+def trained_model(trial: Trial, corpus: Corpus, until: int | None = None) -> Decoder:
+    """The model of a trial after `until` of its steps (all, if None), for measurements that need its weights."""
+    with random_state_kept(torch.device("cpu")), freed_memory_kept():
+        here = Laboratory(trial, corpus)
+        for number in range(trial.config.training.steps if until is None else until):
+            here.step(number)
+    return here.model.eval()
+
+
+def _places(steps: int, count: int) -> set[int]:
+    """So many steps, at equal distances, the last one among them."""
+    return {max(1, round(steps * i / count)) for i in range(1, count + 1)} if count else set()

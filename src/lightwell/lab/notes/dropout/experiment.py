@@ -1,0 +1,270 @@
+"""Note 5, dropout: what it does to rows of attention weights, when it is off, and how often a text must be repeated
+before it helps.
+
+The number of steps, and so of tokens, is the same in every training; fewer tokens of text make more passes over them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lightwell.lab.experiments.context import Desk, differences
+from lightwell.lab.experiments.experiment import Experiment, Findings
+from lightwell.lab.experiments.notes import NOTES
+from lightwell.lab.experiments.part import tokens_for
+from lightwell.lab.experiments.trial import Trained, Trial
+from lightwell.lab.notes.dropout.pictures import draw
+from lightwell.lab.notes.dropout.row_sums import look_modes, look_rows
+from lightwell.lab.verdicts.crossing import crossing_of
+from lightwell.lab.verdicts.statistics import paired_effect
+from lightwell.lab.verdicts.verdict import Claim, Law, Rule
+
+EPOCHS = (1.0, 5.0, 20.0, 60.0)
+P = 0.2
+"""The p of the claims."""
+ROWS_P = 0.1
+"""The p of the row sums, where the spread of the first row is 1/3."""
+MOST_STEPS = 500
+"""Of a training: so many arms leave no time for more."""
+FEW_SEEDS = 2
+"""For arms that no claim is about."""
+SMALLEST = 0.02
+"""Nats: less than half of what 0.1 of dropout cost a 163 M model in one pass (3.692 against 3.641)."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An arm: how much dropout, where, and how many passes over its part of the text."""
+
+    p: float
+    epochs: float
+    everywhere: bool = True
+    """On attention weights and on both branches of each block; else on attention weights alone."""
+
+    @property
+    def where(self) -> str:
+        """In words."""
+        return "weights and branches" if self.everywhere else "attention weights alone"
+
+    @property
+    def arm(self) -> str:
+        """Its name."""
+        return f"dropout {self.p:g} on {self.where}, {self.epochs:.3g} epochs"
+
+    @property
+    def counts(self) -> bool:
+        """Whether a claim is about it."""
+        return self.everywhere and self.p in (0.0, P)
+
+
+def epochs_of(desk: Desk) -> list[float]:
+    """The passes over the text that are compared: from 1, or as many as the whole text takes, upwards."""
+    wanted = (1.0, 20.0) if desk.budget.name == "glance" else EPOCHS
+    fewest = presented(desk) / len(desk.corpus.train)
+    return sorted({max(fewest, wanted[0])} | {epochs for epochs in wanted if epochs > fewest})
+
+
+def cells_of(desk: Desk) -> list[Cell]:
+    """Those of the claims first; at night also other p, and dropout on the attention weights alone."""
+    epochs = epochs_of(desk)
+    cells = [Cell(p, each) for each in epochs for p in (0.0, P)]
+    if desk.budget.name == "night":
+        cells += [Cell(p, each) for each in epochs for p in (0.1, 0.4)]
+        cells += [Cell(P, each, everywhere=False) for each in (epochs[0], epochs[-1])]
+    return cells
+
+
+def steps_of(desk: Desk) -> int:
+    """Of each training."""
+    return min(desk.config.training.steps, MOST_STEPS)
+
+
+def presented(desk: Desk) -> int:
+    """Tokens that each training sees, repeats counted."""
+    return steps_of(desk) * desk.config.batches.batch_size * desk.config.model.context_length
+
+
+def settings_of(desk: Desk, cell: Cell) -> dict[str, Any]:
+    """What the cell changes in the base configuration."""
+    return {
+        "attention_dropout": cell.p,
+        "residual_dropout": cell.p if cell.everywhere else 0.0,
+        "embedding_dropout": 0.0,
+        "steps": steps_of(desk),
+        "stride": 0,
+        "sampler": "windows",
+        "document_boundaries": "cross",
+        "part": tokens_for(presented(desk), desk.config.model.context_length, cell.epochs),
+    }
+
+
+def looked(cell: Cell) -> dict[str, Any]:
+    """Where there is dropout, both modes are looked at in the end."""
+    return {"look": "modes", "looks": 1} if cell.p else {}
+
+
+def seeds_of(desk: Desk, cell: Cell) -> Sequence[int]:
+    """All that count for the claims, few for the others."""
+    return desk.seeds if cell.counts else desk.seeds[:FEW_SEEDS]
+
+
+def rows_trial(desk: Desk) -> Trial:
+    """The model whose attention is looked at: dropout on the attention weights alone, one seed."""
+    cell = Cell(ROWS_P, epochs_of(desk)[0], everywhere=False)
+    return desk.trial("the model whose rows are summed", desk.seed, look="rows", looks=1, **settings_of(desk, cell))
+
+
+def final_trials(desk: Desk, cell: Cell, rate: float) -> list[Trial]:
+    """An arm's trainings, seed by seed."""
+    settings = {**settings_of(desk, cell), **looked(cell), "learning_rate": rate}
+    return [desk.trial(cell.arm, seed, **settings) for seed in seeds_of(desk, cell)]
+
+
+def plan(desk: Desk) -> list[Trial]:
+    """The model that is looked at, the learning rates that are tried, and all cells."""
+    trials = [rows_trial(desk)]
+    for cell in cells_of(desk):
+        trials += desk.tuning_trials(cell.arm, **settings_of(desk, cell)) if cell.counts else []
+        tuned = cell if cell.counts else Cell(P, cell.epochs)  # the other amounts of dropout take the rate of P
+        trials += final_trials(desk, cell, desk.expected_rate(tuned.arm, **settings_of(desk, tuned)))
+    return trials
+
+
+def run(desk: Desk) -> Findings:
+    """Row sums and modes as laws; the effect at fewest and most passes as claims; the crossover beside them."""
+    rows = desk.train(rows_trial(desk)).seen[-1][1]
+    rates: dict[float, float] = {}
+    found: dict[Cell, list[Trained]] = {}
+    for cell in cells_of(desk):
+        rate = desk.tuned(cell.arm, **settings_of(desk, cell)) if cell.counts else rates[cell.epochs]
+        if cell.p == P and cell.everywhere:
+            rates[cell.epochs] = rate
+        found[cell] = [desk.train(trial) for trial in final_trials(desk, cell, rate)]
+    epochs = epochs_of(desk)
+    effects = {each: differences(losses(found[Cell(P, each)]), losses(found[Cell(0.0, each)])) for each in epochs}
+    crossing = crossing_of(epochs, [effects[each] for each in epochs])
+    modes = [trained.seen[-1][1] for cell in found if cell.p for trained in found[cell]]
+    data = {
+        "rows": rows,
+        "modes": modes,
+        "cells": [cell_data(cell, trained) for cell, trained in found.items()],
+        "effects": [effect_data(each, effects[each]) for each in epochs],
+        "crossing": crossing.to_dict(),
+        "p": P,
+        "smallest": SMALLEST,
+        "tokens": presented(desk),
+    }
+    return Findings(
+        laws=[*row_laws(rows), *mode_laws(modes)], claims=claims_of(effects), data=data, remarks=remarks_of(desk, data)
+    )
+
+
+def losses(found: Sequence[Trained]) -> list[float]:
+    """Held out, seed by seed."""
+    return [trained.loss for trained in found]
+
+
+def claims_of(effects: Mapping[float, Sequence[float]]) -> list[Claim]:
+    """The note at the fewest and at the most passes; it names no condition, so it predicts the same of both."""
+    fewest, most = min(effects), max(effects)
+    rule = Rule("lower", SMALLEST)
+    once = "In one pass over the text" if fewest == 1.0 else f"In {fewest:.3g} passes over the text"
+    return [
+        Claim.of(f"In {most:g} passes over the text, dropout {P:g} lowers the held-out loss", rule, effects[most]),
+        Claim.of(f"{once}, dropout {P:g} lowers the held-out loss", rule, effects[fewest]),
+    ]
+
+
+def row_laws(rows: Mapping[str, Any]) -> list[Law]:
+    """What the sums of rows of attention weights are after dropout, by the formula."""
+    mean, spread, predicted = (np.array(rows[name]) for name in ("mean", "spread", "predicted"))
+    draws, p = rows["draws"], rows["p"]
+    first_draws = draws * len(mean)  # the first row is the same in each head
+    first = math.sqrt(float(np.square(spread[:, 0]).mean()))
+    # The standard error of a standard deviation: SD x sqrt((kurtosis - 1) / (4 n)); here of a yes or no.
+    kurtosis = 3.0 + (1.0 - 6.0 * p * (1.0 - p)) / (p * (1.0 - p))
+    first_error = math.sqrt(p / (1.0 - p)) * math.sqrt((kurtosis - 1.0) / (4.0 * first_draws))
+    mean_error = math.sqrt(float(np.square(predicted).mean()) / (draws * mean.size))
+    return [
+        Law.near(f"Mean sum of {mean.size} rows of real attention weights after dropout {ROWS_P:g}",
+                 float(mean.mean()), 1.0, 4.0 * mean_error),
+        Law.near("Measured spread of a row's sum beside sqrt(p/(1-p) x sum of squares), mean ratio of all rows",
+                 float((spread / predicted).mean()), 1.0, 0.02),
+        Law.near(f"Measured beside predicted spread, the row that is farthest off ({draws:,} draws)",
+                 float(max((spread / predicted).flatten(), key=lambda ratio: abs(ratio - 1.0))), 1.0,
+                 5.0 * math.sqrt((kurtosis - 1.0) / (4.0 * draws))),
+        Law.near("Spread of the first row's sum, which is a single weight",
+                 first, math.sqrt(p / (1.0 - p)), 4.0 * first_error),
+        Law.near("Share of draws in which the first row is all zero",
+                 rows["first row empty"], p, 4.0 * math.sqrt(p * (1.0 - p) / first_draws)),
+        Law.near("Kept weights that are not exactly the weight x 1/(1-p)", rows["wrongly scaled"], 0, 0),
+    ]  # fmt: skip
+
+
+def mode_laws(modes: Sequence[Mapping[str, Any]]) -> list[Law]:
+    """Off in evaluation, on in training, on every trained model with dropout."""
+    count = len(modes)
+    return [
+        Law.near(f"Of {count} models with dropout, those that evaluate bit-identically twice",
+                 sum(bool(mode["evaluation repeats"]) for mode in modes), count, 0),
+        Law.near(f"Of {count} models with dropout, those that do so in training mode",
+                 sum(bool(mode["training repeats"]) for mode in modes), 0, 0),
+        Law.above("Loss on trained text with dropout on, less that with it off, nats per token: the smallest of all",
+                  min(mode["on"] - mode["off"] for mode in modes), 0.0),
+    ]  # fmt: skip
+
+
+def cell_data(cell: Cell, found: Sequence[Trained]) -> dict[str, Any]:
+    """An arm's numbers."""
+    return {
+        "arm": cell.arm,
+        "p": cell.p,
+        "where": cell.where,
+        "everywhere": cell.everywhere,
+        "epochs": found[0].effective_epochs,
+        "losses": losses(found),
+        "train_losses": [trained.train_loss for trained in found],
+        "best": [min(loss for _, loss in trained.validations) for trained in found],
+        "tokens": found[0].tokens,
+    }
+
+
+def effect_data(epochs: float, points: Sequence[float]) -> dict[str, Any]:
+    """What dropout did at so many passes; without an interval where there is one seed."""
+    effect = paired_effect(points)
+    low, high = (effect.low, effect.high) if effect.n >= 2 else (effect.mean, effect.mean)
+    return {"epochs": epochs, "points": list(points), "mean": effect.mean, "low": low, "high": high}
+
+
+def remarks_of(desk: Desk, data: Mapping[str, Any]) -> list[str]:
+    """What a reader has to know."""
+    on = [mode["on"] - mode["off"] for mode in data["modes"]]
+    remarks = [
+        f"Each training takes {steps_of(desk)} steps and sees {presented(desk):,} tokens; more passes means that they "
+        "come from a shorter beginning of the text. Held out is the same in all of them.",
+        "Dropout is on the attention weights, which the note names, and on both branches of each block, "
+        "with the same p; the embeddings have none.",
+        f"On the text that it learned from, a model with dropout on has a loss {np.mean(on):.3f} nats higher than the "
+        f"same model with it off (mean of {len(on)}, {min(on):.3f} to {max(on):.3f}).",
+        f"As passes grow, the difference that dropout makes {data['crossing']['sentence']} (95 % interval over "
+        f"{desk.budget.seeds} seeds; {100 * data['crossing']['found']:.0f} % of the draws change their sign within "
+        f"what was measured), by a straight line in the logarithm of the passes between "
+        f"{', '.join(f'{each:.3g}' for each in epochs_of(desk))}.",
+        desk.tuning_words,
+    ]
+    alone = [cell for cell in data["cells"] if not cell["everywhere"]]
+    if alone:
+        remarks.append(
+            f"Other p than {P:g}, and dropout on the attention weights alone, have {FEW_SEEDS} seeds and the learning "
+            f"rate of p = {P:g}: they are drawn, and no claim is about them."
+        )
+    return remarks
+
+
+LOOKS = {"rows": look_rows, "modes": look_modes}
+EXPERIMENT = Experiment(NOTES["dropout"], plan, run, draw, looks=LOOKS)

@@ -1,0 +1,175 @@
+"""The files of one checkpoint: tensors in safetensors, plain values in JSON, and a SHA-256 of each.
+
+Where several processes hold a model in parts, each writes a file of its own, with whole tensors, as other tools write
+large models: model-00001-of-00004.safetensors. What it wrote is told in a note beside, which the process that completes
+the checkpoint waits for and removes; nothing but the folder itself is needed to agree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+
+from lightwell.errors import RunError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MODEL, TRAINING, STATE = "model", "training", "state.json"
+"""What the weights' files and those of the optimizer's state are called, without what follows; and the plain values."""
+WAIT = 0.02
+"""Seconds between looks for what the other processes wrote."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which of how many processes writes."""
+
+    number: int = 0
+    of: int = 1
+
+    def file(self, kind: str) -> str:
+        """The name of its file, e.g. model.safetensors, or model-00001-of-00002.safetensors."""
+        return f"{kind}{f'-{self.number + 1:05d}-of-{self.of:05d}' if self.of > 1 else ''}.safetensors"
+
+    @property
+    def note(self) -> str:
+        """The name of the note that says what it wrote."""
+        return f"part-{self.number + 1:05d}.json"
+
+
+ALONE = Part()
+
+
+def write_part(folder: Path, part: Part, model: Mapping[str, Tensor], training: Mapping[str, Tensor]) -> dict[str, str]:
+    """Write a process's two files, synced; returns their hashes, which it notes beside where there are others.
+
+    Raises:
+        OSError: the disk is full, or another failure of the file system.
+    """
+    from lightwell.training.checkpoints.tensor_file import write_tensors
+
+    names = part.file(MODEL), part.file(TRAINING)
+    hashes = {
+        name: write_tensors(folder / name, tensors) for name, tensors in zip(names, (model, training), strict=True)
+    }
+    if part.of > 1:
+        beside = folder / f"{part.note}.new"
+        beside.write_text(json.dumps(hashes), encoding="utf-8")
+        beside.rename(folder / part.note)
+    return hashes
+
+
+def gather_notes(folder: Path, parts: int, given_up: Callable[[], bool]) -> dict[str, str]:
+    """The hashes that all processes noted, once all have; the notes are removed. Empty where it was given up before."""
+    hashes: dict[str, str] = {}
+    for number in range(parts):
+        note = folder / Part(number, parts).note
+        while not note.exists():
+            if given_up():
+                return {}
+            time.sleep(WAIT)
+        hashes.update(json.loads(note.read_bytes()))
+        note.unlink()
+    return hashes
+
+
+def write_state(folder: Path, step: int, state: Mapping[str, Any], hashes: Mapping[str, str]) -> None:
+    """Write state.json, synced: the plain values, and the hashes, its own too."""
+    # Through JSON and back, so that the hash is of what a reader will see (tuples as lists, keys as texts).
+    record = json.loads(json.dumps({**state, "step": step, "sha256": dict(hashes)}))
+    record["sha256"][STATE] = record_hash(record)
+    path = folder / STATE
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    sync(path)
+
+
+def verified_state(folder: Path, *kinds: str) -> dict[str, Any]:
+    """The content of state.json, after it and the files of these kinds have been held against their hashes.
+
+    Raises:
+        RunError: one is missing, damaged or cannot be read; it is named.
+    """
+    path = folder / STATE
+    try:
+        record = json.loads(path.read_bytes())
+        hashes = dict(record["sha256"])
+        if hashes.pop(STATE) != record_hash({**record, "sha256": hashes}):
+            raise ValueError
+        for name in sorted(hashes):
+            path = folder / name
+            if kind_of(name) in kinds and sha256(path) != hashes[name]:
+                raise ValueError
+    except FileNotFoundError:
+        raise RunError(f"The checkpoint {folder} is damaged: {path.name} is missing.") from None
+    except OSError as error:
+        raise RunError(f"The checkpoint {folder} cannot be read: {path.name} ({reason(error)}).") from None
+    except (ValueError, KeyError, TypeError):  # not JSON, not ours, or not what was written
+        raise RunError(f"The checkpoint {folder} is damaged: {path.name} is not what was written.") from None
+    return dict(record)
+
+
+def kind_of(name: str) -> str:
+    """model or training, for a file of either; else nothing."""
+    found = re.fullmatch(r"([a-z]+)(-\d+-of-\d+)?\.safetensors", name)
+    return found[1] if found else ""
+
+
+class Tensors(Mapping[str, "Tensor"]):
+    """The tensors of some files by name, on the CPU; each is read when it is asked for, so that memory holds but one.
+
+    Raises:
+        SafetensorError, OSError: a file is no safetensors, or cannot be read.
+    """
+
+    def __init__(self, paths: list[Path]) -> None:
+        from safetensors import safe_open
+
+        files: list[Any] = [safe_open(path, framework="pt") for path in paths]
+        self._file_of = {name: file for file in files for name in file.keys()}  # noqa: SIM118, it is no mapping
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor: Tensor = self._file_of[name].get_tensor(name)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._file_of)
+
+    def __len__(self) -> int:
+        return len(self._file_of)
+
+
+def record_hash(record: Mapping[str, Any]) -> str:
+    """SHA-256 of plain values."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk itself."""
+    if os.name == "nt" and path.is_dir():  # Windows opens no folders, and orders its renames by itself
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def reason(error: OSError | SafetensorError) -> str:
+    """What went wrong, in the system's words."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

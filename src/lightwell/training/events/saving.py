@@ -1,0 +1,88 @@
+"""A job into a checkpoint, and out of one again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from lightwell.training.checkpoints.checkpoint import (
+    Checkpoint,
+    begin_checkpoint,
+    checkpoint_folder,
+    prune,
+    save_checkpoint,
+)
+from lightwell.training.checkpoints.files import Part
+from lightwell.training.job import Job, Progress
+from lightwell.training.processes.process_group import Team
+from lightwell.training.processes.sharded_tensors import in_parts, whole
+from lightwell.training.runs.load import load_weights
+
+
+def save(job: Job) -> None:
+    """Take a snapshot of the job as it stands, and let it be written beside training; older checkpoints go after it.
+
+    Of a model in parts, every process snapshots and writes a share of the tensors, each of them whole.
+
+    Raises:
+        RunError: an earlier checkpoint, or the configuration, could not be written; what there was before is untouched.
+    """
+    sharers = job.team if job.in_parts else Team()
+    if not (sharers.size > 1 or job.team.leads):
+        return
+    job.writer.wait()  # one snapshot at a time is enough memory
+    run, step, best = job.run, job.progress.step, job.progress.best_step
+    keep, every = job.config.training.keep_checkpoints, job.config.training.keep_every
+    if job.deadline is not None:  # resumed from here, the run has the number of steps that it has now
+        run.write_config(job.config)
+    if sharers.size > 1:
+        if job.team.leads:
+            begin_checkpoint(run.checkpoints, step)
+        job.team.wait()  # the folder is there, and nobody still writes the one before
+    weights = snapshot(dict(job.model.named_parameters()), sharers)
+    optimizers = snapshot(job.optimizers.state_tensors(), sharers)
+    state: dict[str, Any] = {
+        "progress": dict(vars(job.progress)),
+        "config": job.config.to_dict(),
+        "length_is_open": job.deadline is not None,
+        "data": {"digest": job.corpus.digest, "sequences": step * job.config.batches.batch_size},
+        # Each stream's state follows from the seed and the step (streams.py), so these two are all of it.
+        "random": {"seed": job.config.training.seed, "step": step},
+    }
+
+    writer, part = job.writer, Part(sharers.rank, sharers.size)
+
+    def write() -> None:
+        if job.team.leads:
+            run.sync()  # before the checkpoint: of the records up to it, none may be missing
+        if not writer.cancelled:
+            save_checkpoint(
+                run.checkpoints, step, weights, optimizers, state,
+                part=part, given_up=lambda: writer.cancelled or writer.alone,
+            )  # fmt: skip
+        if job.team.leads and not writer.cancelled:
+            prune(run.checkpoints, keep, best, every, written=step)
+
+    writer.write(write, lambda: job.listener.saved(checkpoint_folder(run.checkpoints, step)))
+
+
+def snapshot(tensors: Mapping[str, Tensor], sharers: Team) -> dict[str, Tensor]:
+    """Copies, on the CPU and whole, of this process's share of the tensors: all of them where nobody shares."""
+    shares = [0] * sharers.size
+    mine: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        complete = whole(tensor.detach())  # all ask, one keeps it
+        keeper = shares.index(min(shares))
+        shares[keeper] += complete.nbytes
+        if keeper == sharers.rank:
+            mine[name] = complete.to("cpu", copy=not in_parts(tensor))
+    return mine
+
+
+def restore(job: Job, checkpoint: Checkpoint) -> None:
+    """Put the job back to where a checkpoint was written."""
+    load_weights(job.model, checkpoint.model)
+    job.optimizers.load_state_tensors(checkpoint.training)
+    job.progress = Progress(**checkpoint.state["progress"])

@@ -1,0 +1,78 @@
+"""What a training loop works on: the job, and how far it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from lightwell.batches.loader import BatchLoader
+from lightwell.corpus.corpus import Corpus
+from lightwell.model.decoder import Decoder
+from lightwell.training.checkpoints.writer import Writer
+from lightwell.training.planning.deadline import Deadline
+from lightwell.training.processes.process_group import Team
+from lightwell.training.processes.sharding import is_sharded
+from lightwell.training.runs.listener import Listener
+from lightwell.training.runs.run import Run
+from lightwell.training.settings.config import RunConfig
+from lightwell.training.update.optimizers import Optimizers
+
+
+@dataclass
+class Progress:
+    """Where a run stands; with the weights and the optimizer's state, all that a checkpoint holds."""
+
+    step: int = 0
+    """Finished optimizer steps."""
+    tokens_seen: int = 0
+    """Targets that the loss has counted."""
+    seconds: float = 0.0
+    """Time in training steps, without evaluating, sampling and saving."""
+    best_loss: float | None = None
+    """Lowest held-out loss so far, in nats per token."""
+    best_step: int = 0
+    """The step that had it."""
+    since_best: int = 0
+    """Evaluations since."""
+    skipped: int = 0
+    """Updates in a row, up to this one, that were left out because they were not finite."""
+    losses: int = 0
+    """Losses that the next two have followed (incidents.py)."""
+    usual_loss: float = 0.0
+    """In nats per token."""
+    usual_deviation: float = 0.0
+    """Mean absolute deviation from it."""
+
+
+@dataclass
+class Job:
+    """Everything that a training loop needs, made by start.py."""
+
+    config: RunConfig
+    corpus: Corpus
+    model: Decoder
+    learner: nn.Module
+    """The model with its loss (loss.py), wrapped by torch where several processes train it."""
+    loader: BatchLoader
+    optimizers: Optimizers
+    run: Run
+    device: torch.device
+    listener: Listener
+    byte_lengths: NDArray[np.float64]
+    """(V,) bytes of the held-out text that each token stands for."""
+    progress: Progress = field(default_factory=Progress)
+    team: Team = field(default_factory=Team)
+    """The processes that train together."""
+    writer: Writer = field(default_factory=Writer)
+    """Writes checkpoints beside training."""
+    deadline: Deadline | None = None
+    """Where the run was asked for minutes: until its number of steps stands fast."""
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether each process holds a part of the model only: all take part in every pass then."""
+        return is_sharded(self.model)

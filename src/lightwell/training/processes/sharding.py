@@ -1,0 +1,50 @@
+"""A model that several processes hold together: each has a part of every weight, gradient and moment (torch's FSDP2).
+
+Before a block computes, its weights are put together from all parts; afterwards only the own part stays. The gradients
+are summed over the processes as they come, and each keeps its part of the sum (Rajbhandari 2020, "ZeRO", stage 3; Zhao
+2023, "PyTorch FSDP"). So N processes hold a model about N times as large as one could (with
+Muon less: parts.py, muon.py).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from lightwell.model.config import ModelConfig
+from lightwell.model.decoder import Decoder
+from lightwell.training.processes.process_group import Team
+from lightwell.training.processes.sharded_tensors import put
+
+
+def shard(config: ModelConfig, seed: int, team: Team) -> Decoder:
+    """A new model in parts, with the weights that `Decoder(config, seed)` has.
+
+    No process ever holds all of it: the modules are made without memory, and each weight is drawn, cut and forgotten.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
+    mesh = init_device_mesh(team.device.type, (team.size,))
+    with torch.device("meta"):
+        model = Decoder(config)
+    for block in model.layers:
+        fully_shard(block, mesh=mesh)
+    # What is outside the blocks (embeddings, last norm, head) is put together for the whole of a pass.
+    fully_shard(model, mesh=mesh, reshard_after_forward=False)
+    for method in ("hidden", "head"):  # called by themselves, by the loss and by generation
+        register_fsdp_forward_method(model, method)
+    model.to_empty(device=team.device)
+    model.make_buffers()
+    for parameter, values in model.initial_weights(seed):
+        put(values, parameter)
+    return model
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether a model was made by `shard`.
+
+    Its tensors do not tell: while a pass has put them together, and after it where nothing takes them apart, they are
+    plain ones.
+    """
+    return hasattr(model, "reshard")

@@ -1,0 +1,96 @@
+"""Loading what a run has made: one of its checkpoints, as a model that writes."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from lightwell.errors import RunError, SettingError
+from lightwell.generation.language_model import LanguageModel
+from lightwell.model.decoder import Decoder
+from lightwell.settings import nearest
+from lightwell.training.checkpoints.checkpoint import (
+    Weights,
+    checkpoint_folder,
+    checkpoint_steps,
+    load_checkpoint_weights,
+    newest_weights,
+)
+from lightwell.training.hardware.device import resolve_device
+from lightwell.training.processes.sharded_tensors import put
+from lightwell.training.runs.listener import Listener
+from lightwell.training.runs.run import Run
+
+
+def load(
+    run: str | os.PathLike[str],
+    *,
+    checkpoint: str | int = "best",
+    context_length: int = 0,
+    device: str = "auto",
+    listener: Listener | None = None,
+) -> LanguageModel:
+    """The model of a run with its tokenizer.
+
+    checkpoint: "best" (the lowest held-out loss), "newest", or a step.
+    context_length: longer (or shorter) than trained; learned positions do not reach further than they were trained.
+
+    Raises:
+        RunError: no such run or checkpoint, or all of them damaged.
+        SettingError: a context_length beyond learned positions.
+    """
+    opened = Run(run)
+    return language_model(opened, choose_checkpoint(opened, checkpoint, listener), context_length, device)
+
+
+def language_model(run: Run, saved: Weights, context_length: int = 0, device: str = "auto") -> LanguageModel:
+    """The model that weights of a run make, with the run's tokenizer; the arguments are those of `load`.
+
+    Raises:
+        SettingError: a context_length beyond learned positions.
+    """
+    config = run.config.model
+    if context_length and config.positions == "learned" and context_length != config.context_length:
+        raise SettingError(
+            f"context_length is {context_length}, but {run.name} learned exactly {config.context_length} positions; "
+            "leave it, or train with --positions rope."
+        )
+    model = Decoder(dataclasses.replace(config, context_length=context_length or config.context_length))
+    load_weights(model, saved.model)
+    return LanguageModel(model.to(resolve_device(device)).eval(), run.tokenizer)
+
+
+def choose_checkpoint(run: Run, wanted: str | int, listener: Listener | None = None) -> Weights:
+    """The weights of the checkpoint that "best", "newest" or a step number means; its optimizer's state is not read.
+
+    Raises:
+        RunError: the run has no such checkpoint.
+    """
+    say = (listener or Listener()).say
+    if wanted == "newest":
+        return newest_weights(run.checkpoints, say)
+    if wanted == "best":
+        scores = {record["step"]: record["validation_loss"] for record in run.metrics() if "validation_loss" in record}
+        saved = [step for step in checkpoint_steps(run.checkpoints) if step in scores]
+        for step in sorted(saved, key=lambda step: scores[step]):
+            try:
+                return load_checkpoint_weights(checkpoint_folder(run.checkpoints, step))
+            except RunError as error:
+                say(f"{error} The next best is used.")
+        return newest_weights(run.checkpoints, say)
+    steps = checkpoint_steps(run.checkpoints)
+    if not str(wanted).isdigit() or int(wanted) not in steps:
+        names = ["best", "newest", *map(str, steps)]
+        raise RunError(f"{run.name} has no checkpoint {wanted}; it has {', '.join(names)}.{nearest(wanted, names)}")
+    return load_checkpoint_weights(checkpoint_folder(run.checkpoints, int(wanted)))
+
+
+@torch.no_grad()
+def load_weights(model: Decoder, weights: Mapping[str, Tensor]) -> None:
+    """Copy saved weights into a model of the same shape, of which this process may hold parts only."""
+    for name, parameter in model.named_parameters():
+        put(weights[name], parameter)

@@ -1,0 +1,108 @@
+"""Records on disk: one JSON object a line, whole lines only, whatever stops the writer."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from lightwell.errors import RunError
+from lightwell.training.checkpoints.files import sync
+
+
+class Records:
+    """A .jsonl file of records that each have a step."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> list[dict[str, Any]]:
+        """The records in the order of writing; a last line that was cut off is left out.
+
+        Raises:
+            RunError: a line that is not the last one is damaged; the sentence names it.
+        """
+        return [record for record, _ in self._lines()]
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Add one line: all of it, or, when that fails, nothing.
+
+        Raises:
+            RunError: the disk is full, or another failure of the file system.
+        """
+        line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
+        try:
+            with self.path.open("ab", buffering=0) as file:
+                before = file.tell()
+                try:
+                    if file.write(line) < len(line):  # the disk took a part of it
+                        raise OSError(0, "the disk is full")
+                except OSError:
+                    file.truncate(before)
+                    raise
+        except OSError as error:
+            raise RunError(
+                f"{self.path} could not be written ({error.strerror or error}); "
+                "free some space or mend the disk, then resume the run."
+            ) from None
+
+    def truncate(self, step: int) -> None:
+        """Drop the records after `step`, and a last line that was cut off.
+
+        Raises:
+            RunError: the file could not be written, and is as it was; or a line is damaged.
+        """
+        lines = self._lines()
+        kept = b"".join(line for record, line in lines if record["step"] <= step)
+        if not self.path.exists() or len(kept) == self.path.stat().st_size:
+            return
+        write_whole(self.path, kept)
+
+    def sync(self) -> None:
+        """Wait until the records are on the disk itself.
+
+        Raises:
+            RunError: the disk is full, or another failure of the file system.
+        """
+        try:
+            if self.path.exists():
+                with self.path.open("ab") as file:
+                    os.fsync(file.fileno())
+        except OSError as error:
+            raise RunError(f"{self.path} could not be written ({error.strerror or error}).") from None
+
+    def _lines(self) -> list[tuple[dict[str, Any], bytes]]:
+        """Each record with the line that holds it."""
+        if not self.path.exists():
+            return []
+        lines = self.path.read_bytes().splitlines(keepends=True)
+        if lines and not lines[-1].endswith(b"\n"):
+            lines.pop()
+        found: list[tuple[dict[str, Any], bytes]] = []
+        for number, line in enumerate(lines, 1):
+            try:
+                found.append((dict(json.loads(line)), line))
+            except (ValueError, TypeError):
+                # A crash of the machine may leave zeros at the end, with or without a line's end.
+                if number == len(lines):
+                    break
+                raise RunError(f"Line {number} of {self.path} is damaged; remove it to go on.") from None
+        return found
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Put a file in its place, or in that of an older one: on the disk itself, whole or not at all.
+
+    Raises:
+        RunError: the disk is full, or another failure of the file system; an older file is as it was.
+    """
+    partial = path.with_suffix(f".{os.getpid()}.partial")  # several processes may write one at the same time
+    try:
+        partial.write_bytes(content)
+        sync(partial)
+        partial.replace(path)
+        sync(path.parent)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise RunError(f"{path} could not be written ({error.strerror or error}).") from None

@@ -1,0 +1,56 @@
+"""Presets: named starting points, each a few fields of the configuration; flags go on top of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightwell.errors import SettingError
+from lightwell.settings import nearest
+from lightwell.training.settings.config import RunConfig
+
+_GPT2: dict[str, Any] = {  # Radford 2019, as released: biases everywhere, learned positions, tied head
+    "vocab_size": 50257, "context_length": 1024, "n_layers": 12, "n_heads": 12, "d_model": 768,
+    "activation": "gelu_tanh", "norm": "layernorm", "positions": "learned", "qk_norm": False, "qkv_bias": True,
+    "bias": True,
+}  # fmt: skip
+_LLAMA: dict[str, Any] = {  # Touvron 2023: rope, rmsnorm, swiglu, no biases, a head of its own
+    "activation": "swiglu", "norm": "rmsnorm", "positions": "rope", "qk_norm": False, "tied_head": False,
+}  # fmt: skip
+_LONG: dict[str, Any] = {"learning_rate": 6e-4, "warmup_steps": 500, "batch_size": 64, "micro_batch_size": 4}
+
+_RECIPE: dict[str, Any] = {  # what reached the same loss soonest: docs/performance.md has what each part brings
+    "optimizer": "muon", "muon_learning_rate": 0.02, "muon_momentum": 0.85, "learning_rate": 0.01, "beta1": 0.85,
+    "warmup_steps": 10, "schedule": "wsd", "decay_fraction": 0.5, "final_learning_rate": 0.0, "batch_size": 16,
+}  # fmt: skip
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {
+        **_RECIPE, "context_length": 64, "n_layers": 2, "n_heads": 4, "d_model": 96, "steps": 300,
+        "eval_tokens": 8192,
+    },
+    "small": {
+        **_RECIPE, "context_length": 128, "n_layers": 4, "n_heads": 4, "d_model": 256, "steps": 800,
+        "eval_every": 150, "sample_every": 300, "checkpoint_every": 150,
+    },
+    "gpt2-124m": {**_GPT2, **_LONG, "steps": 20000},
+    "llama-15m": {
+        **_LLAMA, **_LONG, "context_length": 256, "n_layers": 6, "n_heads": 6, "n_kv_heads": 6, "d_model": 288,
+        "d_ff": 768, "tied_head": True, "learning_rate": 1e-3, "steps": 5000,
+    },
+    "llama-135m": {
+        **_LLAMA, **_LONG, "context_length": 2048, "n_layers": 30, "n_heads": 9, "n_kv_heads": 3, "d_model": 576,
+        "d_ff": 1536, "tied_head": True, "steps": 20000,
+    },
+}  # fmt: skip
+DEFAULT_PRESET = "small"
+
+
+def preset(name: str) -> RunConfig:
+    """The configuration of a preset.
+
+    Raises:
+        SettingError: there is no preset of that name.
+    """
+    if name not in PRESETS:
+        raise SettingError(f"There is no preset {name}; there are {', '.join(PRESETS)}.{nearest(name, PRESETS)}")
+    return RunConfig().with_values(PRESETS[name])
