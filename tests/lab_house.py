@@ -12,7 +12,7 @@ from lightwell.lab.cards.card import make_card
 from lightwell.lab.cards.figures import drawing
 from lightwell.lab.catalogue import experiment
 from lightwell.lab.experiments.budget import Budget
-from lightwell.lab.experiments.context import Desk
+from lightwell.lab.experiments.context import ExperimentContext
 from lightwell.lab.experiments.experiment import Findings
 from lightwell.lab.experiments.setup import base_config, opened
 from lightwell.lab.experiments.store import Store
@@ -45,27 +45,27 @@ def with_seeds(count: int, **changes: Any) -> Budget:
     return dataclasses.replace(BRIEF, seeds=count, **changes)
 
 
-def desk_of(
+def context_of(
     note: str, folder: Path, budget: str = "glance", *, rates: int = 1, draws: int = 8, documents: int = 12,
     **settings: Any,
-) -> Desk:  # fmt: skip
-    """A note's desk on a small text and a model of two layers; settings go over those of small.py."""
+) -> ExperimentContext:  # fmt: skip
+    """A note's context on a small text and a model of two layers; settings go over those of small.py."""
     config, corpus = opened(small_config(write_text(folder / "text", documents=documents), **settings), Listener())
     found, steps = experiment(note), config.training.steps
-    return Desk(
+    return ExperimentContext(
         note, config, corpus, Budget(budget, seeds=2, steps=steps, rates=rates, draws=draws),
         Store(folder / "lab", corpus.digest), changes=found.changes, looks=found.looks,
     )  # fmt: skip
 
 
-def card_of(desk: Desk, findings: Findings) -> str:
+def card_of(context: ExperimentContext, findings: Findings) -> str:
     """The card's JSON, its pictures drawn from what JSON makes of the data."""
-    found = experiment(desk.note)
+    found = experiment(context.note)
     data, timings = json.loads(json.dumps([findings.data, findings.timings]))
     with drawing():
         pictures = found.draw(data, timings)
     assert all(picture.figure.axes and picture.caption for picture in pictures)
-    return make_card(found.note, findings, desk, pictures, f"lightwell lab {desk.note}", 0.0).to_json()
+    return make_card(found.note, findings, context, pictures, f"lightwell lab {context.note}", 0.0).to_json()
 
 
 def numbers_of(findings: Findings) -> str:

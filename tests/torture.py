@@ -177,11 +177,11 @@ class Torturer:
         return 0
 
 
-def poisoned(learner: Any, batch: Any, **named: Any) -> float:
+def poisoned(loss_module: Any, batch: Any, **named: Any) -> float:
     """The gradients of some updates made infinite."""
-    loss = accumulate_gradients(learner, batch, **named)
+    loss = accumulate_gradients(loss_module, batch, **named)
     if named["step"] + 1 in POISONED:
-        learner.model.get_parameter("layers.1.feed_forward.up.weight").grad[0, 0] = math.inf
+        loss_module.model.get_parameter("layers.1.feed_forward.up.weight").grad[0, 0] = math.inf
     return loss
 
 

@@ -44,7 +44,7 @@ def test_no_window_shares_a_token_with_validation(sizes: list[int], stride: int,
     )
     loader = BatchLoader(token_file(split.train), config, 8, seed=1)
     seen = characters(loader.batch(step) for step in range(int(loader.steps_per_epoch) + 1))
-    held_out = characters(evaluation_batches(token_file(split.validation), 8, 16))
+    held_out = characters(evaluation_batches(token_file(split.held_out), 8, 16))
     shared = {chr(token) for token in seen & held_out if token >= 0x4E00}
     assert not shared
     assert len(held_out) > 50

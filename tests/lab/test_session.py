@@ -19,7 +19,7 @@ from lightwell.lab.cards.card import Card, make_card
 from lightwell.lab.cards.figures import LACKING, draw_paired, drawable, drawing, new_figure, save_figure
 from lightwell.lab.experiments import sources
 from lightwell.lab.experiments.budget import budget_of
-from lightwell.lab.experiments.context import Desk, differences, rate_of
+from lightwell.lab.experiments.context import ExperimentContext, differences, rate_of
 from lightwell.lab.experiments.experiment import Experiment, Findings, Picture
 from lightwell.lab.experiments.notes import NOTES
 from lightwell.lab.experiments.rate_search import search
@@ -34,14 +34,14 @@ from small import write_text
 RULE = Rule("lower", 0.02)
 
 
-def plan(desk: Desk) -> list[Trial]:
-    return [desk.trial(arm, seed, activation=arm) for arm in ("relu", "gelu") for seed in desk.seeds]
+def plan(context: ExperimentContext) -> list[Trial]:
+    return [context.trial(arm, seed, activation=arm) for arm in ("relu", "gelu") for seed in context.seeds]
 
 
-def run(desk: Desk) -> Findings:
-    relu, gelu = desk.trained("relu", activation="relu"), desk.trained("gelu", activation="gelu")
+def run(context: ExperimentContext) -> Findings:
+    relu, gelu = context.trained("relu", activation="relu"), context.trained("gelu", activation="gelu")
     gaps = differences([trained.loss for trained in relu], [trained.loss for trained in gelu])
-    drawn = desk.measure("drawn", lambda: [1, 2])
+    drawn = context.measure("drawn", lambda: [1, 2])
     return Findings(
         laws=[Law.near("one < two & so on", drawn[0], 1, 0)],
         claims=[Claim.of("relu is lower", RULE, gaps)],
@@ -238,11 +238,11 @@ class Row(html.parser.HTMLParser):
 
 
 def test_signs_of_a_user_s_text_do_not_break_a_card(tmp_path: Path) -> None:
-    _, desk = laboratory(tmp_path).desk("buffer")
+    _, context = laboratory(tmp_path).context("buffer")
     laws = [Law.above("R^2 of |G_B|^2 against <b>1/B</b>", 0.99, 0.98), Law.fact("it moves", False, False)]
     claims = [Claim.of("a|b `c", RULE, [0.1, 0.2]), Claim.of("_d_ *e*", RULE, [0.1, 0.2], beside=True)]
     findings = Findings(laws=laws, claims=claims, remarks=["written: <script>|`$x$"])
-    card = make_card(NOTES["buffer"], findings, desk, [], "lightwell lab buffer", 1.0)
+    card = make_card(NOTES["buffer"], findings, context, [], "lightwell lab buffer", 1.0)
     tables = [line for line in shown.markdown(card).splitlines() if line.startswith("|")]
     assert len(tables) == 3 + 3 + 4
     assert {line.replace("\\|", "").count("|") for line in tables} == {5}
@@ -269,12 +269,12 @@ def test_a_dollar_sign_and_a_sign_without_a_glyph_are_drawn(tmp_path: Path) -> N
 def test_a_training_that_diverges_is_made_once_and_other_notes_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def diverging(desk: Desk) -> Findings:
-        desk.train(desk.trial("a", 1, learning_rate=1e30))
+    def diverging(context: ExperimentContext) -> Findings:
+        context.train(context.trial("a", 1, learning_rate=1e30))
         raise AssertionError("it trained")
 
     made = {
-        "buffer": Experiment(NOTES["buffer"], lambda desk: [], diverging, draw),
+        "buffer": Experiment(NOTES["buffer"], lambda context: [], diverging, draw),
         "activation": Experiment(NOTES["activation"], plan, run, draw),
     }
     monkeypatch.setattr("lightwell.lab.session.experiment", made.__getitem__)
@@ -313,10 +313,10 @@ def test_a_vocabulary_that_the_text_does_not_support_is_made_smaller(tmp_path: P
 
 
 def test_a_number_that_is_none_leaves_the_card_whole(tmp_path: Path) -> None:
-    _, desk = laboratory(tmp_path).desk("buffer")
+    _, context = laboratory(tmp_path).context("buffer")
     laws = [Law.near("a", math.nan, 1.0, 0.1)]
     findings = Findings(laws=laws, data={"a": [math.inf, (1.0, math.nan)]}, timings={"b": -math.inf})
-    card = make_card(NOTES["buffer"], findings, desk, [], "lightwell lab buffer", 1.0)
+    card = make_card(NOTES["buffer"], findings, context, [], "lightwell lab buffer", 1.0)
     values = json.loads(card.to_json())
     assert (values["data"], values["timings"]["b"]) == ({"a": [None, [1.0, None]], "learning_rates": {}}, None)
     assert values["verdict"]["kind"] == "contradicted"
@@ -324,47 +324,47 @@ def test_a_number_that_is_none_leaves_the_card_whole(tmp_path: Path) -> None:
 
 def test_a_plain_training_serves_every_note_and_another_setting_makes_another(tmp_path: Path) -> None:
     session = laboratory(tmp_path)
-    _, desk = session.desk("buffer")
-    one = desk.trained("a")
+    _, context = session.context("buffer")
+    one = context.trained("a")
     session.store.made = 0
-    same = Desk("dropout", desk.config, desk.corpus, desk.budget, desk.store)
+    same = ExperimentContext("dropout", context.config, context.corpus, context.budget, context.store)
     assert same.trained("called otherwise") == one
     assert session.store.made == 0
     assert same.trained("a", residual_dropout=0.5)[0].loss != one[0].loss
-    assert not Store(session.folder, "another text").has_trained("buffer", desk.trial("a", 1))
+    assert not Store(session.folder, "another text").has_trained("buffer", context.trial("a", 1))
 
 
 def test_arms_share_initialisation_order_and_tokens(tmp_path: Path) -> None:
-    _, desk = laboratory(tmp_path).desk("buffer")
-    one, other = desk.train(desk.trial("a", 1)), desk.train(desk.trial("b", 1, learning_rate=1e-9))
+    _, context = laboratory(tmp_path).context("buffer")
+    one, other = context.train(context.trial("a", 1)), context.train(context.trial("b", 1, learning_rate=1e-9))
     assert one.batch_losses[0] == other.batch_losses[0]
     assert one.loss != other.loss
-    assert desk.train(desk.trial("a", 2)).batch_losses[0] != one.batch_losses[0]
+    assert context.train(context.trial("a", 2)).batch_losses[0] != one.batch_losses[0]
 
 
 def test_the_learning_rate_is_chosen_on_a_seed_that_does_not_count(tmp_path: Path) -> None:
-    _, desk = laboratory(tmp_path, budget=with_seeds(2, steps=12, rates=3)).desk("buffer")
-    trials = desk.tuning_trials("a", base=1e-4)
-    assert {trial.seed for trial in trials}.isdisjoint(desk.seeds)
+    _, context = laboratory(tmp_path, budget=with_seeds(2, steps=12, rates=3)).context("buffer")
+    trials = context.tuning_trials("a", base=1e-4)
+    assert {trial.seed for trial in trials}.isdisjoint(context.seeds)
     assert [trial.config.training.learning_rate for trial in trials] == pytest.approx([1e-4 / 3, 1e-4, 3e-4])
-    assert desk.expected_rate("a", base=1e-4) == pytest.approx(1e-4)  # nothing is finished, and nothing is trained
-    assert desk.store.made == 0
-    assert desk.tuned("a", base=1e-4) == pytest.approx(2.7e-3)  # far below the best, so that the grid is widened
-    assert list(desk.tried("a", base=1e-4)) == pytest.approx([1e-4 / 3, 1e-4, 3e-4, 9e-4, 2.7e-3])
-    assert desk.expected_rate("a", base=1e-4) == pytest.approx(2.7e-3)
+    assert context.expected_rate("a", base=1e-4) == pytest.approx(1e-4)  # nothing is finished, and nothing is trained
+    assert context.store.made == 0
+    assert context.tuned("a", base=1e-4) == pytest.approx(2.7e-3)  # far below the best, so that the grid is widened
+    assert list(context.tried("a", base=1e-4)) == pytest.approx([1e-4 / 3, 1e-4, 3e-4, 9e-4, 2.7e-3])
+    assert context.expected_rate("a", base=1e-4) == pytest.approx(2.7e-3)
 
 
 def test_a_rate_at_which_training_diverges_is_not_the_best_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, desk = laboratory(tmp_path, budget=with_seeds(2, rates=3)).desk("buffer")
-    train = desk.train
+    _, context = laboratory(tmp_path, budget=with_seeds(2, rates=3)).context("buffer")
+    train = context.train
 
     def diverging(trial: Trial) -> Trained:
         if rate_of(trial) > 2e-4:
             raise TrainingError("The loss is inf.")
         return train(trial)
 
-    monkeypatch.setattr(desk, "train", diverging)
-    assert desk.tuned("a", base=1e-4) == pytest.approx(1e-4)
+    monkeypatch.setattr(context, "train", diverging)
+    assert context.tuned("a", base=1e-4) == pytest.approx(1e-4)
 
 
 def test_a_plan_knows_of_a_rate_that_diverged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -374,12 +374,12 @@ def test_a_plan_knows_of_a_rate_that_diverged(tmp_path: Path, monkeypatch: pytes
         return train_trial(trial, *rest)
 
     monkeypatch.setattr("lightwell.lab.experiments.context.train_trial", diverging)
-    _, desk = laboratory(tmp_path, budget=with_seeds(2, rates=3)).desk("buffer")
-    chosen = desk.tuned("a", base=1e-4)
-    made = desk.store.made
-    assert desk.expected_rate("a", base=1e-4) == chosen == pytest.approx(1e-4)
-    assert [rate_of(trial) for trial in desk.planned("a", base=1e-4)][3:] == pytest.approx([1e-4, 1e-4])
-    assert desk.store.made == made
+    _, context = laboratory(tmp_path, budget=with_seeds(2, rates=3)).context("buffer")
+    chosen = context.tuned("a", base=1e-4)
+    made = context.store.made
+    assert context.expected_rate("a", base=1e-4) == chosen == pytest.approx(1e-4)
+    assert [rate_of(trial) for trial in context.planned("a", base=1e-4)][3:] == pytest.approx([1e-4, 1e-4])
+    assert context.store.made == made
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from decoders import IMPLEMENTATIONS, KINDS, L, decoder, like, packed, putting, text, watch
 from lightwell.model.attention import (
-    Visibility,
+    AttentionMask,
+    additive_mask,
     explicit_attention,
     fused_attention,
     repeat_heads,
-    unseen,
 )
-from lightwell.model.blocks_of_queries import BLOCK, in_blocks, lean_attention
+from lightwell.model.blockwise import BLOCK, blockwise_attention, fused_backward_attention
 from lightwell.model.decoder import causal_mask
 
 
@@ -103,7 +103,7 @@ def test_watching_changes_no_bit(implementation: str, mode: str) -> None:
 
 
 @torch.no_grad()
-def test_law_04_under_the_same_dropout_in_bf16_where_attention_goes_in_blocks() -> None:
+def test_law_04_under_the_same_dropout_in_bf16_where_attention_goes_blockwise_attention() -> None:
     explicit = decoder(context_length=BLOCK + 40, n_layers=1, attention="explicit", attention_dropout=0.3).train()
     fused = like(explicit, attention="fused").train()
     found = []
@@ -243,13 +243,15 @@ def test_law_04_in_bf16_all_ways_are_the_fp32_values_within_rounding(T: int) -> 
     q, k, v = torch.randn(3, 2, 3, T, 16, generator=generator)
     mask = causal_mask(T)
     exact = explicit_attention(q, k, v, mask)
-    visibility = Visibility(mask, causal_only=True, everything=False)
+    attention_mask = AttentionMask(mask, causal_only=True, everything=False)
     rounded_q, rounded_k, rounded_v = q.bfloat16(), k.bfloat16(), v.bfloat16()
     for found in (
         explicit_attention(rounded_q, rounded_k, rounded_v, mask),
-        in_blocks(explicit_attention, rounded_q, rounded_k, rounded_v, mask),
-        in_blocks(lean_attention, rounded_q, rounded_k, rounded_v, unseen(mask, torch.float32)),
-        fused_attention(rounded_q, rounded_k, rounded_v, visibility, 0.0),
+        blockwise_attention(explicit_attention, rounded_q, rounded_k, rounded_v, mask),
+        blockwise_attention(
+            fused_backward_attention, rounded_q, rounded_k, rounded_v, additive_mask(mask, torch.float32)
+        ),
+        fused_attention(rounded_q, rounded_k, rounded_v, attention_mask, 0.0),
     ):
         assert found.dtype == torch.bfloat16
         assert (found.float() - exact).norm() < 0.01 * exact.norm()  # bf16 has 8 bits: 0.4 % for each number

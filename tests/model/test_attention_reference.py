@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from decoders import IMPLEMENTATIONS, V, decoder, text
-from lightwell.model.attention import Visibility, attend, repeat_heads
+from lightwell.model.attention import AttentionMask, attend, repeat_heads
 from lightwell.model.decoder import causal_mask
 from lightwell.model.tap import passthrough
 
@@ -54,11 +54,11 @@ def test_law_04_both_implementations_are_the_loops_at_any_shape(data: st.DataObj
     if documents is not None:
         ids = torch.tensor(documents)
         mask = mask & (ids[:, None, :, None] == ids[:, None, None, :])
-    visibility = Visibility(mask, causal_only=documents is None and not window, everything=False)
+    attention_mask = AttentionMask(mask, causal_only=documents is None and not window, everything=False)
     expected = looped(q, k, v, window, documents)
     k, v = repeat_heads(k, group), repeat_heads(v, group)
     for implementation in IMPLEMENTATIONS:
-        found = attend(implementation, q, k, v, visibility, 0.0, passthrough)
+        found = attend(implementation, q, k, v, attention_mask, 0.0, passthrough)
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 

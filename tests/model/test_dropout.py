@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from decoders import IMPLEMENTATIONS, L, decoder, like, text, watch
-from lightwell.model.attention import Visibility, explicit_attention, fused_attention
+from lightwell.model.attention import AttentionMask, explicit_attention, fused_attention
 from lightwell.model.decoder import causal_mask
-from lightwell.model.dropout import LEVELS, Kept, draw_kept
+from lightwell.model.dropout import LEVELS, DropoutMask, sample_dropout_mask
 
 PLACES = ("embedding_dropout", "attention_dropout", "residual_dropout")
 
@@ -98,10 +98,10 @@ def test_law_05_the_sum_of_a_dropped_row_is_one_on_average_with_the_predicted_sp
     q, k = scores.expand(n, 1, 8, 8) * math.sqrt(8), torch.eye(8).expand(n, 1, 8, 8)
     v, mask = torch.ones(n, 1, 8, 8), causal_mask(8)
     if implementation == "explicit":
-        kept = draw_kept((n, 1, 8, 8), p, q.device)
+        kept = sample_dropout_mask((n, 1, 8, 8), p, q.device)
         sums = explicit_attention(q, k, v, mask, kept)[:, 0, :, 0]
     else:
-        sums = fused_attention(q, k, v, Visibility(mask, causal_only=True, everything=False), p)[:, 0, :, 0]
+        sums = fused_attention(q, k, v, AttentionMask(mask, causal_only=True, everything=False), p)[:, 0, :, 0]
     a = scores.masked_fill(~mask, -math.inf).softmax(-1)
     expected = (p / (1 - p) * a.square().sum(-1)).sqrt()  # (T,)
     assert torch.equal(a[0], torch.eye(8)[0])
@@ -135,7 +135,7 @@ def test_the_masks_follow_from_torchs_generator_alone() -> None:
 def test_values_are_kept_with_the_probability_asked_for_and_independently(p: float) -> None:
     torch.manual_seed(3)
     n = 400_000
-    kept = draw_kept((2, n // 2), p, torch.device("cpu"))
+    kept = sample_dropout_mask((2, n // 2), p, torch.device("cpu"))
     spread = math.sqrt(p * (1 - p) / n)
     assert kept.mask.float().mean().item() == pytest.approx(1 - p, abs=4 * spread)
     assert kept.probability == pytest.approx(1 - p, abs=0.5 / LEVELS)
@@ -147,17 +147,17 @@ def test_values_are_kept_with_the_probability_asked_for_and_independently(p: flo
 
 @pytest.mark.parametrize("p", [1e-9, 1 - 1e-9])
 def test_an_extreme_probability_is_neither_nothing_nor_everything(p: float) -> None:
-    kept = draw_kept((3,), p, torch.device("cpu"))
+    kept = sample_dropout_mask((3,), p, torch.device("cpu"))
     assert 0 < kept.probability < 1
 
 
 @pytest.mark.parametrize("shape", [(0,), (1,), (7,), (3, 5, 1), (2, 2)])
 def test_a_mask_has_the_shape_asked_for(shape: tuple[int, ...]) -> None:
-    kept = draw_kept(shape, 0.5, torch.device("cpu"))
+    kept = sample_dropout_mask(shape, 0.5, torch.device("cpu"))
     assert (kept.mask.shape, kept.mask.dtype) == (shape, torch.bool)
 
 
 def test_what_is_kept_is_divided_by_its_probability() -> None:
-    kept = Kept(torch.tensor([True, False]), 0.8)
+    kept = DropoutMask(torch.tensor([True, False]), 0.8)
     assert torch.allclose(kept(torch.tensor([2.0, 3.0])), torch.tensor([2.5, 0.0]))
     assert kept(torch.ones(2, dtype=torch.bfloat16)).dtype == torch.bfloat16

@@ -27,11 +27,11 @@ def sizes(side: list[Document]) -> int:
 def test_both_sides_together_are_the_text_and_none_is_empty(texts: list[str], fraction: float) -> None:
     split = split_documents(documents(*texts), fraction)
     assert sizes(split.train) > 0
-    assert sizes(split.validation) > 0
+    assert sizes(split.held_out) > 0
     heads = {document.source: document.text for document in split.train}
-    tails = {document.source: document.text for document in split.validation}
+    tails = {document.source: document.text for document in split.held_out}
     assert [heads.get(f"{n}.txt", "") + tails.get(f"{n}.txt", "") for n in range(len(texts))] == texts
-    assert all(document.text for document in [*split.train, *split.validation])
+    assert all(document.text for document in [*split.train, *split.held_out])
 
 
 @given(some_texts, fractions, st.integers())
@@ -39,7 +39,7 @@ def test_the_side_of_a_document_does_not_depend_on_the_order(texts: list[str], f
     shuffled = documents(*texts)
     random.Random(seed).shuffle(shuffled)
     first, second = split_documents(documents(*texts), fraction), split_documents(shuffled, fraction)
-    for one, other in ((first.train, second.train), (first.validation, second.validation)):
+    for one, other in ((first.train, second.train), (first.held_out, second.held_out)):
         assert sorted((d.source, d.text) for d in one) == sorted((d.source, d.text) for d in other)
 
 
@@ -47,7 +47,7 @@ def test_the_side_of_a_document_does_not_depend_on_the_order(texts: list[str], f
 def test_equal_documents_are_on_one_side(texts: list[str], fraction: float) -> None:
     copies = documents(*texts, *texts)
     split = split_documents(copies, fraction)
-    train, validation = ({document.source for document in side} for side in (split.train, split.validation))
+    train, validation = ({document.source for document in side} for side in (split.train, split.held_out))
     sides: dict[str, set[tuple[bool, bool]]] = {}
     for document in copies:
         sides.setdefault(document.text, set()).add((document.source in train, document.source in validation))
@@ -58,14 +58,14 @@ def test_equal_documents_are_on_one_side(texts: list[str], fraction: float) -> N
 def test_many_documents_come_near_the_fraction_and_stay_whole(lengths: list[int], fraction: float) -> None:
     texts = [f"{number} " + "x" * length for number, length in enumerate(lengths)]
     split = split_documents(documents(*texts), fraction)
-    share = sizes(split.validation) / sum(len(text) for text in texts)
+    share = sizes(split.held_out) / sum(len(text) for text in texts)
     assert fraction * (1 - TOLERANCE) - 0.01 <= share <= fraction * (1 + TOLERANCE) + 0.01
 
 
 def test_one_document_gives_its_tail_from_a_line_on() -> None:
     text = "".join(f"line {number}\n" for number in range(1000))
     split = split_documents(documents(text), 0.1)
-    (head,), (tail,) = split.train, split.validation
+    (head,), (tail,) = split.train, split.held_out
     assert head.text + tail.text == text
     assert tail.text.startswith("line ")
     assert abs(tail.size / len(text) - 0.1) < 0.002
@@ -74,21 +74,21 @@ def test_one_document_gives_its_tail_from_a_line_on() -> None:
 
 def test_a_huge_document_among_small_ones_is_cut() -> None:
     split = split_documents(documents("small\n", "huge line\n" * 10_000), 0.2)
-    assert sizes(split.validation) == pytest.approx(20_000, rel=0.01)
+    assert sizes(split.held_out) == pytest.approx(20_000, rel=0.01)
     assert "the end of 1.txt" in split.how
 
 
 def test_a_character_is_never_cut() -> None:
     text = "光" * 10
     split = split_documents(documents(text), 0.15)
-    assert split.train[0].text + split.validation[0].text == text
-    assert "\ufffd" not in split.validation[0].text
+    assert split.train[0].text + split.held_out[0].text == text
+    assert "\ufffd" not in split.held_out[0].text
 
 
 def test_copies_of_one_document_are_cut_alike() -> None:
     split = split_documents(documents("0123456789", "0123456789"), 0.3)
     assert [document.text for document in split.train] == ["0123456"] * 2
-    assert [document.text for document in split.validation] == ["789"] * 2
+    assert [document.text for document in split.held_out] == ["789"] * 2
 
 
 def test_a_text_too_small_to_split_is_refused() -> None:
@@ -105,7 +105,7 @@ def test_shakespeare_is_split_as_everywhere_but_for_a_line() -> None:
 def test_the_beginning_of_the_held_out_side_is_a_fair_sample() -> None:
     """Held-out documents that came in order of their size do not stand in that order."""
     documents = [Document(str(n), f"{n} " * (n + 1)) for n in range(400)]
-    held_out = [int(document.source) for document in split_documents(documents, 0.2).validation]
+    held_out = [int(document.source) for document in split_documents(documents, 0.2).held_out]
     assert held_out != sorted(held_out)
     half = len(held_out) // 2
     first, whole = sum(held_out[:half]) / half, sum(held_out) / len(held_out)

@@ -114,9 +114,9 @@ def test_each_knob_shows_in_what_it_is_for(folder: Path, tmp_path: Path) -> None
         for name in ("paths", "validation_fraction", "tokenizer", "end_of_text")
     )
     assert (base.documents, both.documents) == (12, 24)
-    assert more_held_out.validation.text_bytes > base.validation.text_bytes
-    total = base.train.text_bytes + base.validation.text_bytes
-    assert more_held_out.train.text_bytes + more_held_out.validation.text_bytes == total
+    assert more_held_out.held_out.text_bytes > base.held_out.text_bytes
+    total = base.train.text_bytes + base.held_out.text_bytes
+    assert more_held_out.train.text_bytes + more_held_out.held_out.text_bytes == total
     assert (base.tokenizer.kind, character.tokenizer.kind) == ("byte", "character")
     assert other_end.train.tokens[0] == other_end.tokenizer.end_of_text == 257
     body = made(folder, tmp_path, knobs(folder)["text_field"].turned)

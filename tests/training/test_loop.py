@@ -278,7 +278,7 @@ def test_a_model_with_cut_documents_is_scored_as_it_was_trained(text: Path, tmp_
     run = train(config, out=tmp_path / "run")
     corpus = prepare(config.text, config.model.vocab_size)
     model = load(run.path, checkpoint="newest").decoder
-    tokens, edges = corpus.validation.tokens, corpus.validation.offsets
+    tokens, edges = corpus.held_out.tokens, corpus.held_out.offsets
     nats = 0.0
     for begin, end in itertools.pairwise(edges):
         for start in range(begin, end, 64):

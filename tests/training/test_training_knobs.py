@@ -14,7 +14,7 @@ from torch._dynamo.utils import counters
 from lightwell.corpus.corpus import prepare
 from lightwell.errors import SettingError
 from lightwell.model import attention
-from lightwell.model.blocks_of_queries import lean_attention
+from lightwell.model.blockwise import fused_backward_attention
 from lightwell.training.loop import train_step
 from lightwell.training.runs.listener import Listener
 from lightwell.training.runs.run import Run
@@ -227,8 +227,8 @@ def test_compiled_in_bf16_it_learns_as_it_is_written(
     assert compiled == pytest.approx(losses("off"), abs=5e-3)
     assert not counters["graph_break"]
     if not settings:  # and it is that way which was taken
-        real = lean_attention
-        monkeypatch.setattr(attention, "lean_attention", lambda *given: 2 * real(*given))
+        real = fused_backward_attention
+        monkeypatch.setattr(attention, "fused_backward_attention", lambda *given: 2 * real(*given))
         assert losses("on") != pytest.approx(compiled, abs=5e-3)
 
 

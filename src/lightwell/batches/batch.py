@@ -22,12 +22,12 @@ PADDING = -1
 class Spans:
     """Where windows stand in the tokens: row b reads `lengths[b]` tokens from `starts[b]` on.
 
-    Its targets are the same tokens one further on. The first `known[b]` of them are context only and are not counted.
+    Its targets are the same tokens one further on. The first `n_context[b]` of them are context only, not counted.
     """
 
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
-    known: NDArray[np.int64]
+    n_context: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +72,11 @@ def read_batch(tokens: TokenFile, spans: Spans, context_length: int, *, with_doc
     Padding stands after the text and its targets are IGNORE, so what its input is (0) makes no difference.
     """
     place = np.arange(context_length)
-    starts, lengths, known = spans.starts[:, None], spans.lengths[:, None], spans.known[:, None]
+    starts, lengths, n_context = spans.starts[:, None], spans.lengths[:, None], spans.n_context[:, None]
     padding = place >= lengths  # (B, T)
     index = starts + np.minimum(place, lengths - 1)  # (B, T), never beyond a window's last input
     inputs = np.where(padding, 0, tokens.take(index))
-    targets = np.where(padding | (place < known), IGNORE, tokens.take(index + 1))
+    targets = np.where(padding | (place < n_context), IGNORE, tokens.take(index + 1))
     documents = None
     if with_documents:
         # The end-of-text token that opens a document belongs to it.

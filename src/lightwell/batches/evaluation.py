@@ -68,6 +68,6 @@ def _batches(
         number = np.arange(first, min(first + batch_size, int(first_window[-1])))
         stretch = np.searchsorted(first_window, number, side="right") - 1
         within = (number - first_window[stretch]) * stride  # from the start of its stretch
-        known = np.where(within == 0, 0, context_length - stride)
-        spans = Spans(edges[stretch] + within, np.minimum(context_length, lengths[stretch] - within), known)
+        n_context = np.where(within == 0, 0, context_length - stride)
+        spans = Spans(edges[stretch] + within, np.minimum(context_length, lengths[stretch] - within), n_context)
         yield read_batch(tokens, spans, context_length, with_documents=documents)

@@ -80,7 +80,7 @@ class Windows:
             document = np.searchsorted(self._firsts, numbers, side="right") - 1
             starts = self._offsets[document] + (numbers - self._firsts[document]) * self.stride
             lengths = np.minimum(L, self._offsets[document + 1] - starts)
-        return Spans(starts, lengths, known=np.zeros_like(starts))
+        return Spans(starts, lengths, n_context=np.zeros_like(starts))
 
     @property
     def targets_per_epoch(self) -> float:

@@ -20,11 +20,11 @@ from lightwell.batches.batch import Batch
 from lightwell.bench.quality import as_command
 from lightwell.model.config import ModelConfig
 from lightwell.training.hardware.device import resolve_device
-from lightwell.training.processes.process_group import Team, joined
-from lightwell.training.processes.sharded_tensors import bytes_held
+from lightwell.training.processes.process_group import ProcessGroup, init_distributed
+from lightwell.training.processes.sharded_tensors import local_bytes
 from lightwell.training.settings.config import RunConfig, TrainConfig
 from lightwell.training.settings.presets import preset
-from lightwell.training.start import make_learner
+from lightwell.training.start import make_loss_module
 from lightwell.training.update.loss import accumulate_gradients
 from lightwell.training.update.optimizers import Optimizers
 
@@ -41,25 +41,27 @@ class Held:
     moments: int
 
 
-def measure(model_config: ModelConfig, training: TrainConfig, team: Team) -> Held:
+def measure(model_config: ModelConfig, training: TrainConfig, group: ProcessGroup) -> Held:
     """Build the model as a run would, and learn twice, so that gradients and moments are there."""
-    model, learner = make_learner(RunConfig(model=model_config, training=training), team)
+    model, loss_module = make_loss_module(RunConfig(model=model_config, training=training), group)
     optimizers = Optimizers(model, training)
     for step in range(2):
         optimizers.zero_grad()
-        accumulate_gradients(learner, _batch(model_config, team), micro_batch_size=0, seed=0, step=step, team=team)
+        accumulate_gradients(
+            loss_module, _batch(model_config, group), micro_batch_size=0, seed=0, step=step, group=group
+        )
         optimizers.step()
     weights: list[nn.Parameter] = list(model.parameters())
     return Held(
-        bytes_held(weights),
-        bytes_held([weight.grad for weight in weights if weight.grad is not None]),
-        bytes_held(list(optimizers.state_tensors().values())),
+        local_bytes(weights),
+        local_bytes([weight.grad for weight in weights if weight.grad is not None]),
+        local_bytes(list(optimizers.state_tensors().values())),
     )
 
 
-def _batch(config: ModelConfig, team: Team) -> Batch:
+def _batch(config: ModelConfig, group: ProcessGroup) -> Batch:
     """A sequence of random tokens for each process."""
-    ids = torch.from_numpy(np.random.default_rng(0).integers(0, config.vocab_size, (team.size, TOKENS + 1)))
+    ids = torch.from_numpy(np.random.default_rng(0).integers(0, config.vocab_size, (group.size, TOKENS + 1)))
     return Batch(ids[:, :-1], ids[:, 1:])
 
 
@@ -72,12 +74,12 @@ def main(
     config = preset(preset_name).with_values({"parallel": parallel, "precision": "fp32"})
     if not config.model.vocab_size:
         config = config.with_values({"vocab_size": 8192})
-    with joined(resolve_device(config.training.device)) as team:
-        held = measure(config.model, config.training, team)
-        mine = [0.0] * 3 * team.size
-        mine[3 * team.rank : 3 * team.rank + 3] = map(float, asdict(held).values())
-        everybody = team.together(mine)
-        if team.leads:
+    with init_distributed(resolve_device(config.training.device)) as group:
+        held = measure(config.model, config.training, group)
+        mine = [0.0] * 3 * group.size
+        mine[3 * group.rank : 3 * group.rank + 3] = map(float, asdict(held).values())
+        everybody = group.all_reduce_sum(mine)
+        if group.is_main:
             rows = [Held(*map(int, everybody[at : at + 3])) for at in range(0, len(everybody), 3)]
             parameters = config.model.parameter_count()
             print(json.dumps({"parameters": parameters, "parallel": parallel, "held": [asdict(row) for row in rows]}))

@@ -118,7 +118,7 @@ def begun_by_this_command(config: Path) -> bool:
 
 
 def note_failure(code: int) -> bool:
-    """In a process of a team: tell the launcher that it failed with a sentence, and need not be started again.
+    """In a process of a group: tell the launcher that it failed with a sentence, and need not be started again.
 
     Returns whether this process is to say the sentence: it is the first that failed; without a launcher of ours, which
     keeps count, the first of all processes says what is wrong with the command, and each what else went wrong in it.
@@ -138,7 +138,7 @@ def note_failure(code: int) -> bool:
 
 
 def wait_to_be_ended() -> None:
-    """In a process of a team that another has left: give that one the time to say why, and the launcher to end all."""
+    """In a process of a group that another has left: give that one the time to say why, and the launcher to end all."""
     until = time.monotonic() + GRACE
     while time.monotonic() < until:
         time.sleep(LOOK_EVERY)

@@ -53,7 +53,7 @@ class Corpus:
     """Tokens to train on and tokens to validate on, with the tokenizer that made them."""
 
     train: TokenFile
-    validation: TokenFile
+    held_out: TokenFile
     tokenizer: Tokenizer
     documents: int
     """Documents read, before the split."""
@@ -117,7 +117,7 @@ def prepare(
             tokenizer = make_tokenizer(config, vocab_size, [document.text for document in split.train])
         found = keeper.keep(split, tokenizer, asked)
         tell(found.report)
-    return Corpus(found.train, found.validation, found.tokenizer, found.documents, report, found.digest)
+    return Corpus(found.train, found.held_out, found.tokenizer, found.documents, report, found.digest)
 
 
 def _of_shards(opened: Prepared, say: Callable[[str], None]) -> Corpus:
@@ -127,7 +127,7 @@ def _of_shards(opened: Prepared, say: Callable[[str], None]) -> Corpus:
     for sentence in report:
         say(sentence)
     documents = manifest.train.documents + manifest.validation.documents
-    return Corpus(opened.train, opened.validation, opened.tokenizer, documents, report, manifest.digest)
+    return Corpus(opened.train, opened.held_out, opened.tokenizer, documents, report, manifest.digest)
 
 
 def cache_folder() -> Path:
@@ -192,11 +192,11 @@ class _Keeper:
 def _write(folder: Path, split: Split, tokenizer: Tokenizer, documents: int) -> None:
     """The files of an entry."""
     train = TokenFile.write(folder, "train", (document.text for document in split.train), tokenizer)
-    held_out = TokenFile.write(folder, "validation", (document.text for document in split.validation), tokenizer)
+    held_out = TokenFile.write(folder, "validation", (document.text for document in split.held_out), tokenizer)
     tokenizer.save(folder / "tokenizer.json")
     about = {
         "documents": documents,
-        "report": [split.how, *_tokenizer_sentences(tokenizer, train, held_out, split.validation[0].text)],
+        "report": [split.how, *_tokenizer_sentences(tokenizer, train, held_out, split.held_out[0].text)],
         "digest": _digest(train, held_out, tokenizer),
     }
     (folder / "about.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
@@ -214,10 +214,10 @@ def _open(entry: Path, tokenizer: Tokenizer | None = None) -> Corpus:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TextError(f"The tokens {entry} are damaged ({error}); make them again.") from None
     tokenizer = tokenizer or Tokenizer.load(entry / "tokenizer.json")
-    train, validation = TokenFile.open(entry, "train"), TokenFile.open(entry, "validation")
-    if digest != _digest(train, validation, tokenizer):
+    train, held_out = TokenFile.open(entry, "train"), TokenFile.open(entry, "validation")
+    if digest != _digest(train, held_out, tokenizer):
         raise TextError(f"The tokens {entry} are damaged (their parts do not belong together); make them again.")
-    return Corpus(train, validation, tokenizer, documents, report, digest)
+    return Corpus(train, held_out, tokenizer, documents, report, digest)
 
 
 def _put_in_place(folder: Path, entry: Path) -> None:
@@ -246,30 +246,30 @@ def _remove_abandoned(parent: Path) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _tokenizer_sentences(tokenizer: Tokenizer, train: TokenFile, validation: TokenFile, sample: str) -> list[str]:
+def _tokenizer_sentences(tokenizer: Tokenizer, train: TokenFile, held_out: TokenFile, sample: str) -> list[str]:
     """What the tokenizer made of the text, and what it lost.
 
     Raises:
         TextError: it made nothing of one of the sides.
     """
-    for side, tokens in (("training", train), ("held-out", validation)):
+    for side, tokens in (("training", train), ("held-out", held_out)):
         if len(tokens) == tokens.documents + 1:  # only the tokens between documents
             raise TextError(
                 f"The tokenizer makes no tokens at all of the {tokens.text_bytes:,} bytes of {side} text; "
                 "choose one that was made for such text, or --tokenizer bpe."
             )
-    text_bytes = train.text_bytes + validation.text_bytes
-    text_tokens = len(train) + len(validation) - train.documents - validation.documents - 2
+    text_bytes = train.text_bytes + held_out.text_bytes
+    text_tokens = len(train) + len(held_out) - train.documents - held_out.documents - 2
     sentences = [
         f"The {tokenizer.kind} tokenizer has {tokenizer.vocab_size:,} tokens, each {text_bytes / text_tokens:.2f} "
-        f"bytes on average: {len(train):,} to train on and {len(validation):,} held out."
+        f"bytes on average: {len(train):,} to train on and {len(held_out):,} held out."
     ]
     if tokenizer.kind != "file":  # those made here spell every byte
         return sentences
     sample = sample[:ROUND_TRIP_SAMPLE]
     if tokenizer.decode(tokenizer.encode(sample)) != sample:
         sentences.append("This tokenizer does not give every text back as it was: it changes or loses characters.")
-    spelt = sum(spelt_bytes(side, tokenizer.byte_lengths) for side in (train, validation))
+    spelt = sum(spelt_bytes(side, tokenizer.byte_lengths) for side in (train, held_out))
     if spelt != text_bytes:
         sentences.append(
             f"The tokens of this tokenizer spell {spelt:,} bytes, but the text has {text_bytes:,}: "
@@ -289,8 +289,8 @@ def spelt_bytes(tokens: TokenFile, byte_lengths: Ids) -> int:
     return int(counts @ byte_lengths)
 
 
-def _digest(train: TokenFile, validation: TokenFile, tokenizer: Tokenizer) -> str:
-    return hashlib.sha256(f"{tokenizer.fingerprint} {train.digest} {validation.digest}".encode()).hexdigest()
+def _digest(train: TokenFile, held_out: TokenFile, tokenizer: Tokenizer) -> str:
+    return hashlib.sha256(f"{tokenizer.fingerprint} {train.digest} {held_out.digest}".encode()).hexdigest()
 
 
 def _cannot_write(error: OSError, folder: Path) -> str:

@@ -85,7 +85,7 @@ class Prepared:
     folder: Path
     manifest: Manifest
     train: TokenFile
-    validation: TokenFile
+    held_out: TokenFile
     tokenizer: Tokenizer
 
 

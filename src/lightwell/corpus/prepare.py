@@ -57,7 +57,7 @@ class PreparedCorpus:
     folder: Path
     documents: int
     train_tokens: int
-    validation_tokens: int
+    held_out_tokens: int
     text_bytes: int
     bytes_per_token: float
     """Bytes of text for each token, those between documents not counted."""
@@ -262,7 +262,7 @@ def _result(plan: Plan, manifest: Manifest, workers: int, bytes_done: int, secon
         folder=plan.folder,
         documents=documents,
         train_tokens=train.tokens,
-        validation_tokens=validation.tokens,
+        held_out_tokens=validation.tokens,
         text_bytes=text_bytes,
         bytes_per_token=text_bytes / text_tokens,
         shards=len(train.shards) + len(validation.shards),

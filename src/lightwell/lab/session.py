@@ -24,7 +24,7 @@ from lightwell.lab.cards.card import Card, make_card
 from lightwell.lab.cards.figures import drawing, save_figure
 from lightwell.lab.catalogue import experiment
 from lightwell.lab.experiments.budget import BUDGETS, Budget
-from lightwell.lab.experiments.context import TUNING_SEED, Desk
+from lightwell.lab.experiments.context import TUNING_SEED, ExperimentContext
 from lightwell.lab.experiments.experiment import Experiment, Picture
 from lightwell.lab.experiments.notes import NOTES
 from lightwell.lab.experiments.store import Store, make_folder
@@ -77,13 +77,13 @@ class Session:
         self._done, self._all = 0.0, 0.0
         self._waiting: Counter[tuple[str, int]] = Counter()
 
-    def desk(self, name: str) -> tuple[Experiment, Desk]:
-        """A note's experiment, and the desk that it works at."""
+    def context(self, name: str) -> tuple[Experiment, ExperimentContext]:
+        """A note's experiment, and the context that it works at."""
         found = experiment(name)
-        desk = Desk(
+        context = ExperimentContext(
             name, self.config, self.corpus, self.budget, self.store, self.seed, found.changes, found.looks, self._heard
         )  # fmt: skip
-        return found, desk
+        return found, context
 
     def plan(self, say: Callable[[str], None] = lambda sentence: None) -> list[NotePlan]:
         """What is going to be trained, note by note; for its time a few steps are timed, where any are left.
@@ -97,8 +97,8 @@ class Session:
         make_folder(self.folder)
         trials, left = {}, {}
         for name in self.names:
-            found, desk = self.desk(name)
-            trials[name] = found.plan(desk)
+            found, context = self.context(name)
+            trials[name] = found.plan(context)
             left[name] = [trial for trial in trials[name] if not self.store.has_trained(name, trial)]
         waiting = [trial for planned in left.values() for trial in planned]
         self._all = float(sum(map(tokens_of, waiting)))
@@ -119,15 +119,15 @@ class Session:
         failed: list[str] = []
         for name in self.names:
             started = time.monotonic()
-            found, desk = self.desk(name)
+            found, context = self.context(name)
             try:
-                findings = found.run(desk)
+                findings = found.run(context)
             except TrainingError as diverged:
                 failed.append(f"{name}: {diverged}")
                 continue
             with drawing():
                 pictures = found.draw(findings.data, findings.timings)
-            card = make_card(found.note, findings, desk, pictures, self.command(name), time.monotonic() - started)
+            card = make_card(found.note, findings, context, pictures, self.command(name), time.monotonic() - started)
             write_card(card, pictures, self.folder_of(name))
             self.cards.append(card)
             done(card)

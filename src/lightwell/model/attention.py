@@ -14,17 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightwell.model.blocks_of_queries import blocks_are_faster, in_blocks, lean_attention
+from lightwell.model.blockwise import blockwise_attention, fused_backward_attention, use_blockwise
 from lightwell.model.cache import LayerCache
 from lightwell.model.config import ModelConfig
-from lightwell.model.dropout import Kept, draw_kept
+from lightwell.model.dropout import DropoutMask, sample_dropout_mask
 from lightwell.model.layers import Linear, RMSNorm
 from lightwell.model.positions import Rotation, rotate
 from lightwell.model.tap import Tap, passthrough
 
 
 @dataclass(frozen=True)
-class Visibility:
+class AttentionMask:
     """Who may attend to whom: the mask, and whether it is so plain that torch needs no mask at all."""
 
     mask: Tensor
@@ -34,7 +34,7 @@ class Visibility:
     everything: bool
     """The mask is True everywhere, as for one new token after a cache."""
     penalty: Tensor | None = None
-    """`unseen(mask)` in fp32, where compiled code may want it."""
+    """`additive_mask(mask)` in fp32, where compiled code may want it."""
 
 
 class Attention(nn.Module):
@@ -54,7 +54,7 @@ class Attention(nn.Module):
     def forward(
         self,
         x: Tensor,
-        visibility: Visibility,
+        attention_mask: AttentionMask,
         rotation: Rotation | None = None,
         cache: LayerCache | None = None,
         tap: Tap = passthrough,
@@ -76,7 +76,7 @@ class Attention(nn.Module):
         q, k, v = tap("q", q), tap("k", k), tap("v", v)
         k, v = repeat_heads(k, H // G), repeat_heads(v, H // G)  # (B, H, S, K)
         dropout = self.dropout if self.training else 0.0
-        values = attend(self.implementation, q, k, v, visibility, dropout, tap)  # (B, H, T, K)
+        values = attend(self.implementation, q, k, v, attention_mask, dropout, tap)  # (B, H, T, K)
         return tap("output", self.output(values.transpose(1, 2).reshape(B, T, H * K)))
 
 
@@ -86,7 +86,7 @@ def repeat_heads(x: Tensor, times: int) -> Tensor:
 
 
 def attend(
-    implementation: str, q: Tensor, k: Tensor, v: Tensor, visibility: Visibility, dropout: float, tap: Tap
+    implementation: str, q: Tensor, k: Tensor, v: Tensor, attention_mask: AttentionMask, dropout: float, tap: Tap
 ) -> Tensor:
     """The one place that chooses how attention is computed; all ways give the same values to 1e-5 in fp32.
 
@@ -97,37 +97,39 @@ def attend(
     weights without dropout, since nobody is told which ones the kernel drops.
     """
     on_cpu = q.device.type == "cpu"
-    blocks = on_cpu and blocks_are_faster(q, k)
+    blocks = on_cpu and use_blockwise(q, k)
     # torch has no kernel with dropout for processors; its kernels for GPUs draw their masks themselves.
     own_mask = dropout > 0 and (implementation == "explicit" or on_cpu)
-    kept = draw_kept((*q.shape[:-1], k.size(-2)), dropout, q.device) if own_mask else None
-    if implementation == "explicit" or (kept is not None and not blocks):
-        return explicit_attention(q, k, v, visibility.mask, kept, tap)
+    dropout_mask = sample_dropout_mask((*q.shape[:-1], k.size(-2)), dropout, q.device) if own_mask else None
+    if implementation == "explicit" or (dropout_mask is not None and not blocks):
+        return explicit_attention(q, k, v, attention_mask.mask, dropout_mask, tap)
     if tap is not passthrough:
-        explicit_attention(q, k, v, visibility.mask, kept, tap)
+        explicit_attention(q, k, v, attention_mask.mask, dropout_mask, tap)
     if blocks:
-        if torch.compiler.is_compiling() and visibility.penalty is not None:
-            return in_blocks(lean_attention, q, k, v, visibility.penalty, kept)
-        return in_blocks(explicit_attention, q, k, v, visibility.mask, kept)
-    return fused_attention(q, k, v, visibility, dropout)
+        if torch.compiler.is_compiling() and attention_mask.penalty is not None:
+            return blockwise_attention(fused_backward_attention, q, k, v, attention_mask.penalty, dropout_mask)
+        return blockwise_attention(explicit_attention, q, k, v, attention_mask.mask, dropout_mask)
+    return fused_attention(q, k, v, attention_mask, dropout)
 
 
 def explicit_attention(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor, kept: Kept | None = None, tap: Tap = passthrough
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropout_mask: DropoutMask | None = None, tap: Tap = passthrough
 ) -> Tensor:
     """Scaled dot-product attention, Vaswani 2017, equation 1. q (B, H, T, K), k and v (B, H, S, K) -> (B, H, T, K).
 
-    mask (T, S) or (B, 1, T, S), True where a query may see a key; kept (B, H, T, S): dropout's mask on the weights.
+    mask (T, S) or (B, 1, T, S), True where a query may see a key; dropout_mask (B, H, T, S): on the weights.
     """
     scores = tap("scores", q @ k.transpose(-2, -1))  # (B, H, T, S)  similarity of each query with each key
     scaled = tap("scaled", scores / math.sqrt(q.size(-1)))  # (B, H, T, S)  variance 1 again, whatever K is
-    masked = tap("masked", scaled + unseen(mask, q.dtype))  # (B, H, T, S)  the future cannot be seen
+    masked = tap("masked", scaled + additive_mask(mask, q.dtype))  # (B, H, T, S)  the future cannot be seen
     weights = tap("weights", softmax(masked))  # (B, H, T, S)  each row sums to 1
-    dropped = tap("dropped", (weights if kept is None else kept(weights)).to(v.dtype))  # kept ones x 1/(1-p)
+    dropped = tap(
+        "dropped", (weights if dropout_mask is None else dropout_mask(weights)).to(v.dtype)
+    )  # kept ones x 1/(1-p)
     return tap("values", dropped @ v)  # (B, H, T, K)  a weighted mean of the values
 
 
-def unseen(mask: Tensor, dtype: torch.dtype) -> Tensor:
+def additive_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
     """0 where the mask is True and -inf where it is False: to add is faster than to fill, and gives the same bits."""
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -math.inf)
 
@@ -137,7 +139,9 @@ def softmax(scores: Tensor) -> Tensor:
     return scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
 
 
-def fused_attention(q: Tensor, k: Tensor, v: Tensor, visibility: Visibility, dropout: float) -> Tensor:
+def fused_attention(q: Tensor, k: Tensor, v: Tensor, attention_mask: AttentionMask, dropout: float) -> Tensor:
     """The same in one call to torch, which need not store the (T, S) matrices. Shapes as in `explicit_attention`."""
-    mask = None if visibility.causal_only or visibility.everything else visibility.mask
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=visibility.causal_only)
+    mask = None if attention_mask.causal_only or attention_mask.everything else attention_mask.mask
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=attention_mask.causal_only
+    )

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from lightwell.errors import SettingError
-from lightwell.model.attention import Attention, Visibility, unseen
-from lightwell.model.blocks_of_queries import LONGEST
+from lightwell.model.attention import Attention, AttentionMask, additive_mask
+from lightwell.model.blockwise import LONGEST
 from lightwell.model.cache import KVCache, LayerCache
 from lightwell.model.config import ModelConfig
 from lightwell.model.dropout import Dropout
@@ -35,11 +35,11 @@ class Block(nn.Module):
         self.dropout = Dropout(config.residual_dropout)
 
     def forward(
-        self, x: Tensor, visibility: Visibility, rotation: Rotation | None, cache: LayerCache | None, tap: Tap
+        self, x: Tensor, attention_mask: AttentionMask, rotation: Rotation | None, cache: LayerCache | None, tap: Tap
     ) -> Tensor:
         """x (B, T, D) -> (B, T, D)."""
         normed = tap("attention.input", self.attention_norm(x))
-        x = x + self.dropout(self.attention(normed, visibility, rotation, cache, under(tap, "attention")))
+        x = x + self.dropout(self.attention(normed, attention_mask, rotation, cache, under(tap, "attention")))
         x = tap("residual_middle", x)
         normed = tap("feed_forward.input", self.feed_forward_norm(x))
         x = x + self.dropout(self.feed_forward(normed, under(tap, "feed_forward")))
@@ -163,13 +163,13 @@ class Decoder(nn.Module):
             )
         if documents is None and cache and cache.has_documents:  # padding stays unseen also without being named again
             documents = torch.zeros_like(tokens)
-        visibility = self._visibility(T, documents, cache)
+        attention_mask = self._attention_mask(T, documents, cache)
         rotation = self._rotation(T, past, positions)
         x = self._embed(tap("tokens", tokens), past, positions, tap)
         x = tap("embeddings", self.embedding_dropout(x if dtype is None else x.to(dtype)))
         for index, block in enumerate(self.layers):
             layer_cache = cache.layer(index) if cache else None
-            x = block(x, visibility, rotation, layer_cache, under(tap, f"layers.{index}"))
+            x = block(x, attention_mask, rotation, layer_cache, under(tap, f"layers.{index}"))
         if cache:
             cache.advance(documents, T)
         return tap("normed", self.norm(x))
@@ -195,7 +195,7 @@ class Decoder(nn.Module):
             return Rotation(self.cos[past : past + T], self.sin[past : past + T])
         return Rotation(self.cos[positions].unsqueeze(1), self.sin[positions].unsqueeze(1))
 
-    def _visibility(self, T: int, documents: Tensor | None, cache: KVCache | None) -> Visibility:
+    def _attention_mask(self, T: int, documents: Tensor | None, cache: KVCache | None) -> AttentionMask:
         """What the T new tokens may attend to among the S tokens so far, themselves included."""
         past = cache.length if cache else 0
         mask = self.causal_mask[past : past + T, : past + T]  # (T, S)
@@ -203,8 +203,8 @@ class Decoder(nn.Module):
         if documents is not None:
             keys = documents if cache is None else torch.cat((cache.documents[:, :past], documents), dim=1)  # (B, S)
             mask = mask & (documents[:, None, :, None] == keys[:, None, None, :])  # (B, 1, T, S)
-        penalty = unseen(mask, torch.float32) if 1 < T <= LONGEST else None
-        return Visibility(mask, causal_only=plain and past == 0, everything=plain and T == 1, penalty=penalty)
+        penalty = additive_mask(mask, torch.float32) if 1 < T <= LONGEST else None
+        return AttentionMask(mask, causal_only=plain and past == 0, everything=plain and T == 1, penalty=penalty)
 
 
 def causal_mask(context_length: int, window: int = 0) -> Tensor:

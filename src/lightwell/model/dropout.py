@@ -17,7 +17,7 @@ LEVELS = 2**16
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
+class DropoutMask:
     """Which values stay, and how likely that was for each of them."""
 
     mask: Tensor
@@ -29,15 +29,15 @@ class Kept:
         """x, of the shape of the mask: what does not stay is 0, what stays is divided by `probability`."""
         return x * self.mask * (1.0 / self.probability)
 
-    def part(self, rows: slice, end: int) -> Kept:
+    def part(self, rows: slice, end: int) -> DropoutMask:
         """The mask for these rows (the last dimension but one) and the columns before `end`."""
-        return Kept(self.mask[..., rows, :end], self.probability)
+        return DropoutMask(self.mask[..., rows, :end], self.probability)
 
 
-def draw_kept(shape: tuple[int, ...], p: float, device: torch.device) -> Kept:
+def sample_dropout_mask(shape: tuple[int, ...], p: float, device: torch.device) -> DropoutMask:
     """A mask from torch's random stream of that device, each value by itself; p (0 < p < 1) is that of dropping."""
     level = min(max(round(p * LEVELS), 1), LEVELS - 1)
-    return Kept(_random_levels(shape, device) >= level - LEVELS // 2, 1.0 - level / LEVELS)
+    return DropoutMask(_random_levels(shape, device) >= level - LEVELS // 2, 1.0 - level / LEVELS)
 
 
 def _random_levels(shape: tuple[int, ...], device: torch.device) -> Tensor:
@@ -59,7 +59,7 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x of any shape -> the same shape and dtype."""
-        return draw_kept(x.shape, self.p, x.device)(x) if self.training and self.p else x
+        return sample_dropout_mask(x.shape, self.p, x.device)(x) if self.training and self.p else x
 
     def extra_repr(self) -> str:
         """As torch's own shows it."""

@@ -28,7 +28,7 @@ class Split:
     """
 
     train: list[Document]
-    validation: list[Document]
+    held_out: list[Document]
     how: str
 
 

@@ -14,7 +14,7 @@ from lightwell.corpus.corpus import Corpus
 from lightwell.model.decoder import Decoder
 from lightwell.training.checkpoints.writer import Writer
 from lightwell.training.planning.deadline import Deadline
-from lightwell.training.processes.process_group import Team
+from lightwell.training.processes.process_group import ProcessGroup
 from lightwell.training.processes.sharding import is_sharded
 from lightwell.training.runs.listener import Listener
 from lightwell.training.runs.run import Run
@@ -55,7 +55,7 @@ class Job:
     config: RunConfig
     corpus: Corpus
     model: Decoder
-    learner: nn.Module
+    loss_module: nn.Module
     """The model with its loss (loss.py), wrapped by torch where several processes train it."""
     loader: BatchLoader
     optimizers: Optimizers
@@ -65,7 +65,7 @@ class Job:
     byte_lengths: NDArray[np.float64]
     """(V,) bytes of the held-out text that each token stands for."""
     progress: Progress = field(default_factory=Progress)
-    team: Team = field(default_factory=Team)
+    group: ProcessGroup = field(default_factory=ProcessGroup)
     """The processes that train together."""
     writer: Writer = field(default_factory=Writer)
     """Writes checkpoints beside training."""

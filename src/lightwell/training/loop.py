@@ -20,7 +20,7 @@ from lightwell.training.events.saving import save
 from lightwell.training.hardware.device import compute_dtype, memory_bytes
 from lightwell.training.job import Job
 from lightwell.training.planning.deadline import is_open
-from lightwell.training.processes.sharded_tensors import held, whole
+from lightwell.training.processes.sharded_tensors import full_tensor, local
 from lightwell.training.update.compilation import as_written
 from lightwell.training.update.finite import first_non_finite
 from lightwell.training.update.loss import accumulate_gradients, seeded
@@ -53,7 +53,7 @@ def train_steps(job: Job, interrupt: Interrupt) -> bool:
         step = progress.step
         settle_length(job)
         config = job.config.training
-        if job.team.leads and due(step, config.log_every, config.steps):
+        if job.group.is_main and due(step, config.log_every, config.steps):
             job.run.append_metric(record)
         job.listener.stepped(record)
         job.writer.check()
@@ -65,7 +65,7 @@ def train_steps(job: Job, interrupt: Interrupt) -> bool:
             require_finite_weights(job)
             write_sample(job)
         # Asked once: a signal that comes while saving waits for the next step. All stop at the same one.
-        stop = job.team.anybody(interrupt.requested)
+        stop = job.group.all_reduce_any([interrupt.requested])[0]
         best = progress.best_step == step  # what the run will be loaded at
         if due(step, config.checkpoint_every, config.steps) or best or tired(job) or stop:
             require_finite_weights(job)
@@ -114,7 +114,9 @@ def train_step(job: Job) -> dict[str, Any]:
     gradients = tree_gradients if config.reproducible else accumulate_gradients
     loss = within_memory(
         job,
-        lambda size: gradients(job.learner, batch, micro_batch_size=size, seed=config.seed, step=step, team=job.team),
+        lambda size: gradients(
+            job.loss_module, batch, micro_batch_size=size, seed=config.seed, step=step, group=job.group
+        ),
     )
     grad_norm = gradient_norm(model)
     if not math.isfinite(loss) or not torch.isfinite(grad_norm):
@@ -176,13 +178,15 @@ def due(step: int, every: int, steps: int) -> bool:
 
 def gradient_norm(model: nn.Module) -> Tensor:
     """The norm of the whole gradient, the same in all processes."""
-    return whole(nn.utils.get_total_norm([weight.grad for weight in model.parameters() if weight.grad is not None]))
+    return full_tensor(
+        nn.utils.get_total_norm([weight.grad for weight in model.parameters() if weight.grad is not None])
+    )
 
 
 def shrink(model: nn.Module, longest: float, norm: Tensor) -> None:
     """Scale the gradient, which has that norm, down to the longest one that is allowed."""
     factor = torch.clamp(longest / (norm + 1e-6), max=1.0)
-    torch._foreach_mul_([held(weight.grad) for weight in model.parameters() if weight.grad is not None], factor)
+    torch._foreach_mul_([local(weight.grad) for weight in model.parameters() if weight.grad is not None], factor)
 
 
 def origin(job: Job, batch: Batch) -> str:
@@ -200,8 +204,8 @@ def require_finite_weights(job: Job) -> None:
     Raises:
         TrainingError: a weight is not finite; it is named.
     """
-    broken = [not torch.isfinite(held(weight)).all() for weight in job.model.parameters()]
-    for (name, _), flag in zip(job.model.named_parameters(), job.team.anywhere(broken), strict=True):
+    broken = [not torch.isfinite(local(weight)).all() for weight in job.model.parameters()]
+    for (name, _), flag in zip(job.model.named_parameters(), job.group.all_reduce_any(broken), strict=True):
         if flag:
             note(job, max(1, job.progress.step), "non_finite", where=f"the weight {name}")
             raise TrainingError(non_finite_sentence(job, job.progress.step, name))

@@ -34,7 +34,7 @@ from lightwell.training.planning.budget import choose, fit
 from lightwell.training.planning.deadline import Deadline, ending_seconds
 from lightwell.training.planning.memory import estimate_memory, rows_at_once
 from lightwell.training.planning.plan import Plan, flops_per_step, make_plan, measure
-from lightwell.training.processes.process_group import Team, joined
+from lightwell.training.processes.process_group import ProcessGroup, init_distributed
 from lightwell.training.processes.sharding import shard
 from lightwell.training.runs.evaluation import true_byte_lengths
 from lightwell.training.runs.listener import Listener
@@ -95,43 +95,45 @@ def train(
     device = resolve_device(config.training.device)
     refuse_to_overwrite(out, force)
     refuse_compile(config.training.compile, device)  # before the text is read
-    with joined(device) as team:
-        team.wait()  # nobody has looked for a free name after the leader took it
-        if team.leads:
-            refuse_team(config, team)
+    with init_distributed(device) as group:
+        group.barrier()  # nobody has looked for a free name after the leader took it
+        if group.is_main:
+            refuse_process_group(config, group)
             corpus = prepare(config.text, config.model.vocab_size, say=listener.say)
             timed = config.training.minutes > 0
             config, loader = resolve(config, corpus, listener, ends)
-            warn_of_memory(config, device, listener, team.size)
+            warn_of_memory(config, device, listener, group.size)
             run = Run.create(out, config, corpus.tokenizer, force=force)
-            team.wait()
+            group.barrier()
         else:
-            team.wait()
+            group.barrier()
             run = Run(out)
             config, timed = run.config, False
-            corpus = prepare(config.text, config.model.vocab_size, tokenizer=run.tokenizer, checked=not team.first_here)
+            corpus = prepare(
+                config.text, config.model.vocab_size, tokenizer=run.tokenizer, checked=not group.first_here
+            )
             loader = make_loader(config, corpus)
-        with lock(run.path) if team.leads else nullcontext():
-            job = make_job(config, corpus, loader, run, listener, team)
+        with lock(run.path) if group.is_main else nullcontext():
+            job = make_job(config, corpus, loader, run, listener, group)
             job.deadline = Deadline(ends, ending_seconds(config.model.parameter_count())) if timed else None
             return carry_out(job)
 
 
-def refuse_team(config: RunConfig, team: Team) -> None:
+def refuse_process_group(config: RunConfig, group: ProcessGroup) -> None:
     """Make sure that so many processes can do this.
 
     Raises:
         SettingError: fewer sequences than processes, or a length in minutes, whose pace is that of one process.
     """
-    if config.batches.batch_size < team.size:
+    if config.batches.batch_size < group.size:
         raise SettingError(
-            f"batch_size is {config.batches.batch_size}, too few for {team.size} processes; each needs a sequence."
+            f"batch_size is {config.batches.batch_size}, too few for {group.size} processes; each needs a sequence."
         )
     if config.training.reproducible:
-        refuse_uneven(config.batches.batch_size, team.size)
-        if config.training.parallel == "fsdp" and team.size > 1:
+        refuse_uneven(config.batches.batch_size, group.size)
+        if config.training.parallel == "fsdp" and group.size > 1:
             raise SettingError("reproducible sums whole gradients in each process; leave --parallel fsdp out.")
-    if team.size > 1 and config.training.minutes:
+    if group.size > 1 and config.training.minutes:
         raise SettingError("minutes is a length for one process; give --steps or --epochs to several.")
 
 
@@ -143,21 +145,28 @@ def resume(path: Path, *, listener: Listener | None = None) -> Run:
     """
     listener = listener or Listener()
     run = Run(path)
-    with joined(resolve_device(run.config.training.device)) as team, lock(run.path) if team.leads else nullcontext():
-        refuse_team(run.config, team)
-        return carry_out(job_to_resume(run, listener, team))
+    with (
+        init_distributed(resolve_device(run.config.training.device)) as group,
+        lock(run.path) if group.is_main else nullcontext(),
+    ):
+        refuse_process_group(run.config, group)
+        return carry_out(job_to_resume(run, listener, group))
 
 
-def job_to_resume(run: Run, listener: Listener, team: Team) -> Job:
+def job_to_resume(run: Run, listener: Listener, group: ProcessGroup) -> Job:
     """The run's job as its newest good checkpoint has it, and its records cut off there."""
     config = run.config
     try:
         corpus = prepare(
-            config.text, config.model.vocab_size, tokenizer=run.tokenizer, say=listener.say, checked=not team.first_here
+            config.text,
+            config.model.vocab_size,
+            tokenizer=run.tokenizer,
+            say=listener.say,
+            checked=not group.first_here,
         )
     except TextError as error:
         raise RunError(f"The text that {run.name} was trained on cannot be read any more: {error}") from None
-    job = make_job(config, corpus, make_loader(config, corpus), run, listener, team)
+    job = make_job(config, corpus, make_loader(config, corpus), run, listener, group)
     checkpoint = newest_checkpoint(run.checkpoints, listener.say) if checkpoint_steps(run.checkpoints) else None
     if checkpoint is None:
         listener.say("The run had not saved a checkpoint yet; it starts again from step 0.")
@@ -166,11 +175,11 @@ def job_to_resume(run: Run, listener: Listener, team: Team) -> Job:
         if checkpoint.state["data"]["digest"] != corpus.digest:
             raise RunError(f"The text that {run.name} was trained on has changed; train a new run on the new text.")
         restore(job, checkpoint)
-        if team.leads:
+        if group.is_main:
             set_aside_after(run.checkpoints, checkpoint.step)  # they are damaged, and would be kept for the newest
-    if team.leads:
+    if group.is_main:
         run.truncate(-1 if checkpoint is None else job.progress.step)
-    team.wait()  # before anything is saved that others might take for the newest checkpoint
+    group.barrier()  # before anything is saved that others might take for the newest checkpoint
     if job.progress.step >= config.training.steps:
         listener.say(f"{run.name} is finished: all {config.training.steps} steps are done.")
     return job
@@ -217,7 +226,7 @@ def plan(
     listener = listener or Listener()
     ends = (time.monotonic() if started is None else started) + 60 * config.training.minutes
     refuse_compile(config.training.compile, resolve_device(config.training.device))
-    refuse_team(config, Team(size=processes))
+    refuse_process_group(config, ProcessGroup(size=processes))
     corpus = prepare(config.text, config.model.vocab_size, say=listener.say)
     config, loader = resolve(config, corpus, listener, ends)
     return make_plan(config, corpus, loader, processes)
@@ -268,7 +277,7 @@ def resolve(
 
 def warn_of_memory(config: RunConfig, device: torch.device, listener: Listener, processes: int = 1) -> None:
     """Say so where a run will take more memory than is free; where it is far from that, nothing is looked into."""
-    # Of a team, those on this machine share its memory; on GPUs each process has its own.
+    # Of a group, those on this machine share its memory; on GPUs each process has its own.
     sharers = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if device.type == "cpu" else 1
     free = available_memory(device) / sharers
     model, rows = config.model, rows_at_once(config, processes)
@@ -299,7 +308,7 @@ def fit_to_time(config: RunConfig, corpus: Corpus, ends: float, listener: Listen
         listener.chose([candidate.row() for candidate in looked_at], looked_at.index(best))
         return best.config
     measured = measure(config, make_loader(config, corpus))
-    config = fit(config, measured, ends - time.monotonic(), len(corpus.validation.tokens))
+    config = fit(config, measured, ends - time.monotonic(), len(corpus.held_out.tokens))
     listener.say(
         f"A step takes {measured.seconds_per_step:.3g} s here: about {config.training.steps:,} steps "
         f"in {config.training.minutes:g} minutes."
@@ -314,30 +323,37 @@ def make_loader(config: RunConfig, corpus: Corpus) -> BatchLoader:
 
 
 def make_job(
-    config: RunConfig, corpus: Corpus, loader: BatchLoader, run: Run, listener: Listener, team: Team | None = None
+    config: RunConfig,
+    corpus: Corpus,
+    loader: BatchLoader,
+    run: Run,
+    listener: Listener,
+    group: ProcessGroup | None = None,
 ) -> Job:
     """Build the model and the optimizers at step 0."""
-    team = team or Team(device=resolve_device(config.training.device))
-    model, learner = make_learner(config, team)
+    group = group or ProcessGroup(device=resolve_device(config.training.device))
+    model, loss_module = make_loss_module(config, group)
     optimizers = Optimizers(model, config.training)
-    byte_lengths = true_byte_lengths(corpus.validation, corpus.tokenizer.byte_lengths)
-    return Job(config, corpus, model, learner, loader, optimizers, run, team.device, listener, byte_lengths, team=team)
+    byte_lengths = true_byte_lengths(corpus.held_out, corpus.tokenizer.byte_lengths)
+    return Job(
+        config, corpus, model, loss_module, loader, optimizers, run, group.device, listener, byte_lengths, group=group
+    )
 
 
-def make_learner(config: RunConfig, team: Team) -> tuple[Decoder, nn.Module]:
+def make_loss_module(config: RunConfig, group: ProcessGroup) -> tuple[Decoder, nn.Module]:
     """The model at step 0, and what is called to learn: the model with its loss, as the processes share it."""
     training, seed = config.training, stream_seed(config.training.seed, "initialisation")
-    several = team.size > 1 and not training.reproducible
-    model = shard(config.model, seed, team) if several and training.parallel == "fsdp" else Decoder(config.model, seed)
-    model = model.to(team.device)
+    several = group.size > 1 and not training.reproducible
+    model = shard(config.model, seed, group) if several and training.parallel == "fsdp" else Decoder(config.model, seed)
+    model = model.to(group.device)
     loss = compile_for_training(model) if training.compile == "on" else head_loss
-    learner: nn.Module = TrainedLoss(model, loss, training.precision)
+    loss_module: nn.Module = TrainedLoss(model, loss, training.precision)
     if several and training.parallel == "ddp":
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)  # its new name: not in torch 2.10
             # Every process starts from the same weights, and the mask is the same for all.
-            learner = DistributedDataParallel(learner, broadcast_buffers=False, gradient_as_bucket_view=True)
-    return model, learner
+            loss_module = DistributedDataParallel(loss_module, broadcast_buffers=False, gradient_as_bucket_view=True)
+    return model, loss_module
 
 
 def carry_out(job: Job) -> Run:
@@ -347,8 +363,8 @@ def carry_out(job: Job) -> Run:
         KeyboardInterrupt: a signal stopped the run, which is saved and can be resumed; Terminated after a SIGTERM.
     """
     corpus, scored = job.corpus, job.config.training.eval_tokens
-    if job.team.leads:
-        references = measure_references(corpus.train, corpus.validation, job.byte_lengths, max_tokens=scored)
+    if job.group.is_main:
+        references = measure_references(corpus.train, corpus.held_out, job.byte_lengths, max_tokens=scored)
         job.run.write_references(references)
     try:
         threads = one_thread() if job.config.training.reproducible else nullcontext()
@@ -358,9 +374,9 @@ def carry_out(job: Job) -> Run:
         job.listener.end()
     if not finished:
         with suppress(RunError):  # it is saved; a picture that could not be drawn changes nothing about that
-            if job.team.leads:
+            if job.group.is_main:
                 draw_run(job.run)
         raise interrupt.stop
-    if job.team.leads:
+    if job.group.is_main:
         draw_run(job.run)
     return job.run

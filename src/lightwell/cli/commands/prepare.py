@@ -46,7 +46,7 @@ def report(done: PreparedCorpus) -> str:
     """The result for a person."""
     rows = [
         ("documents", f"{done.documents:,}"),
-        ("tokens", f"{done.train_tokens:,} to train on, {done.validation_tokens:,} held out"),
+        ("tokens", f"{done.train_tokens:,} to train on, {done.held_out_tokens:,} held out"),
         ("bytes per token", f"{done.bytes_per_token:.2f}"),
         ("shards", f"{done.shards:,}"),
     ]

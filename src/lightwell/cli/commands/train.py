@@ -108,7 +108,7 @@ def plan_table(plan: Plan) -> str:
     pace = "for one process on this machine" if several else "on this machine"
     rows = [
         ("documents", f"{plan.documents:,}"),
-        ("tokens", f"{plan.train_tokens:,} to learn from, {plan.validation_tokens:,} held out"),
+        ("tokens", f"{plan.train_tokens:,} to learn from, {plan.held_out_tokens:,} held out"),
         ("windows", f"{plan.windows:,}"),
         ("steps", f"{plan.steps:,} of {plan.tokens_per_step:,} tokens"),
         ("effective epochs", f"{plan.effective_epochs:.2f} (how often each token is seen)"),

@@ -14,7 +14,7 @@ import numpy as np
 import scipy
 import torch
 
-from lightwell.lab.experiments.context import Desk
+from lightwell.lab.experiments.context import ExperimentContext
 from lightwell.lab.experiments.experiment import Findings, Picture
 from lightwell.lab.experiments.notes import Note
 from lightwell.lab.verdicts.statistics import FEWEST
@@ -115,51 +115,56 @@ class Card:
 
 
 def make_card(
-    note: Note, findings: Findings, desk: Desk, pictures: Sequence[Picture], command: str, seconds: float
+    note: Note,
+    findings: Findings,
+    context: ExperimentContext,
+    pictures: Sequence[Picture],
+    command: str,
+    seconds: float,
 ) -> Card:
     """Put the card together; its verdict follows from the laws and claims by `overall`."""
     return Card(
         note=note,
         findings=replace(
             findings,
-            data={**findings.data, "learning_rates": desk.tunings},
-            remarks=[*findings.remarks, *desk.edge_words()],
+            data={**findings.data, "learning_rates": context.tunings},
+            remarks=[*findings.remarks, *context.edge_words()],
         ),
         kind=overall(findings.laws, findings.claims),
-        budget=desk.budget.name,
-        seeds=desk.budget.seeds,
+        budget=context.budget.name,
+        seeds=context.budget.seeds,
         command=command,
-        provenance=provenance(desk),
+        provenance=provenance(context),
         seconds=seconds,
         pictures=tuple((picture.name, picture.caption) for picture in pictures),
     )
 
 
-def provenance(desk: Desk) -> dict[str, Any]:
+def provenance(context: ExperimentContext) -> dict[str, Any]:
     """The machine, the versions, the text and the base settings."""
-    settings = json.dumps(desk.config.to_dict(), sort_keys=True)
+    settings = json.dumps(context.config.to_dict(), sort_keys=True)
     return {
         "lightwell": version("lightwell"),
         **describe_host(),
-        "seed": desk.seed,
+        "seed": context.seed,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "numpy": np.__version__,
         "scipy": scipy.__version__,
-        "dtype": desk.config.training.precision,
-        "text": desk.config.text.corpus if not desk.config.text.paths else "the user's own",
-        "tokens": len(desk.corpus.train.tokens),
-        "bits_per_byte_of_a_nat": bits_of_a_nat(desk),
-        "data_hash": desk.corpus.digest,
+        "dtype": context.config.training.precision,
+        "text": context.config.text.corpus if not context.config.text.paths else "the user's own",
+        "tokens": len(context.corpus.train.tokens),
+        "bits_per_byte_of_a_nat": bits_of_a_nat(context),
+        "data_hash": context.corpus.digest,
         "settings_hash": hashlib.sha256(settings.encode()).hexdigest(),
-        "parameters": desk.config.model.parameter_count(),
-        "settings": desk.config.to_dict(),
+        "parameters": context.config.model.parameter_count(),
+        "settings": context.config.to_dict(),
     }
 
 
-def bits_of_a_nat(desk: Desk) -> float:
+def bits_of_a_nat(context: ExperimentContext) -> float:
     """1 / (ln 2 x bytes per token) of the held-out tokens that losses are measured on."""
-    held_out = desk.corpus.validation
-    ids = held_out.take(np.arange(1, min(desk.config.training.eval_tokens + 1, len(held_out))))
-    lengths = true_byte_lengths(held_out, desk.corpus.tokenizer.byte_lengths)
+    held_out = context.corpus.held_out
+    ids = held_out.take(np.arange(1, min(context.config.training.eval_tokens + 1, len(held_out))))
+    lengths = true_byte_lengths(held_out, context.corpus.tokenizer.byte_lengths)
     return float(len(ids) / (math.log(2.0) * np.asarray(lengths)[ids].sum()))

@@ -1,4 +1,4 @@
-"""The desk that an experiment works at: its text, its base configuration, its budget, and what is finished already."""
+"""The context that an experiment works at: its text, its base configuration, its budget, and what is finished already."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TUNING_SEED = 1000
 
 
 @dataclass
-class Desk:
+class ExperimentContext:
     """What an experiment is given. It asks for trainings and measurements; those that are finished are looked up."""
 
     note: str

@@ -1,11 +1,11 @@
 """What an experiment is: a note, the trainings that it plans, what it measures, and the pictures of it.
 
-    desk       what it may use (desk.py)
+    context       what it may use (context.py)
     plan       the trainings it is going to ask for, so that their number and length are known before the start
     run        laws and claims with their verdicts, and all numbers, from trainings and measurements
     draw       pictures, from those numbers alone
 
-`run` is an ordinary function that asks the desk for one result after the other; since finished results are looked up,
+`run` is an ordinary function that asks the context for one result after the other; since finished results are looked up,
 calling it again after a kill goes on where it was.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lightwell.lab.experiments.context import Desk
+from lightwell.lab.experiments.context import ExperimentContext
 from lightwell.lab.experiments.notes import Note
 from lightwell.lab.experiments.trial import Change, Look, Trial
 from lightwell.lab.verdicts.verdict import Claim, Law
@@ -53,8 +53,8 @@ class Experiment:
     """One note's."""
 
     note: Note
-    plan: Callable[[Desk], list[Trial]]
-    run: Callable[[Desk], Findings]
+    plan: Callable[[ExperimentContext], list[Trial]]
+    run: Callable[[ExperimentContext], Findings]
     draw: Callable[[Mapping[str, Any], Mapping[str, Any]], list[Picture]]
     """data and timings of the findings -> pictures."""
     changes: Mapping[str, Change] = field(default_factory=dict)

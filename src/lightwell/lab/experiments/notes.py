@@ -154,7 +154,7 @@ _ALL = [
             "it is seen once (by 0.05 in a model of 163 million parameters)."
         ),
         leaves_out=(
-            "Kept weights are scaled by 1 / (1 - p), so that a row no longer sums to 1 each time; the first row "
+            "DropoutMask weights are scaled by 1 / (1 - p), so that a row no longer sums to 1 each time; the first row "
             "is all zero with probability p. Losses in training are measured with dropout on, and are higher "
             "for that reason alone."
         ),
@@ -163,7 +163,7 @@ _ALL = [
             "only costs."
         ),
         file="model/dropout.py",
-        function="draw_kept",
+        function="sample_dropout_mask",
         exercise=(
             "Train a short text of your own with --epochs 40 and --attention-dropout 0, then 0.2; compare the "
             "best held-out losses in lightwell runs."

@@ -101,7 +101,7 @@ class Laboratory:
         self.corpus = first_tokens(self.corpus, self.trial.part)
         self.loader = BatchLoader(self.corpus.train, config.batches, config.model.context_length, order)
         self.optimizers = Optimizers(self.model, config.training)
-        self.learner = TrainedLoss(self.model, head_loss, "fp32", self.tap)
+        self.loss_module = TrainedLoss(self.model, head_loss, "fp32", self.tap)
 
     def step(self, number: int) -> float:
         """Train on the batch of the 0-based step; its mean loss in nats per token."""
@@ -109,7 +109,7 @@ class Laboratory:
         self.model.train()
         self.optimizers.zero_grad()
         loss = accumulate_gradients(
-            self.learner, self.loader.batch(number), micro_batch_size=self.trial.config.batches.micro_batch_size,
+            self.loss_module, self.loader.batch(number), micro_batch_size=self.trial.config.batches.micro_batch_size,
             seed=self.trial.seed, step=number,
         )  # fmt: skip
         if not torch.isfinite(torch.tensor(loss)):
@@ -157,10 +157,10 @@ def train_trial(trial: Trial, corpus: Corpus, change: Change | None = None, look
             batch_losses.append(here.step(number))
             seconds += time.perf_counter() - started
             if number + 1 in scored and number + 1 < steps:
-                validations.append((number + 1, here.score(corpus.validation).nats_per_token))
+                validations.append((number + 1, here.score(corpus.held_out).nats_per_token))
             if look and number + 1 in looked:
                 seen.append((number + 1, look(here.model, corpus)))
-        final = here.score(corpus.validation)
+        final = here.score(corpus.held_out)
         validations.append((steps, final.nats_per_token))
         return Trained(
             loss=final.nats_per_token,

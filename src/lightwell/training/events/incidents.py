@@ -24,7 +24,7 @@ MOST_SKIPPED = 10
 
 def note(job: Job, step: int, kind: str, **about: Any) -> None:
     """Write an incident in update number `step` down, with the windows of its batch."""
-    if not job.team.leads:
+    if not job.group.is_main:
         return
     epochs, windows = job.loader.windows_of(step - 1)
     record = {"step": step, "kind": kind, **about, "epochs": epochs.tolist(), "windows": windows.tolist()}

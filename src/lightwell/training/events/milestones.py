@@ -16,9 +16,9 @@ def evaluate_held_out(job: Job) -> None:
     The leader does, and tells the others; a model in parts needs all of them for every pass.
     """
     progress = job.progress
-    if job.team.leads or job.in_parts:
+    if job.group.is_main or job.in_parts:
         score_held_out(job)
-    found = job.team.from_leader([progress.best_loss or 0.0, progress.best_step, progress.since_best])
+    found = job.group.broadcast([progress.best_loss or 0.0, progress.best_step, progress.since_best])
     progress.best_loss, progress.best_step, progress.since_best = found[0], int(found[1]), int(found[2])
 
 
@@ -26,7 +26,7 @@ def score_held_out(job: Job) -> None:
     """Evaluate and record."""
     config, progress = job.config, job.progress
     batches = evaluation_batches(
-        job.corpus.validation,
+        job.corpus.held_out,
         config.model.context_length,
         config.batches.micro_batch_size or config.batches.batch_size,
         max_tokens=config.training.eval_tokens,
@@ -45,14 +45,14 @@ def score_held_out(job: Job) -> None:
         "validation_bits_per_byte": score.bits_per_byte,
         "perplexity": score.perplexity,
     }
-    if job.team.leads:
+    if job.group.is_main:
         job.run.append_metric(record)
     job.listener.evaluated(record)
 
 
 def write_sample(job: Job) -> None:
     """Let the model write from the run's prompt, from the samples' own random stream."""
-    if not (job.team.leads or job.in_parts):
+    if not (job.group.is_main or job.in_parts):
         return
     config, step = job.config, job.progress.step
     writer = LanguageModel(job.model, job.corpus.tokenizer)
@@ -61,6 +61,6 @@ def write_sample(job: Job) -> None:
     with as_written():
         text = writer.generate(prompt, seed=seed, **config.sampling.to_dict())
     record = {"step": step, "prompt": prompt, "text": text}
-    if job.team.leads:
+    if job.group.is_main:
         job.run.append_sample(record)
     job.listener.sampled(record)

@@ -47,7 +47,7 @@ def take_smaller(job: Job) -> None:
     Raises:
         TrainingError, TryAgainError: as above.
     """
-    now = rows_at_once(job.config, job.team.size)
+    now = rows_at_once(job.config, job.group.size)
     step = job.progress.step + 1
     if now == 1:
         raise TrainingError(
@@ -57,7 +57,7 @@ def take_smaller(job: Job) -> None:
     job.config = job.config.with_values({"micro_batch_size": (now + 1) // 2})
     job.run.write_config(job.config)
     happened = f"Memory ran out in step {step} with {now} sequences at once"
-    if job.team.size > 1:
+    if job.group.size > 1:
         raise TryAgainError(f"{happened}; started again or resumed, the run takes {(now + 1) // 2}.")
     job.listener.say(
         f"{happened}; it is done again with {(now + 1) // 2}, which gives the same update, but for dropout's masks."

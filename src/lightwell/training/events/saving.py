@@ -16,8 +16,8 @@ from lightwell.training.checkpoints.checkpoint import (
 )
 from lightwell.training.checkpoints.files import Part
 from lightwell.training.job import Job, Progress
-from lightwell.training.processes.process_group import Team
-from lightwell.training.processes.sharded_tensors import in_parts, whole
+from lightwell.training.processes.process_group import ProcessGroup
+from lightwell.training.processes.sharded_tensors import full_tensor, is_distributed
 from lightwell.training.runs.load import load_weights
 
 
@@ -29,8 +29,8 @@ def save(job: Job) -> None:
     Raises:
         RunError: an earlier checkpoint, or the configuration, could not be written; what there was before is untouched.
     """
-    sharers = job.team if job.in_parts else Team()
-    if not (sharers.size > 1 or job.team.leads):
+    sharers = job.group if job.in_parts else ProcessGroup()
+    if not (sharers.size > 1 or job.group.is_main):
         return
     job.writer.wait()  # one snapshot at a time is enough memory
     run, step, best = job.run, job.progress.step, job.progress.best_step
@@ -38,9 +38,9 @@ def save(job: Job) -> None:
     if job.deadline is not None:  # resumed from here, the run has the number of steps that it has now
         run.write_config(job.config)
     if sharers.size > 1:
-        if job.team.leads:
+        if job.group.is_main:
             begin_checkpoint(run.checkpoints, step)
-        job.team.wait()  # the folder is there, and nobody still writes the one before
+        job.group.barrier()  # the folder is there, and nobody still writes the one before
     weights = snapshot(dict(job.model.named_parameters()), sharers)
     optimizers = snapshot(job.optimizers.state_tensors(), sharers)
     state: dict[str, Any] = {
@@ -55,29 +55,29 @@ def save(job: Job) -> None:
     writer, part = job.writer, Part(sharers.rank, sharers.size)
 
     def write() -> None:
-        if job.team.leads:
+        if job.group.is_main:
             run.sync()  # before the checkpoint: of the records up to it, none may be missing
         if not writer.cancelled:
             save_checkpoint(
                 run.checkpoints, step, weights, optimizers, state,
                 part=part, given_up=lambda: writer.cancelled or writer.alone,
             )  # fmt: skip
-        if job.team.leads and not writer.cancelled:
+        if job.group.is_main and not writer.cancelled:
             prune(run.checkpoints, keep, best, every, written=step)
 
     writer.write(write, lambda: job.listener.saved(checkpoint_folder(run.checkpoints, step)))
 
 
-def snapshot(tensors: Mapping[str, Tensor], sharers: Team) -> dict[str, Tensor]:
+def snapshot(tensors: Mapping[str, Tensor], sharers: ProcessGroup) -> dict[str, Tensor]:
     """Copies, on the CPU and whole, of this process's share of the tensors: all of them where nobody shares."""
     shares = [0] * sharers.size
     mine: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        complete = whole(tensor.detach())  # all ask, one keeps it
+        complete = full_tensor(tensor.detach())  # all ask, one keeps it
         keeper = shares.index(min(shares))
         shares[keeper] += complete.nbytes
         if keeper == sharers.rank:
-            mine[name] = complete.to("cpu", copy=not in_parts(tensor))
+            mine[name] = complete.to("cpu", copy=not is_distributed(tensor))
     return mine
 
 

@@ -234,7 +234,7 @@ def _shaped(config: RunConfig, corpus: Corpus, n_layers: int, d_model: int, cont
 
 
 def _candidate(config: RunConfig, measured: Measured, corpus: Corpus, ends: float) -> Candidate:
-    config = fit(config, measured, ends - time.monotonic(), len(corpus.validation.tokens))
+    config = fit(config, measured, ends - time.monotonic(), len(corpus.held_out.tokens))
     steps = config.training.steps
     per_step, _ = expected_seconds(config.training.compile, measured.seconds_per_step)
     every = max(1, steps // EVALUATIONS)

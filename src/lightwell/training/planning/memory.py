@@ -45,7 +45,7 @@ class Memory:
     snapshot: int
     """Copies of weights and moments while a checkpoint is written; on a GPU nothing, since they are elsewhere."""
     activations: int
-    """Kept for the backward pass of one micro-batch."""
+    """DropoutMask for the backward pass of one micro-batch."""
     working: int
     """Beside them, while it goes on."""
 
@@ -144,9 +144,9 @@ def saved_bytes(config: RunConfig, rows: int) -> int:
 
         tokens = torch.zeros(rows, config.model.context_length, dtype=torch.long)
         documents = None if config.batches.document_boundaries == "cross" else tokens.int()
-        learner: nn.Module = TrainedLoss(model, head_loss, config.training.precision)
+        loss_module: nn.Module = TrainedLoss(model, head_loss, config.training.precision)
         with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-            learner(tokens, tokens, documents)
+            loss_module(tokens, tokens, documents)
     return sum(size for size, _ in kept.values())
 
 

@@ -18,7 +18,7 @@ from lightwell.model.config import ModelConfig
 from lightwell.model.decoder import Decoder
 from lightwell.training.hardware.device import freed_memory_kept, random_state_kept, resolve_device
 from lightwell.training.planning.memory import estimate_memory
-from lightwell.training.processes.process_group import Team
+from lightwell.training.processes.process_group import ProcessGroup
 from lightwell.training.settings.config import RunConfig
 from lightwell.training.update.compilation import expected_seconds
 from lightwell.training.update.loss import TrainedLoss, accumulate_gradients, head_loss
@@ -31,7 +31,7 @@ class Plan:
 
     documents: int
     train_tokens: int
-    validation_tokens: int
+    held_out_tokens: int
     windows: int
     effective_epochs: float
     tokens_skipped: int
@@ -87,7 +87,7 @@ def make_plan(config: RunConfig, corpus: Corpus, loader: BatchLoader, processes:
     return Plan(
         documents=corpus.documents,
         train_tokens=len(corpus.train.tokens),
-        validation_tokens=len(corpus.validation.tokens),
+        held_out_tokens=len(corpus.held_out.tokens),
         windows=report.windows,
         effective_epochs=report.effective_epochs,
         tokens_skipped=report.tokens_skipped,
@@ -145,7 +145,7 @@ def measure(config: RunConfig, loader: BatchLoader, trials: int = TRIALS) -> Mea
         batch = loader.batch(0).split(micro_batch_size)[0]
         backward = functools.partial(
             accumulate_gradients, TrainedLoss(model, head_loss, config.training.precision), batch,
-            micro_batch_size=0, seed=0, step=0, team=Team(device=device),
+            micro_batch_size=0, seed=0, step=0, group=ProcessGroup(device=device),
         )  # fmt: skip
         saved = _saved_bytes(model, backward)  # also the warm-up
         times: list[float] = []

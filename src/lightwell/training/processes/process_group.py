@@ -2,7 +2,7 @@
 
 torchrun starts the processes and says in the environment who is who. Each learns from its rows of every batch; torch's
 DistributedDataParallel sums the gradients, so that all hold the same weights at every step. The leader (rank 0) alone
-scores, writes samples, saves and speaks. A process that was started by itself is a team of one, and waits for nobody.
+scores, writes samples, saves and speaks. A process that was started by itself is a group of one, and waits for nobody.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BROKEN = ("Connection closed by peer", "Connection reset by peer", "Broken pipe"
 
 
 @dataclass(frozen=True)
-class Team:
+class ProcessGroup:
     """This process among the others."""
 
     rank: int = 0
@@ -33,8 +33,8 @@ class Team:
     """Where what is exchanged lies: the processor for gloo, a GPU for nccl."""
 
     @property
-    def leads(self) -> bool:
-        """Whether this one scores, saves and speaks."""
+    def is_main(self) -> bool:
+        """Whether this is the process that scores, saves and speaks."""
         return self.rank == 0
 
     @property
@@ -46,29 +46,21 @@ class Team:
         """Its rows of a batch; shares differ by one row at most, and together they are the batch."""
         return slice(self.rank * batch_size // self.size, (self.rank + 1) * batch_size // self.size)
 
-    def total(self, number: float) -> float:
-        """The sum of everybody's number, the same for all."""
-        return self.together([number])[0]
-
-    def anybody(self, flag: bool) -> bool:
-        """Whether it is true for one of them, at least."""
-        return self.anywhere([flag])[0]
-
-    def anywhere(self, flags: Sequence[bool]) -> list[bool]:
-        """Place by place, whether it is true for one of them, at least."""
-        return [found > 0 for found in self._exchange([float(flag) for flag in flags], dist.ReduceOp.MAX)]
-
-    def together(self, numbers: Sequence[float]) -> list[float]:
-        """The sums of everybody's numbers, place by place."""
+    def all_reduce_sum(self, numbers: Sequence[float]) -> list[float]:
+        """Return the sums of all processes' numbers, place by place; every process gets the same."""
         return self._exchange(list(numbers), dist.ReduceOp.SUM)
 
-    def from_leader(self, numbers: Sequence[float]) -> list[float]:
-        """The leader's numbers, for all."""
-        return self.together([number if self.leads else 0.0 for number in numbers])
+    def all_reduce_any(self, flags: Sequence[bool]) -> list[bool]:
+        """Return, place by place, whether the flag is true in one process at least."""
+        return [value > 0 for value in self._exchange([float(flag) for flag in flags], dist.ReduceOp.MAX)]
 
-    def wait(self) -> None:
-        """Until all are here."""
-        self.total(0.0)
+    def broadcast(self, numbers: Sequence[float]) -> list[float]:
+        """Return the main process's numbers, in every process."""
+        return self.all_reduce_sum([number if self.is_main else 0.0 for number in numbers])
+
+    def barrier(self) -> None:
+        """Wait until all processes are here."""
+        self.all_reduce_sum([0.0])
 
     def _exchange(self, numbers: list[float], operation: dist.ReduceOp.RedOpType) -> list[float]:
         if self.size == 1:
@@ -79,8 +71,8 @@ class Team:
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[Team]:
-    """The team that torchrun started this process in, for as long as it trains.
+def init_distributed(device: torch.device) -> Iterator[ProcessGroup]:
+    """The group that torchrun started this process in, for as long as it trains.
 
     Raises:
         SettingError: several processes on a device that they cannot share.
@@ -88,7 +80,7 @@ def joined(device: torch.device) -> Iterator[Team]:
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        yield Team(device=device)
+        yield ProcessGroup(device=device)
         return
     if device.type not in ("cpu", "cuda"):
         raise SettingError(f"device is {device.type}, on which one process trains at a time; use --device cpu.")
@@ -97,12 +89,12 @@ def joined(device: torch.device) -> Iterator[Team]:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        team = Team(dist.get_rank(), size, device)
-        yield team
-        team.wait()  # nobody takes the exchange apart while another is still in it
+        group = ProcessGroup(dist.get_rank(), size, device)
+        yield group
+        group.barrier()  # nobody takes the exchange apart while another is still in it
     except RuntimeError as error:
         if any(words in str(error) for words in BROKEN):
-            raise LeftAloneError("Another process of the team has ended.") from None
+            raise LeftAloneError("Another process of the group has ended.") from None
         raise
     finally:
         # What still holds the exchange goes first. With torch 2.13, one of three processes that had trained with fsdp

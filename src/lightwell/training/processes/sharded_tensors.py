@@ -15,26 +15,26 @@ import torch
 from torch import Tensor
 
 
-def in_parts(tensor: Tensor) -> bool:
+def is_distributed(tensor: Tensor) -> bool:
     """Whether other processes hold the rest of it."""
     return hasattr(tensor, "to_local")
 
 
-def held(tensor: Tensor) -> Tensor:
+def local(tensor: Tensor) -> Tensor:
     """What this process holds of it, as a plain tensor that shares its memory."""
-    local: Tensor = _distributed(tensor).to_local() if in_parts(tensor) else tensor
+    local: Tensor = _distributed(tensor).to_local() if is_distributed(tensor) else tensor
     return local
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """All of it, as a plain tensor. Where it is in parts, all processes must ask for it, and each gets a copy."""
-    complete: Tensor = _distributed(tensor).full_tensor() if in_parts(tensor) else tensor
+    complete: Tensor = _distributed(tensor).full_tensor() if is_distributed(tensor) else tensor
     return complete
 
 
-def rows_held(tensor: Tensor) -> slice:
+def local_rows(tensor: Tensor) -> slice:
     """Which rows of the whole tensor this process holds."""
-    if not in_parts(tensor):
+    if not is_distributed(tensor):
         return slice(0, len(tensor))
     from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
@@ -45,9 +45,9 @@ def rows_held(tensor: Tensor) -> slice:
     return slice(offset[0], offset[0] + shape[0])
 
 
-def like(part: Tensor, tensor: Tensor) -> Tensor:
-    """A plain tensor of the shape of `held(tensor)` as what this process holds of one that is in the same parts."""
-    if not in_parts(tensor):
+def shard_like(part: Tensor, tensor: Tensor) -> Tensor:
+    """A plain tensor of the shape of `local(tensor)` as what this process holds of one that is in the same parts."""
+    if not is_distributed(tensor):
         return part
     from torch.distributed.tensor import DTensor
 
@@ -59,14 +59,14 @@ def like(part: Tensor, tensor: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def put(values: Tensor, tensor: Tensor) -> None:
+def copy_full_(values: Tensor, tensor: Tensor) -> None:
     """Copy into `tensor` what it holds of a whole tensor's values."""
-    held(tensor).copy_(values[rows_held(tensor)] if in_parts(tensor) else values)
+    local(tensor).copy_(values[local_rows(tensor)] if is_distributed(tensor) else values)
 
 
-def bytes_held(tensors: Iterable[Tensor]) -> int:
+def local_bytes(tensors: Iterable[Tensor]) -> int:
     """Bytes of memory that tensors take in this process."""
-    return sum(held(tensor).nbytes for tensor in tensors)
+    return sum(local(tensor).nbytes for tensor in tensors)
 
 
 def _distributed(tensor: Tensor) -> Any:

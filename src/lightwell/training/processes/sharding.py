@@ -13,11 +13,11 @@ from torch import nn
 
 from lightwell.model.config import ModelConfig
 from lightwell.model.decoder import Decoder
-from lightwell.training.processes.process_group import Team
-from lightwell.training.processes.sharded_tensors import put
+from lightwell.training.processes.process_group import ProcessGroup
+from lightwell.training.processes.sharded_tensors import copy_full_
 
 
-def shard(config: ModelConfig, seed: int, team: Team) -> Decoder:
+def shard(config: ModelConfig, seed: int, group: ProcessGroup) -> Decoder:
     """A new model in parts, with the weights that `Decoder(config, seed)` has.
 
     No process ever holds all of it: the modules are made without memory, and each weight is drawn, cut and forgotten.
@@ -25,7 +25,7 @@ def shard(config: ModelConfig, seed: int, team: Team) -> Decoder:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
-    mesh = init_device_mesh(team.device.type, (team.size,))
+    mesh = init_device_mesh(group.device.type, (group.size,))
     with torch.device("meta"):
         model = Decoder(config)
     for block in model.layers:
@@ -34,10 +34,10 @@ def shard(config: ModelConfig, seed: int, team: Team) -> Decoder:
     fully_shard(model, mesh=mesh, reshard_after_forward=False)
     for method in ("hidden", "head"):  # called by themselves, by the loss and by generation
         register_fsdp_forward_method(model, method)
-    model.to_empty(device=team.device)
+    model.to_empty(device=group.device)
     model.make_buffers()
     for parameter, values in model.initial_weights(seed):
-        put(values, parameter)
+        copy_full_(values, parameter)
     return model
 
 

@@ -21,7 +21,7 @@ from lightwell.training.checkpoints.checkpoint import (
     newest_weights,
 )
 from lightwell.training.hardware.device import resolve_device
-from lightwell.training.processes.sharded_tensors import put
+from lightwell.training.processes.sharded_tensors import copy_full_
 from lightwell.training.runs.listener import Listener
 from lightwell.training.runs.run import Run
 
@@ -93,4 +93,4 @@ def choose_checkpoint(run: Run, wanted: str | int, listener: Listener | None = N
 def load_weights(model: Decoder, weights: Mapping[str, Tensor]) -> None:
     """Copy saved weights into a model of the same shape, of which this process may hold parts only."""
     for name, parameter in model.named_parameters():
-        put(weights[name], parameter)
+        copy_full_(weights[name], parameter)

@@ -85,7 +85,7 @@ def evaluate_run(
         corpus = _training_text(opened, saved)
     else:
         corpus = _own_text(opened, saved, listener)
-        tokens = corpus.validation
+        tokens = corpus.held_out
     # A context beyond the text would cost memory by its square, and see nothing more.
     useful = max(len(tokens), opened.config.model.context_length)
     model = language_model(opened, saved, min(context_length, useful), device)
@@ -122,7 +122,7 @@ def _whole(run: Run, paths: tuple[str, ...], listener: Listener) -> TokenFile:
     """The tokens of all documents of a text, in the run's vocabulary; of prepared text the held-out ones."""
     if folder := prepared_folder(paths):
         listener.say(f"{folder} is prepared text; what is held out of it is scored.")
-        return open_prepared(folder, run.tokenizer).validation
+        return open_prepared(folder, run.tokenizer).held_out
     documents, report = read_documents(dataclasses.replace(run.config.text, paths=paths))
     for sentence in report.sentences():
         listener.say(sentence)

@@ -15,7 +15,7 @@ from lightwell.batches.batch import IGNORE, Batch
 from lightwell.model.decoder import Decoder
 from lightwell.model.tap import Tap, passthrough
 from lightwell.training.hardware.device import compute_dtype
-from lightwell.training.processes.process_group import Team
+from lightwell.training.processes.process_group import ProcessGroup
 from lightwell.training.update.streams import stream_seed
 
 HeadLoss = Callable[[Decoder, Tensor, Tensor], Tensor]
@@ -80,7 +80,13 @@ class TrainedLoss(nn.Module):
 
 
 def accumulate_gradients(
-    learner: nn.Module, batch: Batch, *, micro_batch_size: int, seed: int, step: int, team: Team | None = None
+    loss_module: nn.Module,
+    batch: Batch,
+    *,
+    micro_batch_size: int,
+    seed: int,
+    step: int,
+    group: ProcessGroup | None = None,
 ) -> float:
     """Add the gradient of the batch's mean loss to the parameters; return that loss, in nats per counted token.
 
@@ -89,20 +95,20 @@ def accumulate_gradients(
     share the batch. The global generator, which dropout draws from, is seeded anew for each micro-batch: the masks
     follow from (seed, step, micro-batch) alone, as long as each process's rows are whole micro-batches.
 
-    learner: a TrainedLoss, or torch's wrapper of one, which sums gradients over the processes of `team` with the last
-    micro-batch and divides them by their number.
+    loss_module: a TrainedLoss, or torch's wrapper of one, which sums gradients over the processes of `group` with the
+    last micro-batch and divides them by their number.
     """
-    team = team or Team()
-    counted, rows = batch.counted, team.rows(len(batch.inputs))
+    group = group or ProcessGroup()
+    counted, rows = batch.counted, group.rows(len(batch.inputs))
     micro_batches = batch.part(rows).split(micro_batch_size)
-    first = rows.start // micro_batch_size if micro_batch_size else team.rank
+    first = rows.start // micro_batch_size if micro_batch_size else group.rank
     total = 0.0
-    for index, micro in enumerate(seeded(micro_batches, first, seed=seed, step=step, device=team.device)):
-        with summed_at_the_end(learner, last=index == len(micro_batches) - 1):
-            loss = learner(micro.inputs, micro.targets, micro.documents) / counted
-            (loss * team.size).backward()
+    for index, micro in enumerate(seeded(micro_batches, first, seed=seed, step=step, device=group.device)):
+        with summed_at_the_end(loss_module, last=index == len(micro_batches) - 1):
+            loss = loss_module(micro.inputs, micro.targets, micro.documents) / counted
+            (loss * group.size).backward()
         total += loss.item()
-    return team.total(total)
+    return group.all_reduce_sum([total])[0]
 
 
 def seeded(
@@ -114,15 +120,17 @@ def seeded(
         yield micro.to(device)
 
 
-def summed_at_the_end(learner: nn.Module, last: bool) -> AbstractContextManager[None]:
+def summed_at_the_end(loss_module: nn.Module, last: bool) -> AbstractContextManager[None]:
     """Gradients of all but the last micro-batch stay with the process; they are summed together with the last one's.
 
     With FSDP2, too: until then a process holds whole gradients, in memory, for less to be sent.
     """
-    share = getattr(learner.model, "set_requires_gradient_sync", None) if isinstance(learner, TrainedLoss) else None
+    share = (
+        getattr(loss_module.model, "set_requires_gradient_sync", None) if isinstance(loss_module, TrainedLoss) else None
+    )
     if callable(share):
         share(last)
     wait: AbstractContextManager[None] = (
-        learner.no_sync() if isinstance(learner, DistributedDataParallel) and not last else nullcontext()
+        loss_module.no_sync() if isinstance(loss_module, DistributedDataParallel) and not last else nullcontext()
     )
     return wait

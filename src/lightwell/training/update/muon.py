@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lightwell.training.processes.sharded_tensors import held, like, rows_held, whole
+from lightwell.training.processes.sharded_tensors import full_tensor, local, local_rows, shard_like
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Jordan's: they bring singular values between 0.002 and 1 into 0.68 ... 1.2 in five rounds, fast rather than exact."""
@@ -60,7 +60,9 @@ class Muon(torch.optim.Optimizer):
         """Update the weights from their gradients; those without one stay as they are. There are no closures here."""
         group = self.param_groups[0]
         updates = {
-            id(weight): whole(self._momentum(weight, group)) for weight in group["params"] if weight.grad is not None
+            id(weight): full_tensor(self._momentum(weight, group))
+            for weight in group["params"]
+            if weight.grad is not None
         }
         for (rows, columns), pieces in self._stacks.items():
             moving = [piece for piece in pieces if id(piece.weight) in updates]
@@ -80,16 +82,16 @@ class Muon(torch.optim.Optimizer):
         assert weight.grad is not None
         if not state:
             state["momentum_buffer"] = torch.zeros_like(weight)
-        gradient = held(weight.grad)
-        mean = held(state["momentum_buffer"]).lerp_(gradient, 1.0 - group["momentum"])
-        return like(gradient.lerp(mean, group["momentum"]), weight)
+        gradient = local(weight.grad)
+        mean = local(state["momentum_buffer"]).lerp_(gradient, 1.0 - group["momentum"])
+        return shard_like(gradient.lerp(mean, group["momentum"]), weight)
 
     @staticmethod
     def _mine(weight: nn.Parameter, part: slice) -> tuple[Tensor, slice]:
         """What this process holds of a part of a weight, and which rows of that part these are."""
-        here = rows_held(weight)
+        here = local_rows(weight)
         first, last = max(part.start, here.start), max(part.start, here.start, min(part.stop, here.stop))
-        return held(weight)[first - here.start : last - here.start], slice(first - part.start, last - part.start)
+        return local(weight)[first - here.start : last - here.start], slice(first - part.start, last - part.start)
 
 
 def orthogonal(matrices: Tensor) -> Tensor:

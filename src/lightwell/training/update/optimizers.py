@@ -19,7 +19,7 @@ from torch.optim import AdamW, Optimizer
 from lightwell.errors import RunError
 from lightwell.model.decoder import Decoder
 from lightwell.training.hardware.device import compute_dtype
-from lightwell.training.processes.sharded_tensors import like, rows_held
+from lightwell.training.processes.sharded_tensors import local_rows, shard_like
 from lightwell.training.settings.config import TrainConfig
 from lightwell.training.update.muon import Muon
 
@@ -88,8 +88,8 @@ class Optimizers:
                     f"The saved optimizer state of {full_name} has the shape {tuple(tensor.shape)}, "
                     f"but the parameter has {tuple(parameter.shape)}."
                 )
-            mine = (tensor if key == "step" else tensor[rows_held(parameter)]).to(parameter.device, copy=True)
-            states[name][key] = mine if key == "step" else like(mine, parameter)
+            mine = (tensor if key == "step" else tensor[local_rows(parameter)]).to(parameter.device, copy=True)
+            states[name][key] = mine if key == "step" else shard_like(mine, parameter)
         for name, state in states.items():
             missing = [key for key in _state_names(owners[name]) if tensors and key not in state]
             if missing:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from lightwell.batches.batch import Batch
 from lightwell.errors import SettingError
-from lightwell.training.processes.process_group import Team
+from lightwell.training.processes.process_group import ProcessGroup
 from lightwell.training.update.loss import seeded
 
 MOST_LEAVES = 8
@@ -55,46 +55,52 @@ def refuse_uneven(batch_size: int, processes: int) -> None:
 
 
 def tree_gradients(
-    learner: nn.Module, batch: Batch, *, micro_batch_size: int, seed: int, step: int, team: Team | None = None
+    loss_module: nn.Module,
+    batch: Batch,
+    *,
+    micro_batch_size: int,
+    seed: int,
+    step: int,
+    group: ProcessGroup | None = None,
 ) -> float:
-    """As `accumulate_gradients`, to the same bits on any number of processes. learner: a TrainedLoss, not wrapped."""
-    team = team or Team()
+    """As `accumulate_gradients`, to the same bits on any number of processes. loss_module: an unwrapped TrainedLoss."""
+    group = group or ProcessGroup()
     counted, size = batch.counted, len(batch.inputs)
     leaves = leaves_of(size)
-    rows, mine = size // leaves, leaves // team.size
+    rows, mine = size // leaves, leaves // group.size
     losses, waiting = [0.0] * leaves, list[tuple[int, list[Tensor]]]()
-    for leaf in range(team.rank * mine, (team.rank + 1) * mine):
+    for leaf in range(group.rank * mine, (group.rank + 1) * mine):
         micro_batches = batch.part(slice(leaf * rows, (leaf + 1) * rows)).split(micro_batch_size)
-        for micro in seeded(micro_batches, leaf * len(micro_batches), seed=seed, step=step, device=team.device):
-            loss = learner(micro.inputs, micro.targets, micro.documents) / counted
+        for micro in seeded(micro_batches, leaf * len(micro_batches), seed=seed, step=step, device=group.device):
+            loss = loss_module(micro.inputs, micro.targets, micro.documents) / counted
             loss.backward()
             losses[leaf] += loss.item()
-        level, gradients = 0, taken(learner)
+        level, gradients = 0, taken(loss_module)
         while waiting and waiting[-1][0] == level:  # its sibling is there: the left one first
             left = waiting.pop()[1]
             level, gradients = level + 1, [a.add_(b) for a, b in zip(left, gradients, strict=True)]
         waiting.append((level, gradients))
     ((_, gradients),) = waiting
-    for parameter, gradient in zip(learner.parameters(), gradients, strict=True):
+    for parameter, gradient in zip(loss_module.parameters(), gradients, strict=True):
         parameter.grad = gradient
-    sum_between(gradients, team)
-    return sum(team.together(losses))
+    sum_between(gradients, group)
+    return sum(group.all_reduce_sum(losses))
 
 
-def taken(learner: nn.Module) -> list[Tensor]:
+def taken(loss_module: nn.Module) -> list[Tensor]:
     """The gradients of all parameters, which have none then; zeros where a parameter took no part."""
     gradients = []
-    for parameter in learner.parameters():
+    for parameter in loss_module.parameters():
         gradients.append(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
         parameter.grad = None
     return gradients
 
 
-def sum_between(gradients: list[Tensor], team: Team) -> None:
+def sum_between(gradients: list[Tensor], group: ProcessGroup) -> None:
     """Add up the processes' gradients in place, level by level, each pair the lower plus the upper one."""
     distance = 1
-    while distance < team.size:
-        partner = team.rank ^ distance
+    while distance < group.size:
+        partner = group.rank ^ distance
         for gradient in gradients:
             others = torch.empty_like(gradient)
             for work in dist.batch_isend_irecv(

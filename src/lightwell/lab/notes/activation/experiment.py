@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lightwell.lab.experiments.context import Desk, differences
+from lightwell.lab.experiments.context import ExperimentContext, differences
 from lightwell.lab.experiments.experiment import Experiment, Findings
 from lightwell.lab.experiments.notes import NOTES
 from lightwell.lab.experiments.pace import seconds_per_step
@@ -39,20 +39,22 @@ SMALLEST_SHARE = 0.02
 ROUND_STEPS = 4
 
 
-def arms_of(desk: Desk) -> tuple[str, ...]:
+def arms_of(context: ExperimentContext) -> tuple[str, ...]:
     """All five, three at a glance."""
-    return FEW if desk.budget.name == "glance" else ARMS
+    return FEW if context.budget.name == "glance" else ARMS
 
 
-def settings_of(desk: Desk, activation: str) -> dict[str, Any]:
+def settings_of(context: ExperimentContext, activation: str) -> dict[str, Any]:
     """The activation, and two thirds of the width where it is gated (0 is that by itself)."""
-    width = desk.config.model.d_ff * (3 if desk.config.model.gated else 2) // 2 if desk.config.model.d_ff else 0
+    width = (
+        context.config.model.d_ff * (3 if context.config.model.gated else 2) // 2 if context.config.model.d_ff else 0
+    )
     return {"activation": activation, "d_ff": 8 * max(1, round(width / 12)) if width and activation in GATED else width}
 
 
-def has_wide(desk: Desk) -> bool:
+def has_wide(context: ExperimentContext) -> bool:
     """Whether the pair with the wide start is trained; a glance has no time for it."""
-    return desk.budget.name != "glance"
+    return context.budget.name != "glance"
 
 
 def wide_arm(activation: str) -> str:
@@ -60,43 +62,43 @@ def wide_arm(activation: str) -> str:
     return f"{NAMES[activation]}, wide start"
 
 
-def wide_std(desk: Desk) -> float:
+def wide_std(context: ExperimentContext) -> float:
     """1 / sqrt(d_model): what flows into the nonlinearity then has variance 1."""
-    return 1.0 / math.sqrt(desk.config.model.d_model)
+    return 1.0 / math.sqrt(context.config.model.d_model)
 
 
-def wide_settings(desk: Desk, activation: str) -> dict[str, Any]:
+def wide_settings(context: ExperimentContext, activation: str) -> dict[str, Any]:
     """An arm that starts so."""
-    return {**settings_of(desk, activation), "init_std": wide_std(desk)}
+    return {**settings_of(context, activation), "init_std": wide_std(context)}
 
 
-def wide_pair(desk: Desk) -> dict[str, Any]:
+def wide_pair(context: ExperimentContext) -> dict[str, Any]:
     """ReLU and SwiGLU from the wide start: each one's learning rate and losses."""
-    pair: dict[str, Any] = {"std": wide_std(desk), "rates": {}, "losses": {}}
+    pair: dict[str, Any] = {"std": wide_std(context), "rates": {}, "losses": {}}
     for activation in WIDE:
-        arm, settings = wide_arm(activation), wide_settings(desk, activation)
-        settings["learning_rate"] = pair["rates"][activation] = desk.tuned(arm, **settings)
-        pair["losses"][activation] = [trained.loss for trained in desk.trained(arm, **settings)]
+        arm, settings = wide_arm(activation), wide_settings(context, activation)
+        settings["learning_rate"] = pair["rates"][activation] = context.tuned(arm, **settings)
+        pair["losses"][activation] = [trained.loss for trained in context.trained(arm, **settings)]
     return pair
 
 
-def plan(desk: Desk) -> list[Trial]:
+def plan(context: ExperimentContext) -> list[Trial]:
     """For each activation, the learning rates that are tried, and a training for each seed."""
     trials = []
-    for activation in arms_of(desk):
-        trials += desk.planned(NAMES[activation], looked=LOOKED, **settings_of(desk, activation))
-    for activation in WIDE if has_wide(desk) else ():
-        trials += desk.planned(wide_arm(activation), **wide_settings(desk, activation))
+    for activation in arms_of(context):
+        trials += context.planned(NAMES[activation], looked=LOOKED, **settings_of(context, activation))
+    for activation in WIDE if has_wide(context) else ():
+        trials += context.planned(wide_arm(activation), **wide_settings(context, activation))
     return trials
 
 
-def run(desk: Desk) -> Findings:
+def run(context: ExperimentContext) -> Findings:
     """Zeros as laws, losses as claims, times as times."""
     found, rates = {}, {}
-    for activation in arms_of(desk):
-        arm, settings = NAMES[activation], settings_of(desk, activation)
-        rates[activation] = desk.tuned(arm, **settings)
-        found[activation] = desk.trained(arm, **settings, **LOOKED, learning_rate=rates[activation])
+    for activation in arms_of(context):
+        arm, settings = NAMES[activation], settings_of(context, activation)
+        rates[activation] = context.tuned(arm, **settings)
+        found[activation] = context.trained(arm, **settings, **LOOKED, learning_rate=rates[activation])
     parameters = {activation: trained[0].parameters for activation, trained in found.items()}
     data: dict[str, Any] = {
         "names": {activation: NAMES[activation] for activation in found},
@@ -109,16 +111,16 @@ def run(desk: Desk) -> Findings:
         "smallest": SMALLEST,
     }
     claims = claims_of(found)
-    if has_wide(desk):
-        data["wide"] = wide_pair(desk)
+    if has_wide(context):
+        data["wide"] = wide_pair(context)
         claims.insert(-1, wide_claim(data["wide"]))
-    pace = desk.measure("pace", lambda: paces(desk), arms=list(found), steps=ROUND_STEPS)
+    pace = context.measure("pace", lambda: paces(context), arms=list(found), steps=ROUND_STEPS)
     return Findings(
         laws=laws_of(data),
         claims=claims,
         data=data,
         timings={"seconds per token": pace},
-        remarks=remarks_of(desk, data),
+        remarks=remarks_of(context, data),
     )
 
 
@@ -210,11 +212,13 @@ def wide_claim(pair: Mapping[str, Any]) -> Claim:
     return Claim.of(text, Rule("lower", SMALLEST_GATED), points, beside=True)
 
 
-def paces(desk: Desk) -> dict[str, list[float]]:
+def paces(context: ExperimentContext) -> dict[str, list[float]]:
     """Seconds per token of a training step for each arm, round by round."""
-    trials = {activation: desk.trial("pace", 0, **settings_of(desk, activation)) for activation in arms_of(desk)}
-    tokens = desk.config.batches.batch_size * desk.config.model.context_length
-    found = seconds_per_step(trials, desk.corpus, max(4, desk.budget.draws // 8), ROUND_STEPS)
+    trials = {
+        activation: context.trial("pace", 0, **settings_of(context, activation)) for activation in arms_of(context)
+    }
+    tokens = context.config.batches.batch_size * context.config.model.context_length
+    found = seconds_per_step(trials, context.corpus, max(4, context.budget.draws // 8), ROUND_STEPS)
     return {activation: [seconds / tokens for seconds in rounds] for activation, rounds in found.items()}
 
 
@@ -225,7 +229,7 @@ WIDE_WORDS = (
 )
 
 
-def remarks_of(desk: Desk, data: Mapping[str, Any]) -> list[str]:
+def remarks_of(context: ExperimentContext, data: Mapping[str, Any]) -> list[str]:
     """What a reader has to know."""
     first = data["zeros"]["relu"][-1]["layers"]
     dead = [
@@ -241,7 +245,7 @@ def remarks_of(desk: Desk, data: Mapping[str, Any]) -> list[str]:
         "Exact zeros of GELU are rounding: in fp32 it is 0 from about -5.5 downwards.",
         f"Units that are 0 on every one of those tokens after training, all layers and seeds together: "
         f"{', '.join(dead)}, of {units:,} units (SwiGLU has two thirds as many).",
-        desk.tuning_words,
+        context.tuning_words,
         "Times per token are of eager, unfused steps on this machine, in rounds whose order is turned around each "
         "time; they are under the timings, since they differ each time.",
         f"Root mean square of the hidden values at initialisation: {', '.join(sizes)}. A gate multiplies two small "

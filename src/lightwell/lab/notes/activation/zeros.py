@@ -60,7 +60,7 @@ def hidden_values(model: Decoder, corpus: Corpus) -> tuple[list[Tensor], list[Te
     inflow: list[list[Tensor]] = [[] for _ in layers]
     entering = "gate" if model.config.gated else "hidden"
     with at_rest(model):
-        for batch in evaluation_batches(corpus.validation, model.config.context_length, 32, max_tokens=TOKENS):
+        for batch in evaluation_batches(corpus.held_out, model.config.context_length, 32, max_tokens=TOKENS):
             counted = batch.targets != IGNORE  # (B, T), without padding
             seen: dict[str, Tensor] = {}
             tap = recording(seen, ".feed_forward.")

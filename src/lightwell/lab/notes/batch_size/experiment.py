@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lightwell.lab.experiments.context import Desk, differences
+from lightwell.lab.experiments.context import ExperimentContext, differences
 from lightwell.lab.experiments.experiment import Experiment, Findings
 from lightwell.lab.experiments.notes import NOTES
 from lightwell.lab.experiments.pace import seconds_per_step
@@ -59,10 +59,10 @@ class Arms:
     equal_tokens: tuple[Arm, ...]
 
     @classmethod
-    def of(cls, desk: Desk) -> Arms:
+    def of(cls, context: ExperimentContext) -> Arms:
         """A quarter of the base size, itself, and four times as much, which a glance has no time for."""
-        glance = desk.budget.name == "glance"
-        base, steps = desk.config.batches.batch_size, min(desk.budget.steps, GLANCE if glance else LONGEST)
+        glance = context.budget.name == "glance"
+        base, steps = context.config.batches.batch_size, min(context.budget.steps, GLANCE if glance else LONGEST)
         sizes = tuple(sorted({max(1, base // 4), base, *(() if glance else (base * 4,))}))
         return cls(
             sizes,
@@ -81,35 +81,35 @@ class Arms:
         return list(dict.fromkeys([*self.equal_steps, *self.equal_tokens]))
 
 
-def settings_of(desk: Desk, arm: Arm) -> dict[str, Any]:
+def settings_of(context: ExperimentContext, arm: Arm) -> dict[str, Any]:
     """What an arm replaces; the warm-up takes a quarter of a short training at most."""
-    warmup = min(desk.config.training.warmup_steps, arm.steps // 4)
+    warmup = min(context.config.training.warmup_steps, arm.steps // 4)
     return {"batch_size": arm.size, "micro_batch_size": 0, "steps": arm.steps, "warmup_steps": warmup}
 
 
-def first_rate(desk: Desk, arm: Arm) -> float:
+def first_rate(context: ExperimentContext, arm: Arm) -> float:
     """The middle of an arm's grid: for Adam it grows with sqrt(B) (Malladi et al. 2022, arXiv 2205.10287)."""
-    return float(desk.config.training.learning_rate * (arm.size / desk.config.batches.batch_size) ** 0.5)
+    return float(context.config.training.learning_rate * (arm.size / context.config.batches.batch_size) ** 0.5)
 
 
-def plan(desk: Desk) -> list[Trial]:
+def plan(context: ExperimentContext) -> list[Trial]:
     """Each arm's search for a learning rate, and its trainings on the seeds that count."""
-    refuse_too_large(desk)
+    refuse_too_large(context)
     trials = []
-    arms = Arms.of(desk)
-    for arm in dict.fromkeys([*arms.all, *equal_seconds(arms, paces(desk, arms))]):
-        trials += desk.planned(arm.name, first_rate(desk, arm), **settings_of(desk, arm))
+    arms = Arms.of(context)
+    for arm in dict.fromkeys([*arms.all, *equal_seconds(arms, paces(context, arms))]):
+        trials += context.planned(arm.name, first_rate(context, arm), **settings_of(context, arm))
     return trials
 
 
-def run(desk: Desk) -> Findings:
+def run(context: ExperimentContext) -> Findings:
     """Noise and memory with weights fixed, then trainings by batch size."""
-    noise = gradient_noise(desk)
+    noise = gradient_noise(context)
     sizes = list(SIZES)
-    memory = desk.measure("memory", lambda: [saved_bytes(desk.config, B) for B in sizes], sizes=sizes)
-    errors = desk.measure("micro-batches", lambda: micro_batch_error(desk), seed=desk.seed)
-    arms = Arms.of(desk)
-    results, rates = train_all(desk, arms.all)
+    memory = context.measure("memory", lambda: [saved_bytes(context.config, B) for B in sizes], sizes=sizes)
+    errors = context.measure("micro-batches", lambda: micro_batch_error(context), seed=context.seed)
+    arms = Arms.of(context)
+    results, rates = train_all(context, arms.all)
     data = {
         "sizes": sizes,
         "noise": noise,
@@ -123,18 +123,18 @@ def run(desk: Desk) -> Findings:
         laws=[*noise_laws(noise), *memory_laws(sizes, memory), *identity_laws(errors)],
         claims=claims_of(arms, results),
         data=data,
-        timings=seconds_data(desk, arms),
-        remarks=remarks_of(desk, noise, memory),
+        timings=seconds_data(context, arms),
+        remarks=remarks_of(context, noise, memory),
     )
 
 
-def train_all(desk: Desk, arms: Sequence[Arm]) -> tuple[dict[Arm, list[Trained]], dict[Arm, float]]:
+def train_all(context: ExperimentContext, arms: Sequence[Arm]) -> tuple[dict[Arm, list[Trained]], dict[Arm, float]]:
     """Each arm's results on all seeds, and its learning rate."""
     results, rates = {}, {}
     for arm in arms:
-        settings = settings_of(desk, arm)
-        rates[arm] = desk.tuned(arm.name, first_rate(desk, arm), **settings)
-        results[arm] = desk.trained(arm.name, learning_rate=rates[arm], **settings)
+        settings = settings_of(context, arm)
+        rates[arm] = context.tuned(arm.name, first_rate(context, arm), **settings)
+        results[arm] = context.trained(arm.name, learning_rate=rates[arm], **settings)
     return results, rates
 
 
@@ -193,14 +193,14 @@ def identity_laws(errors: Mapping[str, float]) -> list[Law]:
     ]
 
 
-def paces(desk: Desk, arms: Arms) -> dict[str, list[float]]:
+def paces(context: ExperimentContext, arms: Arms) -> dict[str, list[float]]:
     """Seconds of a training step of each size, round by round; by name of the size."""
 
     def work() -> dict[str, list[float]]:
-        trials = {str(size): desk.trial("pace", 0, batch_size=size, micro_batch_size=0) for size in arms.sizes}
-        return seconds_per_step(trials, desk.corpus, PACE_ROUNDS, PACE_STEPS)
+        trials = {str(size): context.trial("pace", 0, batch_size=size, micro_batch_size=0) for size in arms.sizes}
+        return seconds_per_step(trials, context.corpus, PACE_ROUNDS, PACE_STEPS)
 
-    found: dict[str, list[float]] = desk.measure("pace", work, sizes=list(arms.sizes))
+    found: dict[str, list[float]] = context.measure("pace", work, sizes=list(arms.sizes))
     return found
 
 
@@ -215,30 +215,30 @@ def base_seconds(arms: Arms, paces: Mapping[str, Sequence[float]]) -> float:
     return arms.base.steps * float(np.median(paces[str(arms.base.size)]))
 
 
-def seconds_data(desk: Desk, arms: Arms) -> dict[str, Any]:
+def seconds_data(context: ExperimentContext, arms: Arms) -> dict[str, Any]:
     """The losses at equal seconds, each at the end of its own decayed schedule and at its own learning rate."""
-    desk = dataclasses.replace(desk, tunings={})  # apart: these arms are this machine's
-    pace = paces(desk, arms)
+    context = dataclasses.replace(context, tunings={})  # apart: these arms are this machine's
+    pace = paces(context, arms)
     found = equal_seconds(arms, pace)
-    results, rates = train_all(desk, found)
+    results, rates = train_all(context, found)
     return {
         "seconds_per_step": pace,
         "equal_seconds": base_seconds(arms, pace),
         "equal_seconds_arms": [arm_data(arm, results[arm], rates[arm]) for arm in found],
         "seconds": {arm.name: [result.seconds for result in results[arm]] for arm in found},
-        "learning_rates": desk.tunings,
+        "learning_rates": context.tunings,
     }
 
 
-def remarks_of(desk: Desk, noise: Sequence[Mapping[str, Any]], memory: Sequence[int]) -> list[str]:
+def remarks_of(context: ExperimentContext, noise: Sequence[Mapping[str, Any]], memory: Sequence[int]) -> list[str]:
     """How it was done."""
     scales = "; ".join(f"{state['name']} {scale_words(state['line'])}, of the whole pool "
                        f"{scale_words(state['of_pool'])}" for state in noise)  # fmt: skip
     per_sequence = (memory[-1] - memory[1]) / (SIZES[-1] - SIZES[1])
     tuned = (
         "Learning rates were not retuned, which this budget forbids, but scaled with sqrt(B)"
-        if desk.budget.rates == 1
-        else f"The learning rate of each arm is the best of {desk.budget.rates} around one that is scaled with "
+        if context.budget.rates == 1
+        else f"The learning rate of each arm is the best of {context.budget.rates} around one that is scaled with "
         "sqrt(B), on a seed of its own"
     )
     return [
@@ -248,7 +248,7 @@ def remarks_of(desk: Desk, noise: Sequence[Mapping[str, Any]], memory: Sequence[
         "draws, and hold the pool fixed.",
         f"Each sequence of a micro-batch keeps {per_sequence / 1e6:.3g} MB for the backward pass. Gradients of "
         "micro-batches add up to the batch's, so that memory limits micro_batch_size, not batch_size.",
-        f"{tuned}. beta2 is {desk.config.training.beta2:g} in all arms, so that Adam's memory is shorter in tokens "
+        f"{tuned}. beta2 is {context.config.training.beta2:g} in all arms, so that Adam's memory is shorter in tokens "
         "for small batches.",
         "At equal seconds each size trains for as many steps as take the time that the base size takes, by steps that "
         "were timed side by side on this machine; those numbers are under the timings, and are no claim.",

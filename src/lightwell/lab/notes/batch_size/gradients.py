@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lightwell.batches.batch import IGNORE, Batch
 from lightwell.errors import SettingError
-from lightwell.lab.experiments.context import Desk
+from lightwell.lab.experiments.context import ExperimentContext
 from lightwell.lab.experiments.trial import trained_model
 from lightwell.lab.notes.batch_size.gradient_noise import (
     draw_batches,
@@ -48,51 +48,51 @@ AGREES = 0.03
 ratios, the formula a ratio of means."""
 
 
-def states(desk: Desk) -> dict[str, int]:
+def states(context: ExperimentContext) -> dict[str, int]:
     """Steps of the base training after which gradients are looked at, by name."""
-    steps = desk.budget.steps
-    early = {} if desk.budget.name == "glance" else {f"after {steps // 8:,} steps": steps // 8}
+    steps = context.budget.steps
+    early = {} if context.budget.name == "glance" else {f"after {steps // 8:,} steps": steps // 8}
     return {"at initialisation": 0, **early, f"after {steps:,} steps": steps}
 
 
-def pool_size(desk: Desk) -> int:
+def pool_size(context: ExperimentContext) -> int:
     """Sequences of the pool: as many as the budget and memory allow."""
-    fits = POOL_BYTES // (4 * desk.config.model.parameter_count())
-    return max(2 * SIZES[-1], min(POOL.get(desk.budget.name, POOL["glance"]), fits))
+    fits = POOL_BYTES // (4 * context.config.model.parameter_count())
+    return max(2 * SIZES[-1], min(POOL.get(context.budget.name, POOL["glance"]), fits))
 
 
-def refuse_too_large(desk: Desk) -> None:
+def refuse_too_large(context: ExperimentContext) -> None:
     """Before anything is trained: the pool's gradients have to be in memory, all at once.
 
     Raises:
         SettingError: they do not fit.
     """
-    needed = 4 * desk.config.model.parameter_count() * pool_size(desk)
+    needed = 4 * context.config.model.parameter_count() * pool_size(context)
     free = available_memory(torch.device("cpu"))
     if needed > 0.7 * free:
         raise SettingError(
-            f"The gradients of {pool_size(desk)} sequences of this model take {needed / 1e9:.1f} GB, and "
+            f"The gradients of {pool_size(context)} sequences of this model take {needed / 1e9:.1f} GB, and "
             f"{free / 1e9:.1f} GB are free; measure the batch size with a smaller --preset."
         )
 
 
-def gradient_noise(desk: Desk) -> list[dict[str, Any]]:
+def gradient_noise(context: ExperimentContext) -> list[dict[str, Any]]:
     """State by state: draws of |G_B|^2 and cosines, and what both estimators make of them."""
     found = []
-    for name, step in states(desk).items():
-        work = functools.partial(measure_noise, desk, step)
-        drawn = desk.measure("noise", work, step=step, seed=desk.seed, sizes=SIZES, pool=pool_size(desk))
+    for name, step in states(context).items():
+        work = functools.partial(measure_noise, context, step)
+        drawn = context.measure("noise", work, step=step, seed=context.seed, sizes=SIZES, pool=pool_size(context))
         found.append({"name": name, **estimates(drawn)})
     return found
 
 
-def measure_noise(desk: Desk, step: int) -> dict[str, Any]:
+def measure_noise(context: ExperimentContext, step: int) -> dict[str, Any]:
     """Draws from a pool of sequences' gradients, the weights those after `step` steps."""
-    model = trained_model(desk.trial("noise", desk.seed), desk.corpus, until=step)
-    pool = pool_of_windows(desk.corpus.train, desk.config, pool_size(desk), desk.seed)
+    model = trained_model(context.trial("noise", context.seed), context.corpus, until=step)
+    pool = pool_of_windows(context.corpus.train, context.config, pool_size(context), context.seed)
     products = inner_products(sequence_gradients(model, pool))
     sizes = [B for B in SIZES if len(products) >= 2 * B]
-    draws = draw_batches(products, sizes, desk.budget.draws, stream_seed(desk.seed, "draws"))
+    draws = draw_batches(products, sizes, context.budget.draws, stream_seed(context.seed, "draws"))
     signal, noise = noise_of_pool(products)
     of_pool = {"signal": signal, "noise": noise, "simple": noise / signal if signal > 0.0 else None}
     return {
@@ -184,10 +184,10 @@ def beyond_chance(cosines: Numbers, foretold: Numbers) -> float:
     return max(0.0, float((np.abs(cosines.mean(axis=0) - foretold) - 4.0 * errors).max()))
 
 
-def micro_batch_error(desk: Desk) -> dict[str, float]:
+def micro_batch_error(context: ExperimentContext) -> dict[str, float]:
     """|g - g'| / |g|: g the gradient of a batch of 16, g' that of its micro-batches of 4."""
-    model = trained_model(desk.trial("micro-batches", desk.seed), desk.corpus, until=0)
-    batch = pool_of_windows(desk.corpus.train, desk.config, 16, desk.seed)
+    model = trained_model(context.trial("micro-batches", context.seed), context.corpus, until=0)
+    batch = pool_of_windows(context.corpus.train, context.config, 16, context.seed)
     unequal = with_unequal_rows(batch)
     whole = batch_gradient(model, unequal, 0)
     averaged = torch.stack([batch_gradient(model, part, 0) for part in unequal.split(4)]).mean(dim=0)
@@ -201,9 +201,9 @@ def micro_batch_error(desk: Desk) -> dict[str, float]:
 def batch_gradient(model: Decoder, batch: Batch, micro_batch_size: int) -> Tensor:
     """(P,) the gradient of the batch's mean loss over counted tokens, as training accumulates it."""
     model.zero_grad()
-    learner = TrainedLoss(model, head_loss, "fp32")
+    loss_module = TrainedLoss(model, head_loss, "fp32")
     with random_state_kept(torch.device("cpu")):
-        accumulate_gradients(learner, batch, micro_batch_size=micro_batch_size, seed=0, step=0)
+        accumulate_gradients(loss_module, batch, micro_batch_size=micro_batch_size, seed=0, step=0)
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     return torch.cat([gradient.flatten() for gradient in gradients])
 

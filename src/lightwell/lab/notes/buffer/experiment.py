@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightwell.lab.cards.figures import COLOURS, new_figure
-from lightwell.lab.experiments.context import Desk
+from lightwell.lab.experiments.context import ExperimentContext
 from lightwell.lab.experiments.experiment import Experiment, Findings, Picture
 from lightwell.lab.experiments.notes import NOTES
 from lightwell.lab.experiments.trial import Trial
@@ -47,21 +47,21 @@ class MaskedScores(nn.Module):
 HELD = ("persistent buffer", "buffer", "plain attribute", "none")
 
 
-def plan(desk: Desk) -> list[Trial]:
+def plan(context: ExperimentContext) -> list[Trial]:
     """Nothing is trained."""
     return []
 
 
-def run(desk: Desk) -> Findings:
+def run(context: ExperimentContext) -> Findings:
     """The table of this model's tensors, the mismatch on the meta device, and the bytes of checkpoints."""
-    table = desk.measure("table", lambda: [row.to_dict() for row in tensor_table(Decoder(desk.config.model))])
-    moved = desk.measure("moved", lambda: {held: moved_to_meta(held) for held in HELD})
-    sizes = desk.measure("sizes", lambda: {held: [saved_bytes(T, held) for T in CONTEXTS] for held in HELD})
+    table = context.measure("table", lambda: [row.to_dict() for row in tensor_table(Decoder(context.config.model))])
+    moved = context.measure("moved", lambda: {held: moved_to_meta(held) for held in HELD})
+    sizes = context.measure("sizes", lambda: {held: [saved_bytes(T, held) for T in CONTEXTS] for held in HELD})
     cost = [
         (with_mask - without) / (T * T)
         for T, with_mask, without in zip(CONTEXTS, sizes["persistent buffer"], sizes["none"], strict=True)
     ]
-    longer = desk.measure("longer", lambda: {held: loads_longer(held) for held in HELD})
+    longer = context.measure("longer", lambda: {held: loads_longer(held) for held in HELD})
     own = [row for row in table if row["kind"] != "parameter"]
     in_file = sum(row["bytes"] for row in own if row["saved"])
     laws = [

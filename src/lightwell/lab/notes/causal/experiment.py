@@ -13,7 +13,7 @@ import torch
 from lightwell.corpus.corpus import Corpus
 from lightwell.generation.generate import resting
 from lightwell.generation.language_model import LanguageModel
-from lightwell.lab.experiments.context import Desk, differences
+from lightwell.lab.experiments.context import ExperimentContext, differences
 from lightwell.lab.experiments.experiment import Experiment, Findings
 from lightwell.lab.experiments.notes import NOTES
 from lightwell.lab.experiments.skipping import skipping
@@ -42,28 +42,28 @@ def unmasked() -> Tap:
     return skipping("masked", back_to="scaled")
 
 
-def arm(desk: Desk, name: str, seed: int) -> Trial:
+def arm(context: ExperimentContext, name: str, seed: int) -> Trial:
     """One training. Both attentions are computed by the same formula, so that the arms differ in the mask alone."""
     if name == RANDOM:  # the look's name tells its result apart from one on the text; nothing is looked at
-        return desk.trial(name, seed, look=RANDOM)
+        return context.trial(name, seed, look=RANDOM)
     change = "unmasked" if name == UNMASKED else ""
-    return desk.trial(name, seed, change=change, look=name, looks=1, attention="explicit")
+    return context.trial(name, seed, change=change, look=name, looks=1, attention="explicit")
 
 
-def plan(desk: Desk) -> list[Trial]:
+def plan(context: ExperimentContext) -> list[Trial]:
     """A model with the mask and one without for each seed, and one on random tokens."""
-    both = [arm(desk, name, seed) for name in (MASKED, UNMASKED) for seed in desk.seeds]
-    return [*both, arm(desk, RANDOM, desk.seed)]
+    both = [arm(context, name, seed) for name in (MASKED, UNMASKED) for seed in context.seeds]
+    return [*both, arm(context, RANDOM, context.seed)]
 
 
-def run(desk: Desk) -> Findings:
+def run(context: ExperimentContext) -> Findings:
     """The checks on each trained model, the control, and the random tokens."""
-    desk = dataclasses.replace(desk, looks=looks_of(desk))
-    masked = [desk.train(arm(desk, MASKED, seed)) for seed in desk.seeds]
-    control = [desk.train(arm(desk, UNMASKED, seed)) for seed in desk.seeds]
-    V = desk.config.model.vocab_size
-    tokens = random_corpus(desk)
-    chance = dataclasses.replace(desk, corpus=tokens).train(arm(desk, RANDOM, desk.seed))
+    context = dataclasses.replace(context, looks=looks_of(context))
+    masked = [context.train(arm(context, MASKED, seed)) for seed in context.seeds]
+    control = [context.train(arm(context, UNMASKED, seed)) for seed in context.seeds]
+    V = context.config.model.vocab_size
+    tokens = random_corpus(context)
+    chance = dataclasses.replace(context, corpus=tokens).train(arm(context, RANDOM, context.seed))
     seen, leaky = [each.seen[-1][1] for each in masked], [each.seen[-1][1] for each in control]
     scored = [each["loss"] for each in leaky]
     claims = [
@@ -96,7 +96,7 @@ def run(desk: Desk) -> Findings:
         "training_losses": {MASKED: [t.train_loss for t in masked], UNMASKED: [t.train_loss for t in control]},
         "scored_with_mask": scored,
         "uniform": math.log(V),
-        "opening": opening(desk.corpus),
+        "opening": opening(context.corpus),
         "texts": {MASKED: seen[0]["texts"], UNMASKED: leaky[0]["texts"]},
         "maps": {MASKED: seen[0]["map"], UNMASKED: leaky[0]["map"]},
         "random": {"validations": chance.validations, "batch_losses": chance.batch_losses, "loss": chance.loss},
@@ -105,17 +105,17 @@ def run(desk: Desk) -> Findings:
         "The control is no competitor: its loss is low because the answer is among the inputs. It is there to show "
         "what a leak looks like. Its learning rate was not retuned.",
         f"Random tokens: {len(tokens.train):,} of them, each drawn from all {V:,} alike, none seen twice.",
-        f"After {_quoted(opening(desk.corpus), 60)}, with the mask, the likeliest text: {_quoted(seen[0]['texts'][0])}",
+        f"After {_quoted(opening(context.corpus), 60)}, with the mask, the likeliest text: {_quoted(seen[0]['texts'][0])}",
         f"Trained without it and written with it: {_quoted(leaky[0]['texts'][0])}",
     ]
     return Findings(laws=laws, claims=claims, data=data, remarks=remarks)
 
 
-def looks_of(desk: Desk) -> Mapping[str, Look]:
+def looks_of(context: ExperimentContext) -> Mapping[str, Look]:
     """What is looked at. Texts are scored and written with the mask, however the model was trained."""
 
     def common(model: Decoder) -> dict[str, Any]:
-        return {"loss": loss_with_mask(model, desk), "texts": texts(model, desk.corpus)}
+        return {"loss": loss_with_mask(model, context), "texts": texts(model, context.corpus)}
 
     def with_mask(model: Decoder, corpus: Corpus) -> dict[str, Any]:
         return {**common(model), "checks": check_causal(model).to_dict(), "map": reach(model, passthrough)}
@@ -130,14 +130,14 @@ def looks_of(desk: Desk) -> Mapping[str, Look]:
     return {MASKED: with_mask, UNMASKED: without, RANDOM: nothing}
 
 
-def loss_with_mask(model: Decoder, desk: Desk) -> float:
+def loss_with_mask(model: Decoder, context: ExperimentContext) -> float:
     """The held-out loss of these weights in the model's ordinary forward, in nats per token."""
-    return held_out_loss(model, desk.corpus.validation, desk.corpus, desk.config).nats_per_token
+    return held_out_loss(model, context.corpus.held_out, context.corpus, context.config).nats_per_token
 
 
 def opening(corpus: Corpus) -> str:
     """The first words of the held-out text; what follows them is written."""
-    ids = corpus.validation.take(np.arange(1, 1 + OPENING))
+    ids = corpus.held_out.take(np.arange(1, 1 + OPENING))
     return corpus.tokenizer.decode(ids)
 
 
@@ -172,15 +172,15 @@ def laws_of(seen: Sequence[Mapping[str, Any]]) -> list[Law]:
     return laws
 
 
-def random_corpus(desk: Desk) -> Corpus:
+def random_corpus(context: ExperimentContext) -> Corpus:
     """Tokens drawn from the whole vocabulary alike, as many as training needs without seeing one twice."""
-    config = desk.config
+    config = context.config
     V, L = config.model.vocab_size, config.model.context_length
-    draw_ = np.random.default_rng(stream_seed(desk.seed, RANDOM))
+    draw_ = np.random.default_rng(stream_seed(context.seed, RANDOM))
     wanted = (config.training.steps + 1) * config.batches.batch_size * L + 1
     train = TokenFile.from_ids(draw_.integers(V, size=wanted), vocab_size=V)
     held_out = TokenFile.from_ids(draw_.integers(V, size=config.training.eval_tokens + 1), vocab_size=V)
-    return dataclasses.replace(desk.corpus, train=train, validation=held_out, digest=train.digest)
+    return dataclasses.replace(context.corpus, train=train, held_out=held_out, digest=train.digest)
 
 
 def curves(trained: Sequence[Trained]) -> list[list[tuple[int, float]]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lightwell.lab.experiments.context import Desk, differences
+from lightwell.lab.experiments.context import ExperimentContext, differences
 from lightwell.lab.experiments.experiment import Experiment, Findings
 from lightwell.lab.experiments.notes import NOTES
 from lightwell.lab.experiments.part import tokens_for
@@ -62,44 +62,44 @@ class Cell:
         return self.everywhere and self.p in (0.0, P)
 
 
-def epochs_of(desk: Desk) -> list[float]:
+def epochs_of(context: ExperimentContext) -> list[float]:
     """The passes over the text that are compared: from 1, or as many as the whole text takes, upwards."""
-    wanted = (1.0, 20.0) if desk.budget.name == "glance" else EPOCHS
-    fewest = presented(desk) / len(desk.corpus.train)
+    wanted = (1.0, 20.0) if context.budget.name == "glance" else EPOCHS
+    fewest = presented(context) / len(context.corpus.train)
     return sorted({max(fewest, wanted[0])} | {epochs for epochs in wanted if epochs > fewest})
 
 
-def cells_of(desk: Desk) -> list[Cell]:
+def cells_of(context: ExperimentContext) -> list[Cell]:
     """Those of the claims first; at night also other p, and dropout on the attention weights alone."""
-    epochs = epochs_of(desk)
+    epochs = epochs_of(context)
     cells = [Cell(p, each) for each in epochs for p in (0.0, P)]
-    if desk.budget.name == "night":
+    if context.budget.name == "night":
         cells += [Cell(p, each) for each in epochs for p in (0.1, 0.4)]
         cells += [Cell(P, each, everywhere=False) for each in (epochs[0], epochs[-1])]
     return cells
 
 
-def steps_of(desk: Desk) -> int:
+def steps_of(context: ExperimentContext) -> int:
     """Of each training."""
-    return min(desk.config.training.steps, MOST_STEPS)
+    return min(context.config.training.steps, MOST_STEPS)
 
 
-def presented(desk: Desk) -> int:
+def presented(context: ExperimentContext) -> int:
     """Tokens that each training sees, repeats counted."""
-    return steps_of(desk) * desk.config.batches.batch_size * desk.config.model.context_length
+    return steps_of(context) * context.config.batches.batch_size * context.config.model.context_length
 
 
-def settings_of(desk: Desk, cell: Cell) -> dict[str, Any]:
+def settings_of(context: ExperimentContext, cell: Cell) -> dict[str, Any]:
     """What the cell changes in the base configuration."""
     return {
         "attention_dropout": cell.p,
         "residual_dropout": cell.p if cell.everywhere else 0.0,
         "embedding_dropout": 0.0,
-        "steps": steps_of(desk),
+        "steps": steps_of(context),
         "stride": 0,
         "sampler": "windows",
         "document_boundaries": "cross",
-        "part": tokens_for(presented(desk), desk.config.model.context_length, cell.epochs),
+        "part": tokens_for(presented(context), context.config.model.context_length, cell.epochs),
     }
 
 
@@ -108,44 +108,46 @@ def looked(cell: Cell) -> dict[str, Any]:
     return {"look": "modes", "looks": 1} if cell.p else {}
 
 
-def seeds_of(desk: Desk, cell: Cell) -> Sequence[int]:
+def seeds_of(context: ExperimentContext, cell: Cell) -> Sequence[int]:
     """All that count for the claims, few for the others."""
-    return desk.seeds if cell.counts else desk.seeds[:FEW_SEEDS]
+    return context.seeds if cell.counts else context.seeds[:FEW_SEEDS]
 
 
-def rows_trial(desk: Desk) -> Trial:
+def rows_trial(context: ExperimentContext) -> Trial:
     """The model whose attention is looked at: dropout on the attention weights alone, one seed."""
-    cell = Cell(ROWS_P, epochs_of(desk)[0], everywhere=False)
-    return desk.trial("the model whose rows are summed", desk.seed, look="rows", looks=1, **settings_of(desk, cell))
+    cell = Cell(ROWS_P, epochs_of(context)[0], everywhere=False)
+    return context.trial(
+        "the model whose rows are summed", context.seed, look="rows", looks=1, **settings_of(context, cell)
+    )
 
 
-def final_trials(desk: Desk, cell: Cell, rate: float) -> list[Trial]:
+def final_trials(context: ExperimentContext, cell: Cell, rate: float) -> list[Trial]:
     """An arm's trainings, seed by seed."""
-    settings = {**settings_of(desk, cell), **looked(cell), "learning_rate": rate}
-    return [desk.trial(cell.arm, seed, **settings) for seed in seeds_of(desk, cell)]
+    settings = {**settings_of(context, cell), **looked(cell), "learning_rate": rate}
+    return [context.trial(cell.arm, seed, **settings) for seed in seeds_of(context, cell)]
 
 
-def plan(desk: Desk) -> list[Trial]:
+def plan(context: ExperimentContext) -> list[Trial]:
     """The model that is looked at, the learning rates that are tried, and all cells."""
-    trials = [rows_trial(desk)]
-    for cell in cells_of(desk):
-        trials += desk.tuning_trials(cell.arm, **settings_of(desk, cell)) if cell.counts else []
+    trials = [rows_trial(context)]
+    for cell in cells_of(context):
+        trials += context.tuning_trials(cell.arm, **settings_of(context, cell)) if cell.counts else []
         tuned = cell if cell.counts else Cell(P, cell.epochs)  # the other amounts of dropout take the rate of P
-        trials += final_trials(desk, cell, desk.expected_rate(tuned.arm, **settings_of(desk, tuned)))
+        trials += final_trials(context, cell, context.expected_rate(tuned.arm, **settings_of(context, tuned)))
     return trials
 
 
-def run(desk: Desk) -> Findings:
+def run(context: ExperimentContext) -> Findings:
     """Row sums and modes as laws; the effect at fewest and most passes as claims; the crossover beside them."""
-    rows = desk.train(rows_trial(desk)).seen[-1][1]
+    rows = context.train(rows_trial(context)).seen[-1][1]
     rates: dict[float, float] = {}
     found: dict[Cell, list[Trained]] = {}
-    for cell in cells_of(desk):
-        rate = desk.tuned(cell.arm, **settings_of(desk, cell)) if cell.counts else rates[cell.epochs]
+    for cell in cells_of(context):
+        rate = context.tuned(cell.arm, **settings_of(context, cell)) if cell.counts else rates[cell.epochs]
         if cell.p == P and cell.everywhere:
             rates[cell.epochs] = rate
-        found[cell] = [desk.train(trial) for trial in final_trials(desk, cell, rate)]
-    epochs = epochs_of(desk)
+        found[cell] = [context.train(trial) for trial in final_trials(context, cell, rate)]
+    epochs = epochs_of(context)
     effects = {each: differences(losses(found[Cell(P, each)]), losses(found[Cell(0.0, each)])) for each in epochs}
     crossing = crossing_of(epochs, [effects[each] for each in epochs])
     modes = [trained.seen[-1][1] for cell in found if cell.p for trained in found[cell]]
@@ -157,10 +159,13 @@ def run(desk: Desk) -> Findings:
         "crossing": crossing.to_dict(),
         "p": P,
         "smallest": SMALLEST,
-        "tokens": presented(desk),
+        "tokens": presented(context),
     }
     return Findings(
-        laws=[*row_laws(rows), *mode_laws(modes)], claims=claims_of(effects), data=data, remarks=remarks_of(desk, data)
+        laws=[*row_laws(rows), *mode_laws(modes)],
+        claims=claims_of(effects),
+        data=data,
+        remarks=remarks_of(context, data),
     )
 
 
@@ -202,7 +207,7 @@ def row_laws(rows: Mapping[str, Any]) -> list[Law]:
                  first, math.sqrt(p / (1.0 - p)), 4.0 * first_error),
         Law.near("Share of draws in which the first row is all zero",
                  rows["first row empty"], p, 4.0 * math.sqrt(p * (1.0 - p) / first_draws)),
-        Law.near("Kept weights that are not exactly the weight x 1/(1-p)", rows["wrongly scaled"], 0, 0),
+        Law.near("DropoutMask weights that are not exactly the weight x 1/(1-p)", rows["wrongly scaled"], 0, 0),
     ]  # fmt: skip
 
 
@@ -241,21 +246,21 @@ def effect_data(epochs: float, points: Sequence[float]) -> dict[str, Any]:
     return {"epochs": epochs, "points": list(points), "mean": effect.mean, "low": low, "high": high}
 
 
-def remarks_of(desk: Desk, data: Mapping[str, Any]) -> list[str]:
+def remarks_of(context: ExperimentContext, data: Mapping[str, Any]) -> list[str]:
     """What a reader has to know."""
     on = [mode["on"] - mode["off"] for mode in data["modes"]]
     remarks = [
-        f"Each training takes {steps_of(desk)} steps and sees {presented(desk):,} tokens; more passes means that they "
+        f"Each training takes {steps_of(context)} steps and sees {presented(context):,} tokens; more passes means that they "
         "come from a shorter beginning of the text. Held out is the same in all of them.",
         "Dropout is on the attention weights, which the note names, and on both branches of each block, "
         "with the same p; the embeddings have none.",
         f"On the text that it learned from, a model with dropout on has a loss {np.mean(on):.3f} nats higher than the "
         f"same model with it off (mean of {len(on)}, {min(on):.3f} to {max(on):.3f}).",
         f"As passes grow, the difference that dropout makes {data['crossing']['sentence']} (95 % interval over "
-        f"{desk.budget.seeds} seeds; {100 * data['crossing']['found']:.0f} % of the draws change their sign within "
+        f"{context.budget.seeds} seeds; {100 * data['crossing']['found']:.0f} % of the draws change their sign within "
         f"what was measured), by a straight line in the logarithm of the passes between "
-        f"{', '.join(f'{each:.3g}' for each in epochs_of(desk))}.",
-        desk.tuning_words,
+        f"{', '.join(f'{each:.3g}' for each in epochs_of(context))}.",
+        context.tuning_words,
     ]
     alone = [cell for cell in data["cells"] if not cell["everywhere"]]
     if alone:

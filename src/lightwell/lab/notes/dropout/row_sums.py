@@ -21,7 +21,7 @@ from lightwell.batches.batch import Batch
 from lightwell.batches.evaluation import evaluation_batches
 from lightwell.corpus.corpus import Corpus
 from lightwell.model.decoder import Decoder
-from lightwell.model.dropout import draw_kept
+from lightwell.model.dropout import sample_dropout_mask
 from lightwell.training.hardware.device import random_state_kept
 from lightwell.training.update.loss import summed_loss
 from lightwell.training.update.streams import stream_seed
@@ -39,7 +39,7 @@ SCORED = 4096
 
 def look_rows(model: Decoder, corpus: Corpus) -> dict[str, Any]:
     """Row sums of the first layer's attention on the first held-out window, and two draws of the mask."""
-    batch = next(evaluation_batches(corpus.validation, model.config.context_length, 1))
+    batch = next(evaluation_batches(corpus.held_out, model.config.context_length, 1))
     with _drawing(model, "rows"):
         sums = row_sums(model, batch.inputs, PASSES)
         shown = [weights_and_dropped(model, batch.inputs) for _ in range(2)]
@@ -72,7 +72,9 @@ def row_sums(model: Decoder, window: Tensor, passes: int) -> dict[str, Any]:
 
     The model is in training mode and has an attention_dropout. A row is one query of one head.
     """
-    kept_share = draw_kept((1,), model.config.attention_dropout, window.device).probability  # 1 - p, as it was rounded
+    kept_share = sample_dropout_mask(
+        (1,), model.config.attention_dropout, window.device
+    ).probability  # 1 - p, as it was rounded
     p = 1.0 - kept_share
     copies = window.expand(COPIES, -1)
     total = torch.zeros(0)

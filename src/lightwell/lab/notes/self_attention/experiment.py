@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lightwell.corpus.corpus import Corpus
-from lightwell.lab.experiments.context import Desk, differences
+from lightwell.lab.experiments.context import ExperimentContext, differences
 from lightwell.lab.experiments.experiment import Experiment, Findings
 from lightwell.lab.experiments.notes import NOTES
 from lightwell.lab.experiments.skipping import skipping
@@ -63,12 +63,12 @@ class Arm:
         """In plain words."""
         return f"{self.scaling}, head size {self.size}{', unit variance at the start' if self.unit else ''}"
 
-    def settings(self, desk: Desk) -> dict[str, Any]:
+    def settings(self, context: ExperimentContext) -> dict[str, Any]:
         """Beside the base; q and k have components of variance 1 where the weights have 1 / d_model."""
-        start = {"init_std": 1.0 / math.sqrt(desk.config.model.d_model)} if self.unit else {}
+        start = {"init_std": 1.0 / math.sqrt(context.config.model.d_model)} if self.unit else {}
         change = "unscaled" if self.scaling == "unscaled" else ""
-        most = GLANCE_STEPS if desk.budget.name == "glance" else MOST_STEPS
-        steps = min(most, desk.config.training.steps)
+        most = GLANCE_STEPS if context.budget.name == "glance" else MOST_STEPS
+        steps = min(most, context.config.training.steps)
         return {"head_dim": self.size, "qk_norm": False, "attention": "explicit", "steps": steps, "change": change,
                 **start}  # fmt: skip
 
@@ -78,26 +78,26 @@ class Arm:
         return {"look": "inside", "looks": 1} if looked else {}
 
 
-def pairs(desk: Desk) -> list[tuple[int, bool]]:
+def pairs(context: ExperimentContext) -> list[tuple[int, bool]]:
     """Head sizes, and whether from unit variance; a glance has no time for the latter."""
-    sizes = [(size, False) for size in HEAD_SIZES.get(desk.budget.name, (SMALL_HEAD, LARGE_HEAD))]
-    return sizes if desk.budget.name == "glance" else [*sizes, (LARGE_HEAD, True)]
+    sizes = [(size, False) for size in HEAD_SIZES.get(context.budget.name, (SMALL_HEAD, LARGE_HEAD))]
+    return sizes if context.budget.name == "glance" else [*sizes, (LARGE_HEAD, True)]
 
 
-def plan(desk: Desk) -> list[Trial]:
+def plan(context: ExperimentContext) -> list[Trial]:
     """Scaled and unscaled for each pair, with the learning rates that are tried."""
     trials = []
-    for size, unit in pairs(desk):
+    for size, unit in pairs(context):
         for arm in (Arm(size, scaling, unit) for scaling in SCALINGS):
-            trials += desk.planned(arm.name, looked=arm.look(), **arm.settings(desk))
+            trials += context.planned(arm.name, looked=arm.look(), **arm.settings(context))
     return trials
 
 
-def run(desk: Desk) -> Findings:
+def run(context: ExperimentContext) -> Findings:
     """Random vectors, the inside of trained models, and the pairs."""
-    desk = dataclasses.replace(desk, looks=looks_of(desk))
-    found = desk.measure("saturation", lambda: saturation(2 * desk.budget.draws, desk.seed), seed=desk.seed)
-    trained = {(size, unit): pair(desk, size, unit) for size, unit in pairs(desk)}
+    context = dataclasses.replace(context, looks=looks_of(context))
+    found = context.measure("saturation", lambda: saturation(2 * context.budget.draws, context.seed), seed=context.seed)
+    trained = {(size, unit): pair(context, size, unit) for size, unit in pairs(context)}
     looked = trained[SMALL_HEAD, False]["scaled"]
     views = [each.seen[-1][1] for each in looked]
     heads = [head for view in views for head in view["heads"]]
@@ -120,25 +120,25 @@ def run(desk: Desk) -> Findings:
         laws=[*random_laws(found), *trained_laws(heads)],
         claims=[*order_claims(data["heads"]), *(claim_of(size, unit, both) for (size, unit), both in trained.items())],
         data=data,
-        remarks=remarks_of(desk, data),
+        remarks=remarks_of(context, data),
     )
 
 
-def pair(desk: Desk, size: int, unit: bool) -> dict[str, Any]:
+def pair(context: ExperimentContext, size: int, unit: bool) -> dict[str, Any]:
     """The trained arms of a head size, each at its own learning rate."""
     both: dict[str, Any] = {"rates": {}}
     for scaling in SCALINGS:
         arm = Arm(size, scaling, unit)
-        settings = arm.settings(desk)
-        rate = desk.tuned(arm.name, **settings)
+        settings = arm.settings(context)
+        rate = context.tuned(arm.name, **settings)
         both["rates"][scaling] = rate
-        both[scaling] = desk.trained(arm.name, **{**settings, "learning_rate": rate}, **arm.look())
+        both[scaling] = context.trained(arm.name, **{**settings, "learning_rate": rate}, **arm.look())
     return both
 
 
-def looks_of(desk: Desk) -> Mapping[str, Look]:
+def looks_of(context: ExperimentContext) -> Mapping[str, Look]:
     """The first window of the held-out text is what is looked at."""
-    ids = desk.corpus.validation.take(np.arange(desk.config.model.context_length))
+    ids = context.corpus.held_out.take(np.arange(context.config.model.context_length))
     tokens = torch.from_numpy(ids)[None]
 
     def look(model: Decoder, corpus: Corpus) -> dict[str, Any]:
@@ -231,14 +231,14 @@ def start_numbers(looked: Sequence[Trained]) -> dict[str, dict[str, float]]:
     }  # fmt: skip
 
 
-def remarks_of(desk: Desk, data: Mapping[str, Any]) -> list[str]:
+def remarks_of(context: ExperimentContext, data: Mapping[str, Any]) -> list[str]:
     """What a reader has to know."""
     edges = [edge for view in data["edges"] for edge in view]
     heads = [head for view in data["heads"] for head in view]
-    steps = Arm(SMALL_HEAD, "scaled").settings(desk)["steps"]
+    steps = Arm(SMALL_HEAD, "scaled").settings(context)["steps"]
     before, after = data["at_start"]["untrained"], data["at_start"]["trained"]
     return [
-        f"Each training has {steps} steps; each arm has as many tokens. {desk.tuning_words}",
+        f"Each training has {steps} steps; each arm has as many tokens. {context.tuning_words}",
         f"Weight and influence of an edge (removed before softmax; KL divergence of the predictions): rank "
         f"correlation {_mean(edges, 'weight_rank'):.2f} on average over {len(edges)} heads, from "
         f"{min(e['weight_rank'] for e in edges):.2f} to {max(e['weight_rank'] for e in edges):.2f}; with |a v W_O| in "

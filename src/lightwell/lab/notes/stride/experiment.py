@@ -13,7 +13,7 @@ from lightwell.batches.config import BatchConfig
 from lightwell.batches.evaluation import evaluation_batches
 from lightwell.batches.loader import BatchLoader
 from lightwell.corpus.corpus import Corpus
-from lightwell.lab.experiments.context import Desk, differences
+from lightwell.lab.experiments.context import ExperimentContext, differences
 from lightwell.lab.experiments.experiment import Experiment, Findings
 from lightwell.lab.experiments.notes import NOTES
 from lightwell.lab.experiments.part import first_tokens
@@ -68,9 +68,9 @@ class Arms:
     ratios: tuple[int, ...]
 
     @classmethod
-    def of(cls, desk: Desk) -> Arms:
+    def of(cls, context: ExperimentContext) -> Arms:
         """As many strides as the budget has time for."""
-        return cls({"glance": (1, 4), "night": (1, 2, 4, 8)}.get(desk.budget.name, (1, 2, 4)))
+        return cls({"glance": (1, 4), "night": (1, 2, 4, 8)}.get(context.budget.name, (1, 2, 4)))
 
     @property
     def most(self) -> int:
@@ -98,36 +98,36 @@ class Arms:
         return list(dict.fromkeys([*self.equal_epochs, *self.without_overlap, *self.equal_tokens]))
 
 
-def part_of_text(desk: Desk) -> int:
+def part_of_text(context: ExperimentContext) -> int:
     """Tokens that are trained on: so few that the longest arm takes the budget's steps."""
-    config = desk.config
-    tokens = desk.budget.steps * config.batches.batch_size * config.model.context_length
-    few = tokens // (EPOCHS * Arms.of(desk).most)
-    return min(len(desk.corpus.train), max(few, 2 * config.model.context_length + 1))
+    config = context.config
+    tokens = context.budget.steps * config.batches.batch_size * config.model.context_length
+    few = tokens // (EPOCHS * Arms.of(context).most)
+    return min(len(context.corpus.train), max(few, 2 * config.model.context_length + 1))
 
 
-def stride_of(desk: Desk, ratio: int) -> int:
+def stride_of(context: ExperimentContext, ratio: int) -> int:
     """L / ratio, at least 1."""
-    return max(1, desk.config.model.context_length // ratio)
+    return max(1, context.config.model.context_length // ratio)
 
 
-def name_of(desk: Desk, arm: Arm) -> str:
+def name_of(context: ExperimentContext, arm: Arm) -> str:
     """In plain words."""
     epochs = EPOCHS * arm.passes
-    where = "random offsets" if arm.random else f"stride {stride_of(desk, arm.ratio)}"
-    return f"{where}, {epochs} epochs" + (f" as of stride {stride_of(desk, arm.ratio)}" if arm.random else "")
+    where = "random offsets" if arm.random else f"stride {stride_of(context, arm.ratio)}"
+    return f"{where}, {epochs} epochs" + (f" as of stride {stride_of(context, arm.ratio)}" if arm.random else "")
 
 
-def settings_of(desk: Desk, arm: Arm) -> dict[str, Any]:
+def settings_of(context: ExperimentContext, arm: Arm) -> dict[str, Any]:
     """What an arm replaces. Arms of as many tokens take exactly as many steps."""
-    config = desk.config
-    windows = (part_of_text(desk) - 1) // config.model.context_length
+    config = context.config
+    windows = (part_of_text(context) - 1) // config.model.context_length
     steps = max(1, round(EPOCHS * arm.units * windows / config.batches.batch_size))
     return {
-        "stride": stride_of(desk, arm.ratio), "sampler": "random" if arm.random else "windows", "shuffle": True,
-        "document_boundaries": "cross", "steps": steps, "part": part_of_text(desk),
+        "stride": stride_of(context, arm.ratio), "sampler": "random" if arm.random else "windows", "shuffle": True,
+        "document_boundaries": "cross", "steps": steps, "part": part_of_text(context),
         "warmup_steps": min(config.training.warmup_steps, steps // 4),
-        "eval_tokens": min(config.training.eval_tokens, part_of_text(desk) - 1),
+        "eval_tokens": min(config.training.eval_tokens, part_of_text(context) - 1),
     }  # fmt: skip
 
 
@@ -137,85 +137,87 @@ def plain_arm(arm: Arm) -> Arm:
     return Arm(1, arm.units)
 
 
-def plan(desk: Desk) -> list[Trial]:
+def plan(context: ExperimentContext) -> list[Trial]:
     """The learning rates that are tried, all arms on the seeds that count, and the models scored with overlap."""
     trials, rates = [], {}
-    for arm in Arms.of(desk).without_overlap:
-        trials += desk.tuning_trials(name_of(desk, arm), **settings_of(desk, arm))
-        rates[arm] = desk.expected_rate(name_of(desk, arm), **settings_of(desk, arm))
-    for arm in Arms.of(desk).all:
-        settings = {**settings_of(desk, arm), "learning_rate": rates[plain_arm(arm)]}
-        trials += [desk.trial(name_of(desk, arm), seed, **settings) for seed in desk.seeds]
-    return [*trials, *(evaluated_trial(desk, seed) for seed in desk.seeds)]
+    for arm in Arms.of(context).without_overlap:
+        trials += context.tuning_trials(name_of(context, arm), **settings_of(context, arm))
+        rates[arm] = context.expected_rate(name_of(context, arm), **settings_of(context, arm))
+    for arm in Arms.of(context).all:
+        settings = {**settings_of(context, arm), "learning_rate": rates[plain_arm(arm)]}
+        trials += [context.trial(name_of(context, arm), seed, **settings) for seed in context.seeds]
+    return [*trials, *(evaluated_trial(context, seed) for seed in context.seeds)]
 
 
-def run(desk: Desk) -> Findings:
+def run(context: ExperimentContext) -> Findings:
     """Count what windows show, train, and score with overlap."""
-    desk = dataclasses.replace(desk, looks=looks_of(desk))
-    L, part = desk.config.model.context_length, part_of_text(desk)
-    counted = desk.measure("exposures", lambda: count_exposures(desk), tokens=part, seed=desk.seed)
-    leaks = desk.measure("leaks", lambda: find_leaks(desk), seed=desk.seed)
-    arms = Arms.of(desk)
-    rates = {arm: desk.tuned(name_of(desk, arm), **settings_of(desk, arm)) for arm in arms.without_overlap}
+    context = dataclasses.replace(context, looks=looks_of(context))
+    L, part = context.config.model.context_length, part_of_text(context)
+    counted = context.measure("exposures", lambda: count_exposures(context), tokens=part, seed=context.seed)
+    leaks = context.measure("leaks", lambda: find_leaks(context), seed=context.seed)
+    arms = Arms.of(context)
+    rates = {arm: context.tuned(name_of(context, arm), **settings_of(context, arm)) for arm in arms.without_overlap}
     results = {
-        arm: desk.trained(name_of(desk, arm), **settings_of(desk, arm), learning_rate=rates[plain_arm(arm)])
+        arm: context.trained(name_of(context, arm), **settings_of(context, arm), learning_rate=rates[plain_arm(arm)])
         for arm in arms.all
     }
-    evaluated = [scored_with_overlap(desk, seed) for seed in desk.seeds]
+    evaluated = [scored_with_overlap(context, seed) for seed in context.seeds]
     data = {
         "context_length": L,
         "part": part,
         "epochs": EPOCHS,
-        "pieces": first_pieces(desk),
+        "pieces": first_pieces(context),
         "exposures": counted,
         "leaks": leaks,
-        "arms": [arm_data(desk, arm, found) for arm, found in results.items()],
+        "arms": [arm_data(context, arm, found) for arm, found in results.items()],
         "most": arms.most,
         "evaluated": evaluated,
     }
     return Findings(
         laws=[*exposure_laws(counted, L), *leak_laws(leaks)],
-        claims=[*claims_of(desk, arms, results), evaluation_claim(evaluated)],
+        claims=[*claims_of(context, arms, results), evaluation_claim(evaluated)],
         data=data,
-        timings={"seconds": {name_of(desk, arm): [r.seconds for r in found] for arm, found in results.items()}},
-        remarks=remarks_of(desk, leaks),
+        timings={"seconds": {name_of(context, arm): [r.seconds for r in found] for arm, found in results.items()}},
+        remarks=remarks_of(context, leaks),
     )
 
 
-def first_pieces(desk: Desk, count: int = 24) -> list[str]:
+def first_pieces(context: ExperimentContext, count: int = 24) -> list[str]:
     """The first tokens of the training text, each as it reads."""
-    ids = desk.corpus.train.take(np.arange(min(count, len(desk.corpus.train))))
-    return ["¶" if i == desk.corpus.train.end_of_text else desk.corpus.tokenizer.decode([i]) for i in ids.tolist()]
+    ids = context.corpus.train.take(np.arange(min(count, len(context.corpus.train))))
+    return [
+        "¶" if i == context.corpus.train.end_of_text else context.corpus.tokenizer.decode([i]) for i in ids.tolist()
+    ]
 
 
-def count_exposures(desk: Desk) -> list[dict[str, Any]]:
+def count_exposures(context: ExperimentContext) -> list[dict[str, Any]]:
     """For several strides, how often each token of the part is a target in one epoch, counted off the loader."""
-    L = desk.config.model.context_length
-    tokens = numbered(first_tokens(desk.corpus, min(COUNTED, part_of_text(desk))).train)
-    strides = sorted({*(stride_of(desk, ratio) for ratio in (1, 2, 4, 8)), L + 1, 2 * L}, reverse=True)
+    L = context.config.model.context_length
+    tokens = numbered(first_tokens(context.corpus, min(COUNTED, part_of_text(context))).train)
+    strides = sorted({*(stride_of(context, ratio) for ratio in (1, 2, 4, 8)), L + 1, 2 * L}, reverse=True)
     found = []
-    for stride, random in [*((stride, False) for stride in strides), (stride_of(desk, 4), True)]:
+    for stride, random in [*((stride, False) for stride in strides), (stride_of(context, 4), True)]:
         settings = BatchConfig(batch_size=256, stride=stride, sampler="random" if random else "windows")
-        loader = BatchLoader(tokens, settings, L, stream_seed(desk.seed, "order"))
+        loader = BatchLoader(tokens, settings, L, stream_seed(context.seed, "order"))
         found.append(exposure_row(loader, L, stride, random))
     return found
 
 
-def find_leaks(desk: Desk) -> dict[str, int]:
+def find_leaks(context: ExperimentContext) -> dict[str, int]:
     """Tokens that training and held-out windows share: in the loader here, and where the split comes too late."""
-    L, corpus = desk.config.model.context_length, desk.corpus
-    of = len(corpus.train) + len(corpus.validation)
-    training, held_out = numbered(corpus.train, 0, of), numbered(corpus.validation, len(corpus.train), of)
-    loader = BatchLoader(training, dataclasses.replace(desk.config.batches, batch_size=1024), L, desk.seed)
+    L, corpus = context.config.model.context_length, context.corpus
+    of = len(corpus.train) + len(corpus.held_out)
+    training, held_out = numbered(corpus.train, 0, of), numbered(corpus.held_out, len(corpus.train), of)
+    loader = BatchLoader(training, dataclasses.replace(context.config.batches, batch_size=1024), L, context.seed)
     part = numbered(first_tokens(corpus, COUNTED).train)
-    before, after = split_after_windowing(part, L, stride_of(desk, 2))
-    found, of_windows = word_for_word(corpus.train, corpus.validation, L)
-    documents, of_documents = shared_documents(corpus.train, corpus.validation)
+    before, after = split_after_windowing(part, L, stride_of(context, 2))
+    found, of_windows = word_for_word(corpus.train, corpus.held_out, L)
+    documents, of_documents = shared_documents(corpus.train, corpus.held_out)
     return {
         "documents": documents,
         "held_out_documents": of_documents,
         "shared": shared_tokens(
-            epoch_batches(loader), evaluation_batches(held_out, L, 1024, stride=stride_of(desk, 2))
+            epoch_batches(loader), evaluation_batches(held_out, L, 1024, stride=stride_of(context, 2))
         ),
         "shared_late": shared_tokens([before], [after]),
         "held_out_late": int(after.inputs.shape[0]),
@@ -236,12 +238,12 @@ def leak_laws(leaks: Mapping[str, int]) -> list[Law]:
     ]  # fmt: skip
 
 
-def arm_data(desk: Desk, arm: Arm, found: Sequence[Trained]) -> dict[str, Any]:
+def arm_data(context: ExperimentContext, arm: Arm, found: Sequence[Trained]) -> dict[str, Any]:
     """An arm's numbers, seed by seed."""
-    settings = settings_of(desk, arm)
+    settings = settings_of(context, arm)
     return {
         **asdict(arm),
-        "name": name_of(desk, arm),
+        "name": name_of(context, arm),
         "stride": settings["stride"],
         "steps": settings["steps"],
         "effective_epochs": found[0].effective_epochs,
@@ -252,9 +254,9 @@ def arm_data(desk: Desk, arm: Arm, found: Sequence[Trained]) -> dict[str, Any]:
     }
 
 
-def claims_of(desk: Desk, arms: Arms, results: Mapping[Arm, Sequence[Trained]]) -> list[Claim]:
+def claims_of(context: ExperimentContext, arms: Arms, results: Mapping[Arm, Sequence[Trained]]) -> list[Claim]:
     """What the note says, of the smallest stride beside stride L, at equal epochs and at equal tokens."""
-    L, small, most = stride_of(desk, 1), stride_of(desk, arms.most), arms.most
+    L, small, most = stride_of(context, 1), stride_of(context, arms.most), arms.most
     overlapped, few, many, anywhere = Arm(most, 1), Arm(1, 1), Arm(1, most), Arm(most, 1, random=True)
 
     def compared(text: str, first: Arm, second: Arm, value: str, smallest: float, beside: bool = False) -> Claim:
@@ -274,33 +276,33 @@ def claims_of(desk: Desk, arms: Arms, results: Mapping[Arm, Sequence[Trained]]) 
     ]  # fmt: skip
 
 
-def evaluated_trial(desk: Desk, seed: int) -> Trial:
+def evaluated_trial(context: ExperimentContext, seed: int) -> Trial:
     """The training whose model is scored with overlap."""
-    return desk.trial(OVERLAP, seed, look=OVERLAP, looks=1, steps=min(desk.budget.steps, EVALUATED_STEPS))
+    return context.trial(OVERLAP, seed, look=OVERLAP, looks=1, steps=min(context.budget.steps, EVALUATED_STEPS))
 
 
-def evaluation_strides(desk: Desk) -> list[int]:
+def evaluation_strides(context: ExperimentContext) -> list[int]:
     """Side by side, and with overlap."""
-    return [stride_of(desk, ratio) for ratio in (1, 2, 4)]
+    return [stride_of(context, ratio) for ratio in (1, 2, 4)]
 
 
-def looks_of(desk: Desk) -> Mapping[str, Look]:
+def looks_of(context: ExperimentContext) -> Mapping[str, Look]:
     """What is looked at: the held-out loss by the stride of the windows that a model is scored in."""
 
     def overlap(model: Decoder, corpus: Corpus) -> list[float]:
         return [
-            held_out_loss(model, corpus.validation, corpus, desk.config, stride=stride).nats_per_token
-            for stride in evaluation_strides(desk)
+            held_out_loss(model, corpus.held_out, corpus, context.config, stride=stride).nats_per_token
+            for stride in evaluation_strides(context)
         ]
 
     return {OVERLAP: overlap}
 
 
-def scored_with_overlap(desk: Desk, seed: int) -> dict[str, Any]:
+def scored_with_overlap(context: ExperimentContext, seed: int) -> dict[str, Any]:
     """One trained model's held-out loss by stride."""
-    trial = evaluated_trial(desk, seed)
-    losses = desk.train(trial).seen[-1][1]
-    return {"strides": evaluation_strides(desk), "losses": losses, "steps": trial.config.training.steps}
+    trial = evaluated_trial(context, seed)
+    losses = context.train(trial).seen[-1][1]
+    return {"strides": evaluation_strides(context), "losses": losses, "steps": trial.config.training.steps}
 
 
 def evaluation_claim(evaluated: Sequence[Mapping[str, Any]]) -> Claim:
@@ -311,9 +313,9 @@ def evaluation_claim(evaluated: Sequence[Mapping[str, Any]]) -> Claim:
     return Claim.of(text, Rule("lower", WIDER), points, beside=True)
 
 
-def remarks_of(desk: Desk, leaks: Mapping[str, int]) -> list[str]:
+def remarks_of(context: ExperimentContext, leaks: Mapping[str, int]) -> list[str]:
     """How it was done."""
-    part, L = part_of_text(desk), desk.config.model.context_length
+    part, L = part_of_text(context), context.config.model.context_length
     late = f"{leaks['shared_late']:,} tokens in {leaks['held_out_late']:,} held-out windows"
     return [
         f"Training saw the first {part:,} tokens of the text only, so that they repeat within the budget.",
@@ -322,7 +324,7 @@ def remarks_of(desk: Desk, leaks: Mapping[str, int]) -> list[str]:
         "Both losses of a gap are measured with dropout off, on as many tokens, in windows side by side. On the "
         "training text these are the very windows of stride L, which those arms have seen, so that of two arms with "
         "equal tokens the held-out losses say more than the gaps.",
-        f"{desk.tuning_words} Arms of as many tokens share that of stride {L}; it decays to the end of each arm's "
+        f"{context.tuning_words} Arms of as many tokens share that of stride {L}; it decays to the end of each arm's "
         "own steps.",
         f"Where windows are cut before the split, the held-out side shares {late} with the training side.",
         f"{leaks['word_for_word']:,} of {leaks['held_out_windows']:,} held-out stretches of {L} tokens occur word for "

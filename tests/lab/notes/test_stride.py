@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab_house import card_of, desk_of
+from lab_house import card_of, context_of
 from lightwell.batches.config import BatchConfig
 from lightwell.batches.evaluation import evaluation_batches
 from lightwell.batches.loader import BatchLoader
 from lightwell.batches.order import Integers
-from lightwell.lab.experiments.context import Desk
+from lightwell.lab.experiments.context import ExperimentContext
 from lightwell.lab.experiments.setup import FIXED
 from lightwell.lab.experiments.trial import Trained
 from lightwell.lab.notes.stride import experiment as stride
@@ -35,9 +35,9 @@ from lightwell.tokens.token_file import TokenFile
 STEPS = 12
 
 
-def desk_for(folder: Path, name: str = "glance") -> Desk:
+def context_for(folder: Path, name: str = "glance") -> ExperimentContext:
     """Next to no steps."""
-    return desk_of("stride", folder, name, documents=30, **FIXED, micro_batch_size=0, steps=STEPS)
+    return context_of("stride", folder, name, documents=30, **FIXED, micro_batch_size=0, steps=STEPS)
 
 
 def words(count: int) -> TokenFile:
@@ -141,10 +141,10 @@ def test_a_stretch_that_was_copied_is_found() -> None:
 
 
 def test_the_store_knows_parts_of_a_text_apart(tmp_path: Path) -> None:
-    desk = desk_for(tmp_path)
-    desk.train(desk.trial("whole", 1, steps=2))
-    assert desk.store.has_trained(desk.note, desk.trial("again", 1, steps=2))
-    assert not desk.store.has_trained(desk.note, desk.trial("part", 1, steps=2, part=100))
+    context = context_for(tmp_path)
+    context.train(context.trial("whole", 1, steps=2))
+    assert context.store.has_trained(context.note, context.trial("again", 1, steps=2))
+    assert not context.store.has_trained(context.note, context.trial("part", 1, steps=2, part=100))
 
 
 def trained(loss: float, gap: float) -> Trained:
@@ -154,29 +154,29 @@ def trained(loss: float, gap: float) -> Trained:
 
 def test_planted_results_give_the_planted_verdicts(tmp_path: Path) -> None:
     """Repetition overfits and overlap does nothing: then the note holds at equal epochs only."""
-    desk = desk_for(tmp_path, "night")
-    arms = stride.Arms.of(desk)
+    context = context_for(tmp_path, "night")
+    arms = stride.Arms.of(context)
     noise = np.random.default_rng(1).normal(0.0, 0.003, (len(arms.all), 8))
     results = {arm: [trained(3.0 + 0.1 * arm.units + each, 0.2 * arm.units + each) for each in row]
                for arm, row in zip(arms.all, noise, strict=True)}  # fmt: skip
-    kinds = [claim.verdict.kind for claim in stride.claims_of(desk, arms, results)]
+    kinds = [claim.verdict.kind for claim in stride.claims_of(context, arms, results)]
     assert kinds == ["supported", "supported", "no difference", "no difference", "no difference"]
 
 
 def test_arms_of_equal_tokens_take_equal_steps(tmp_path: Path) -> None:
-    desk = desk_for(tmp_path, "night")
-    arms = stride.Arms.of(desk)
-    assert len({stride.settings_of(desk, arm)["steps"] for arm in arms.equal_tokens}) == 1
-    assert stride.settings_of(desk, arms.equal_epochs[-1])["stride"] == 2
-    assert len({stride.name_of(desk, arm) for arm in arms.all}) == len(arms.all) == 10
+    context = context_for(tmp_path, "night")
+    arms = stride.Arms.of(context)
+    assert len({stride.settings_of(context, arm)["steps"] for arm in arms.equal_tokens}) == 1
+    assert stride.settings_of(context, arms.equal_epochs[-1])["stride"] == 2
+    assert len({stride.name_of(context, arm) for arm in arms.all}) == len(arms.all) == 10
 
 
 def test_the_whole_experiment_runs_and_is_found_again(tmp_path: Path) -> None:
-    desk = desk_for(tmp_path)
-    findings = stride.run(desk)
-    assert all(desk.store.has_trained(desk.note, trial) for trial in stride.plan(desk))
-    assert len(list((tmp_path / "lab" / "trials").iterdir())) == len(stride.plan(desk))
+    context = context_for(tmp_path)
+    findings = stride.run(context)
+    assert all(context.store.has_trained(context.note, trial) for trial in stride.plan(context))
+    assert len(list((tmp_path / "lab" / "trials").iterdir())) == len(stride.plan(context))
     assert all(law.holds for law in findings.laws)
-    again = desk_for(tmp_path)
-    assert card_of(again, stride.run(again)) == card_of(desk, findings)
-    assert (desk.store.made > 0, again.store.made) == (True, 0)
+    again = context_for(tmp_path)
+    assert card_of(again, stride.run(again)) == card_of(context, findings)
+    assert (context.store.made > 0, again.store.made) == (True, 0)

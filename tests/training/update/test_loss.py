@@ -25,8 +25,8 @@ CPU = torch.device("cpu")
 def gradient(model: Decoder, batch: Batch, micro_batch_size: int) -> tuple[float, Tensor]:
     """The loss that is reported, and the whole gradient as one vector."""
     model.zero_grad(set_to_none=True)
-    learner = TrainedLoss(model, head_loss, "fp32")
-    loss = accumulate_gradients(learner, batch, micro_batch_size=micro_batch_size, seed=1, step=0)
+    loss_module = TrainedLoss(model, head_loss, "fp32")
+    loss = accumulate_gradients(loss_module, batch, micro_batch_size=micro_batch_size, seed=1, step=0)
     found = [weight.grad.flatten() for weight in model.parameters() if weight.grad is not None]
     return loss, torch.cat(found)
 

@@ -18,7 +18,7 @@ def test_the_first_tokens(tmp_path: Path, count: int) -> None:
     assert np.array_equal(part.train.take(np.arange(count)), corpus.train.take(np.arange(count)))
     assert len(part.train) == count
     assert part.train.offsets[-1] == count - 1
-    assert part.validation is corpus.validation
+    assert part.held_out is corpus.held_out
     assert part.digest != corpus.digest
 
 

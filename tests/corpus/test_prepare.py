@@ -63,7 +63,7 @@ def test_the_shards_are_one_stream_of_the_same_documents(corpus: Path, tmp_path:
     result = made(corpus, tmp_path / "out")
     opened = prepare(TextConfig(paths=(str(tmp_path / "out"),)), 0)
     assert opened.documents == result.documents == DOCUMENTS
-    for found, expected in zip((opened.train, opened.validation), in_memory(corpus, tmp_path / "out"), strict=True):
+    for found, expected in zip((opened.train, opened.held_out), in_memory(corpus, tmp_path / "out"), strict=True):
         assert found.tokens[:].tolist() == expected.tokens[:].tolist()
         assert found.offsets.tolist() == expected.offsets.tolist()
         assert (found.text_bytes, found.vocab_size) == (expected.text_bytes, expected.vocab_size)
@@ -238,7 +238,7 @@ def test_equal_documents_are_on_one_side(tmp_path: Path) -> None:
     made(tmp_path / "a.jsonl", tmp_path / "out")
     opened = open_prepared(tmp_path / "out")
     sides = []
-    for side in (opened.train, opened.validation):
+    for side in (opened.train, opened.held_out):
         starts, ends = side.offsets[:-1] + 1, side.offsets[1:]
         sides.append({opened.tokenizer.decode(side.tokens[a:b]) for a, b in zip(starts, ends, strict=True)})
     assert not sides[0] & sides[1]

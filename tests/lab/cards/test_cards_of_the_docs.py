@@ -13,7 +13,7 @@ from lightwell.lab.cards.card import Card
 from lightwell.lab.experiments.notes import NOTES
 from lightwell.lab.verdicts.verdict import decide, overall
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FOLDERS = {name: ROOT / "docs" / "lab" / f"{name}-night" for name in NOTES}
 
 

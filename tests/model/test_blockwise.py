@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from decoders import V, decoder
-from lightwell.model.attention import explicit_attention, unseen
-from lightwell.model.blocks_of_queries import BLOCK, LONGEST, Way, blocks_are_faster, in_blocks, lean_attention
+from lightwell.model.attention import additive_mask, explicit_attention
+from lightwell.model.blockwise import BLOCK, LONGEST, Way, blockwise_attention, fused_backward_attention, use_blockwise
 from lightwell.model.decoder import causal_mask
-from lightwell.model.dropout import Kept, draw_kept
+from lightwell.model.dropout import DropoutMask, sample_dropout_mask
 
 B, H, K = 2, 3, 16
 
@@ -30,18 +30,20 @@ def packed_mask(T: int, length: int) -> Tensor:
 
 def masks(way: Way, mask: Tensor) -> Tensor:
     """The mask as the way wants it."""
-    return unseen(mask, torch.float32) if way is lean_attention else mask
+    return additive_mask(mask, torch.float32) if way is fused_backward_attention else mask
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("way", [explicit_attention, lean_attention], ids=["explicit", "lean"])
+@pytest.mark.parametrize("way", [explicit_attention, fused_backward_attention], ids=["explicit", "lean"])
 @pytest.mark.parametrize("length", [0, 5], ids=["one document", "packed"])
 @pytest.mark.parametrize("T", [1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK])
-def test_law_04_in_blocks_the_values_are_the_same(T: int, length: int, way: Way) -> None:
+def test_law_04_blockwise_attention_the_values_are_the_same(T: int, length: int, way: Way) -> None:
     (q, k, v), mask = tensors(T), packed_mask(T, length)
-    for kept in (None, draw_kept((B, H, T, T), 0.3, q.device)):
+    for kept in (None, sample_dropout_mask((B, H, T, T), 0.3, q.device)):
         expected = explicit_attention(q, k, v, mask, kept)
-        torch.testing.assert_close(in_blocks(way, q, k, v, masks(way, mask), kept), expected, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(
+            blockwise_attention(way, q, k, v, masks(way, mask), kept), expected, atol=1e-6, rtol=1e-5
+        )
 
 
 @given(T=st.integers(1, 9), length=st.integers(0, 4), p=st.sampled_from([0.0, 0.3]), seed=st.integers(0, 99))
@@ -49,26 +51,26 @@ def test_the_gradients_by_hand_are_those_of_the_formula(T: int, length: int, p: 
     """In fp64, where a wrong term cannot hide behind rounding."""
     torch.manual_seed(seed)
     mask = packed_mask(T, length)
-    kept = draw_kept((B, H, T, T), p, mask.device) if p else None
+    kept = sample_dropout_mask((B, H, T, T), p, mask.device) if p else None
     weight = torch.randn(B, H, T, K, dtype=torch.float64)
     found: dict[Way, tuple[Tensor, ...]] = {}
     q, k, v = (tensor.detach().double().requires_grad_() for tensor in tensors(T))
-    for way in (explicit_attention, lean_attention):
+    for way in (explicit_attention, fused_backward_attention):
         values = way(q, k, v, masks(way, mask), kept)
         found[way] = torch.autograd.grad((values * weight).sum(), (q, k, v))
-    for by_hand, by_formula in zip(found[lean_attention], found[explicit_attention], strict=True):
+    for by_hand, by_formula in zip(found[fused_backward_attention], found[explicit_attention], strict=True):
         torch.testing.assert_close(by_hand, by_formula, atol=1e-5, rtol=1e-5)  # the softmax is in fp32
 
 
 def test_the_gradients_through_blocks_are_those_of_the_whole() -> None:
     T = 2 * BLOCK + 3
     inputs, mask = tensors(T), causal_mask(T)
-    kept = draw_kept((B, H, T, T), 0.2, mask.device)
+    kept = sample_dropout_mask((B, H, T, T), 0.2, mask.device)
     weight = torch.randn(B, H, T, K, generator=torch.Generator().manual_seed(1))
 
-    def gradients(kept: Kept | None, lean: bool) -> tuple[Tensor, ...]:
+    def gradients(kept: DropoutMask | None, lean: bool) -> tuple[Tensor, ...]:
         if lean:
-            values = in_blocks(lean_attention, *inputs, unseen(mask, torch.float32), kept)
+            values = blockwise_attention(fused_backward_attention, *inputs, additive_mask(mask, torch.float32), kept)
         else:
             values = explicit_attention(*inputs, mask, kept)
         return torch.autograd.grad((values * weight).sum(), inputs)
@@ -80,7 +82,7 @@ def test_the_gradients_through_blocks_are_those_of_the_whole() -> None:
 
 def test_the_future_has_no_gradient_by_hand_either() -> None:
     inputs = tensors(7)
-    values = lean_attention(*inputs, unseen(causal_mask(7), torch.float32))
+    values = fused_backward_attention(*inputs, additive_mask(causal_mask(7), torch.float32))
     _, keys, content = torch.autograd.grad(values[..., :4, :].square().sum(), inputs)
     for gradient in (keys, content):
         assert torch.equal(gradient[..., 4:, :], torch.zeros_like(gradient[..., 4:, :]))
@@ -89,7 +91,7 @@ def test_the_future_has_no_gradient_by_hand_either() -> None:
 
 def test_blocks_are_taken_for_short_bf16_sequences_and_not_after_a_cache() -> None:
     def chosen(T: int, S: int, dtype: torch.dtype) -> bool:
-        return blocks_are_faster(torch.zeros(1, 1, T, 4, dtype=dtype), torch.zeros(1, 1, S, 4, dtype=dtype))
+        return use_blockwise(torch.zeros(1, 1, T, 4, dtype=dtype), torch.zeros(1, 1, S, 4, dtype=dtype))
 
     assert chosen(LONGEST, LONGEST, torch.bfloat16)
     assert not chosen(LONGEST + 1, LONGEST + 1, torch.bfloat16)
@@ -98,7 +100,7 @@ def test_blocks_are_taken_for_short_bf16_sequences_and_not_after_a_cache() -> No
 
 
 @torch.no_grad()
-def test_law_03_in_blocks_too_the_future_changes_no_bit() -> None:
+def test_law_03_blockwise_attention_too_the_future_changes_no_bit() -> None:
     T = BLOCK + 9
     model = decoder(context_length=T)
     tokens = torch.randint(V, (2, T), generator=torch.Generator().manual_seed(1))

@@ -23,7 +23,7 @@ from lightwell.batches.loader import BatchLoader
 from lightwell.cli.app import run as run_command
 from lightwell.errors import SettingError
 from lightwell.tokens.token_file import TokenFile
-from lightwell.training.processes.process_group import Team
+from lightwell.training.processes.process_group import ProcessGroup
 from lightwell.training.runs.load import choose_checkpoint
 from lightwell.training.runs.run import Run
 from lightwell.training.update.loss import TrainedLoss, accumulate_gradients, head_loss
@@ -49,22 +49,32 @@ def loader(batch_size: int) -> BatchLoader:
 
 @given(st.integers(1, 9), st.integers(1, 40))
 def test_the_shares_are_the_batch(size: int, batch_size: int) -> None:
-    rows = [row for rank in range(size) for row in range(batch_size)[Team(rank, size).rows(batch_size)]]
+    rows = [row for rank in range(size) for row in range(batch_size)[ProcessGroup(rank, size).rows(batch_size)]]
     assert rows == list(range(batch_size))
 
 
 def test_one_process_is_a_team_that_waits_for_nobody() -> None:
-    team = Team()
-    team.wait()
-    assert (team.leads, team.total(1.5), team.anybody(False), team.from_leader([2.0])) == (True, 1.5, False, [2.0])
+    group = ProcessGroup()
+    group.barrier()
+    assert (
+        group.is_main,
+        group.all_reduce_sum([1.5])[0],
+        group.all_reduce_any([False])[0],
+        group.broadcast([2.0]),
+    ) == (
+        True,
+        1.5,
+        False,
+        [2.0],
+    )
 
 
 def test_one_process_of_each_machine_checks_the_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    assert Team().first_here
+    assert ProcessGroup().first_here
     for rank, local, first in [(0, 0, True), (1, 1, False), (2, 0, True)]:
         monkeypatch.setenv("LOCAL_RANK", str(local))
-        assert Team(rank, 3).first_here == first
+        assert ProcessGroup(rank, 3).first_here == first
 
 
 @pytest.fixture(scope="module")
@@ -151,11 +161,11 @@ def test_reproducible_runs_have_the_same_bits_on_any_number_of_processes(text: P
 def test_the_tree_is_the_gradient_of_the_batch(eighths: int, micro_batch_size: int, seed: int) -> None:
     batch = loader(eighths * 4).batch(seed)
     model = decoder()
-    learner = TrainedLoss(model, head_loss, "fp32")
+    loss_module = TrainedLoss(model, head_loss, "fp32")
     found = []
     for gradients in (accumulate_gradients, tree_gradients):
         model.zero_grad()
-        loss = gradients(learner, batch, micro_batch_size=micro_batch_size, seed=1, step=seed)
+        loss = gradients(loss_module, batch, micro_batch_size=micro_batch_size, seed=1, step=seed)
         found.append((loss, [parameter.grad for parameter in model.parameters()]))
     assert found[0][0] == pytest.approx(found[1][0], abs=1e-5)
     for one, other in zip(found[0][1], found[1][1], strict=True):

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from decoders import decoder
-from lab_house import desk_of, numbers_of
+from lab_house import context_of, numbers_of
 from lightwell.lab.cards.card import make_card
-from lightwell.lab.experiments.context import Desk
+from lightwell.lab.experiments.context import ExperimentContext
 from lightwell.lab.experiments.trial import Trained
 from lightwell.lab.notes.activation import experiment as activation
 from lightwell.lab.notes.activation import zeros
@@ -25,10 +25,10 @@ from lightwell.model.decoder import Block, Decoder
 from lightwell.model.feed_forward import NONLINEARITY, FeedForward
 
 
-def desk_for(folder: Path, name: str = "glance", rates: int = 1, **settings: Any) -> Desk:
+def context_for(folder: Path, name: str = "glance", rates: int = 1, **settings: Any) -> ExperimentContext:
     """At d_model 24, two thirds of the width is a whole number of eights."""
     wanted = {"d_model": 24, "steps": 10, "micro_batch_size": 0, **settings}
-    return desk_of("activation", folder, name, rates=rates, **wanted)
+    return context_of("activation", folder, name, rates=rates, **wanted)
 
 
 def feed_forward_of(model: Decoder, layer: int) -> FeedForward:
@@ -39,34 +39,34 @@ def feed_forward_of(model: Decoder, layer: int) -> FeedForward:
 
 @pytest.mark.parametrize(("name", "rates"), [("glance", 1), ("coffee", 3)])
 def test_the_experiment_end_to_end_and_again_from_what_is_kept(tmp_path: Path, name: str, rates: int) -> None:
-    desk = desk_for(tmp_path, name, rates)
-    findings = activation.run(desk)
-    arms = activation.arms_of(desk)
-    wide = len(activation.WIDE) if activation.has_wide(desk) else 0
-    assert len(activation.plan(desk)) == (len(arms) + wide) * (2 + (rates if rates > 1 else 0))
-    assert all(desk.store.has_trained(desk.note, trial) for trial in activation.plan(desk))
+    context = context_for(tmp_path, name, rates)
+    findings = activation.run(context)
+    arms = activation.arms_of(context)
+    wide = len(activation.WIDE) if activation.has_wide(context) else 0
+    assert len(activation.plan(context)) == (len(arms) + wide) * (2 + (rates if rates > 1 else 0))
+    assert all(context.store.has_trained(context.note, trial) for trial in activation.plan(context))
     assert ("wide" in findings.data) == any("begin at" in claim.text for claim in findings.claims) == (wide > 0)
     pictures = activation.EXPERIMENT.draw(json.loads(json.dumps(findings.data)), {})
     assert [picture.name for picture in pictures] == ["zeros", "curves", "losses"]
-    again = desk_for(tmp_path, name, rates)
+    again = context_for(tmp_path, name, rates)
     second = activation.run(again)
     assert again.store.made == 0
     note = activation.EXPERIMENT.note
-    cards = [make_card(note, found, desk, [], "", 0.0).to_json() for found in (findings, second)]
+    cards = [make_card(note, found, context, [], "", 0.0).to_json() for found in (findings, second)]
     assert cards[0] == cards[1]
     assert set(findings.timings["seconds per token"]) == set(arms)
     assert all(law.holds for law in findings.laws if "Parameters" in law.text or "lowest" in law.text)
 
 
 def test_a_dead_unit_is_counted_and_one_that_is_active_once_is_not(tmp_path: Path) -> None:
-    desk = desk_for(tmp_path, activation="relu", bias=True)
-    model = Decoder(desk.config.model, 1)
-    assert [row["dead"] for row in zeros.look_zeros(model, desk.corpus)] == [0, 0]
+    context = context_for(tmp_path, activation="relu", bias=True)
+    model = Decoder(context.config.model, 1)
+    assert [row["dead"] for row in zeros.look_zeros(model, context.corpus)] == [0, 0]
     with torch.no_grad():
         up = feed_forward_of(model, 1).up
         up.bias[3] = -1e3
         up.weight[7] = 0.0  # with a bias of 0: its output is exactly 0
-    rows = zeros.look_zeros(model, desk.corpus)
+    rows = zeros.look_zeros(model, context.corpus)
     assert [row["dead"] for row in rows] == [0, 2]
     values = torch.zeros(1000, 2)
     values[500, 0] = 1e-9
@@ -89,7 +89,7 @@ def test_such_an_activation_breaks_the_laws_of_the_note(tmp_path: Path, monkeypa
         return x.clamp(min=1e-5)
 
     monkeypatch.setitem(NONLINEARITY, "relu", floored)
-    findings = activation.run(desk_for(tmp_path))
+    findings = activation.run(context_for(tmp_path))
     broken = [law.text for law in findings.laws if not law.holds and "ReLU's" in law.text and "zeros" in law.text]
     assert broken == ["Exact zeros among ReLU's outputs at initialisation"]
     assert overall(findings.laws, findings.claims) == "contradicted"
@@ -107,30 +107,32 @@ def test_zeros_that_are_put_in_are_found_to_the_last_one(zero: int, other: int) 
 
 @pytest.mark.parametrize("kind", ["relu", "relu2"])
 def test_half_of_the_outputs_are_zero_at_initialisation(tmp_path: Path, kind: str) -> None:
-    desk = desk_for(tmp_path, activation=kind, d_model=48)
-    rows = zeros.look_zeros(Decoder(desk.config.model, 1), desk.corpus)
+    context = context_for(tmp_path, activation=kind, d_model=48)
+    rows = zeros.look_zeros(Decoder(context.config.model, 1), context.corpus)
     assert sum(row["zero"] for row in rows) / len(rows) == pytest.approx(0.5, abs=0.04)
     assert all(row["lowest"] == 0.0 for row in rows)
 
 
 def test_what_is_looked_at_is_what_the_model_computes_and_looking_leaves_it_as_it_was(tmp_path: Path) -> None:
-    desk = desk_for(tmp_path, activation="swiglu")
-    model = decoder(vocab_size=desk.config.model.vocab_size, activation="swiglu", d_model=24).train()
+    context = context_for(tmp_path, activation="swiglu")
+    model = decoder(vocab_size=context.config.model.vocab_size, activation="swiglu", d_model=24).train()
     before = torch.get_rng_state()
-    values, gates = zeros.hidden_values(model, desk.corpus)
+    values, gates = zeros.hidden_values(model, context.corpus)
     layer = feed_forward_of(model, 0)
     assert (
-        values[0].shape == gates[0].shape == (min(zeros.TOKENS, len(desk.corpus.validation) - 1), layer.up.out_features)
+        values[0].shape
+        == gates[0].shape
+        == (min(zeros.TOKENS, len(context.corpus.held_out) - 1), layer.up.out_features)
     )
-    assert zeros.look_zeros(model, desk.corpus)[0]["zero"] == 0.0
+    assert zeros.look_zeros(model, context.corpus)[0]["zero"] == 0.0
     assert model.training
     assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize(("base", "d_ff"), [("relu", 0), ("relu", 240), ("swiglu", 0), ("swiglu", 160)])
 def test_all_arms_have_the_same_parameters_whatever_the_base_is(tmp_path: Path, base: str, d_ff: int) -> None:
-    desk = desk_for(tmp_path, activation=base, d_ff=d_ff, d_model=48)
-    configs = {arm: desk.config.with_values(activation.settings_of(desk, arm)).model for arm in activation.ARMS}
+    context = context_for(tmp_path, activation=base, d_ff=d_ff, d_model=48)
+    configs = {arm: context.config.with_values(activation.settings_of(context, arm)).model for arm in activation.ARMS}
     counts = {arm: config.parameter_count() for arm, config in configs.items()}
     assert max(counts.values()) / min(counts.values()) < 1.02
     assert all(configs[arm].ff_width < configs["relu"].ff_width for arm in activation.ARMS if arm in GATED)
@@ -160,8 +162,8 @@ def test_planted_effects_of_the_gate_and_of_training_are_found() -> None:
 def test_made_twice_from_nothing_the_numbers_are_the_same(tmp_path: Path) -> None:
     found = []
     for place in ("first", "second"):
-        desk = desk_for(tmp_path / place)
-        findings = activation.run(desk)
-        assert desk.store.made > 0
+        context = context_for(tmp_path / place)
+        findings = activation.run(context)
+        assert context.store.made > 0
         found.append(numbers_of(findings))
     assert found[0] == found[1]

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decoders import decoder, text
-from lab_house import card_of, desk_of
+from lab_house import card_of, context_of
 from lightwell.batches.batch import Batch
-from lightwell.lab.experiments.context import Desk
+from lightwell.lab.experiments.context import ExperimentContext
 from lightwell.lab.experiments.setup import FIXED
 from lightwell.lab.experiments.trial import Trained
 from lightwell.lab.notes.batch_size import experiment as batch_size
@@ -37,10 +37,10 @@ SIZES = (1, 2, 4, 8, 16, 32, 64)
 STEPS = 6
 
 
-def desk_for(folder: Path, name: str = "glance", rates: int = 1) -> Desk:
+def context_for(folder: Path, name: str = "glance", rates: int = 1) -> ExperimentContext:
     """Next to no steps."""
     settings = {**FIXED, "micro_batch_size": 0, "steps": STEPS}
-    return desk_of("batch-size", folder, name, rates=rates, draws=24, documents=30, **settings)
+    return context_of("batch-size", folder, name, rates=rates, draws=24, documents=30, **settings)
 
 
 def planted(signal: float, noise: float, count: int = 384, width: int = 300) -> torch.Tensor:
@@ -165,7 +165,7 @@ def test_saved_bytes_are_a_line_in_the_batch_size_and_a_byte_more_breaks_the_law
 
 
 def test_micro_batches_are_the_batch_and_their_averaged_means_are_not(tmp_path: Path) -> None:
-    errors = batch_gradients.micro_batch_error(desk_for(tmp_path))
+    errors = batch_gradients.micro_batch_error(context_for(tmp_path))
     assert errors["equal"] < 1e-6
     assert errors["unequal"] < 1e-6
     assert errors["averaged"] > 0.01
@@ -184,7 +184,7 @@ def trained(loss: float) -> Trained:
 
 
 def test_planted_losses_give_the_planted_verdicts(tmp_path: Path) -> None:
-    arms = batch_size.Arms.of(desk_for(tmp_path, "coffee"))
+    arms = batch_size.Arms.of(context_for(tmp_path, "coffee"))
     noise = np.random.default_rng(0).normal(0.0, 0.002, (len(arms.all), 8))
     results = {arm: [trained(3.0 - 0.01 * arm.size * (arm.steps == STEPS) + each) for each in row]
                for arm, row in zip(arms.all, noise, strict=True)}  # fmt: skip
@@ -194,7 +194,7 @@ def test_planted_losses_give_the_planted_verdicts(tmp_path: Path) -> None:
 
 
 def test_arms_at_equal_tokens_take_equal_tokens(tmp_path: Path) -> None:
-    arms = batch_size.Arms.of(desk_for(tmp_path, "coffee"))
+    arms = batch_size.Arms.of(context_for(tmp_path, "coffee"))
     assert len(arms.sizes) == 3
     assert len({arm.size * arm.steps for arm in arms.equal_tokens}) <= 2  # a last step of the largest may be short
     assert {arm.steps for arm in arms.equal_steps} == {STEPS}
@@ -202,7 +202,7 @@ def test_arms_at_equal_tokens_take_equal_tokens(tmp_path: Path) -> None:
 
 
 def test_arms_of_equal_seconds_take_as_many_steps_as_their_pace_allows(tmp_path: Path) -> None:
-    arms = batch_size.Arms.of(desk_for(tmp_path, "coffee"))
+    arms = batch_size.Arms.of(context_for(tmp_path, "coffee"))
     small, base, large = arms.sizes
     paces = {str(small): [0.9, 0.5, 0.5], str(base): [1.0, 1.0, 9.0], str(large): [3.0, 3.0, 3.0]}
     found = {arm.size: arm.steps for arm in batch_size.equal_seconds(arms, paces)}
@@ -212,18 +212,20 @@ def test_arms_of_equal_seconds_take_as_many_steps_as_their_pace_allows(tmp_path:
 
 def test_the_whole_experiment_runs_and_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(batch_gradients.POOL, "glance", 128)
-    desk = desk_for(tmp_path, rates=2)
-    planned = batch_size.plan(desk)
-    findings = batch_size.run(desk)
-    made = desk.store.made
+    context = context_for(tmp_path, rates=2)
+    planned = batch_size.plan(context)
+    findings = batch_size.run(context)
+    made = context.store.made
     tuned = [trial for trial in planned if trial.seed >= 1000]
     assert tuned
-    assert all(desk.store.has_trained(desk.note, trial) for trial in tuned)
-    assert all(desk.store.has_trained(desk.note, trial) for trial in batch_size.plan(desk))  # at the rates chosen
+    assert all(context.store.has_trained(context.note, trial) for trial in tuned)
+    assert all(
+        context.store.has_trained(context.note, trial) for trial in batch_size.plan(context)
+    )  # at the rates chosen
     exact = [law for law in findings.laws if "Bytes" in law.text or "Micro" in law.text]
     assert len(exact) == 3
     assert all(law.holds for law in exact)
 
-    again = desk_for(tmp_path, rates=2)
-    assert card_of(again, batch_size.run(again)) == card_of(desk, findings)
+    again = context_for(tmp_path, rates=2)
+    assert card_of(again, batch_size.run(again)) == card_of(context, findings)
     assert (made > 0, again.store.made) == (True, 0)

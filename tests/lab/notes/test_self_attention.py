@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from decoders import decoder, text, watch
-from lab_house import card_of, desk_of
-from lightwell.lab.experiments.context import Desk
+from lab_house import card_of, context_of
+from lightwell.lab.experiments.context import ExperimentContext
 from lightwell.lab.experiments.trial import Trained
 from lightwell.lab.notes.self_attention import experiment as self_attention
 from lightwell.lab.notes.self_attention import influence, saturation
@@ -151,25 +151,25 @@ def test_a_planted_gain_gets_its_verdict(gain: float, kind: str) -> None:
     assert self_attention.claim_of(64, False, both).verdict.kind == kind
 
 
-def desk_for(folder: Path, name: str = "glance", rates: int = 1) -> Desk:
-    """A desk with a tiny text and a tiny model."""
-    return desk_of("self-attention", folder, name, rates=rates, draws=32)
+def context_for(folder: Path, name: str = "glance", rates: int = 1) -> ExperimentContext:
+    """A context with a tiny text and a tiny model."""
+    return context_of("self-attention", folder, name, rates=rates, draws=32)
 
 
 def test_the_whole_experiment_twice(tmp_path: Path) -> None:
     cards = []
     for made in (9, 0):
-        desk = desk_for(tmp_path)
-        assert len(self_attention.plan(desk)) == 8
-        findings = self_attention.run(desk)
-        assert desk.store.made == made  # one of them the measurement without a model
-        assert all(desk.store.has_trained("self-attention", trial) for trial in self_attention.plan(desk))
-        cards.append(card_of(desk, findings))
+        context = context_for(tmp_path)
+        assert len(self_attention.plan(context)) == 8
+        findings = self_attention.run(context)
+        assert context.store.made == made  # one of them the measurement without a model
+        assert all(context.store.has_trained("self-attention", trial) for trial in self_attention.plan(context))
+        cards.append(card_of(context, findings))
     assert cards[0] == cards[1]
 
 
 def test_larger_budgets_have_more_arms_and_a_learning_rate_for_each(tmp_path: Path) -> None:
-    coffee, night = (self_attention.plan(desk_for(tmp_path, name, rates=3)) for name in ("coffee", "night"))
+    coffee, night = (self_attention.plan(context_for(tmp_path, name, rates=3)) for name in ("coffee", "night"))
     assert len(coffee) == 3 * 2 * (3 + 2)
     assert len(night) == 6 * 2 * (3 + 2)
     unit = [trial for trial in night if "unit variance" in trial.arm]

@@ -15,15 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decoders import decoder, text
-from lab_house import desk_of, numbers_of
+from lab_house import context_of, numbers_of
 from lightwell.lab.cards.card import make_card
-from lightwell.lab.experiments.context import Desk
+from lightwell.lab.experiments.context import ExperimentContext
 from lightwell.lab.experiments.part import first_tokens, tokens_for
 from lightwell.lab.notes.dropout import experiment as dropout
 from lightwell.lab.notes.dropout import row_sums
 from lightwell.lab.verdicts.crossing import crossing_of, falls_at
 from lightwell.lab.verdicts.verdict import overall
-from lightwell.model.dropout import Dropout, Kept, draw_kept
+from lightwell.model.dropout import Dropout, DropoutMask, sample_dropout_mask
 
 
 @pytest.fixture(autouse=True)
@@ -32,32 +32,35 @@ def fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_sums, "PASSES", 16)
 
 
-def desk_for(folder: Path, name: str = "glance", seeds: int = 2) -> Desk:
+def context_for(folder: Path, name: str = "glance", seeds: int = 2) -> ExperimentContext:
     """Without dropout but for that of the arms."""
     without: dict[str, Any] = dict.fromkeys(("embedding_dropout", "attention_dropout", "residual_dropout"), 0.0)
-    desk = desk_of("dropout", folder, name, documents=30, steps=12, micro_batch_size=0, **without)
-    return dataclasses.replace(desk, budget=dataclasses.replace(desk.budget, seeds=seeds))
+    context = context_of("dropout", folder, name, documents=30, steps=12, micro_batch_size=0, **without)
+    return dataclasses.replace(context, budget=dataclasses.replace(context.budget, seeds=seeds))
 
 
 def test_the_experiment_end_to_end_and_again_from_what_is_kept(tmp_path: Path) -> None:
-    desk = desk_for(tmp_path)
-    findings = dropout.run(desk)
-    assert len({json.dumps(dataclasses.asdict(trial), default=str) for trial in dropout.plan(desk)}) == desk.store.made
+    context = context_for(tmp_path)
+    findings = dropout.run(context)
+    assert (
+        len({json.dumps(dataclasses.asdict(trial), default=str) for trial in dropout.plan(context)})
+        == context.store.made
+    )
     pictures = dropout.EXPERIMENT.draw(json.loads(json.dumps(findings.data)), {})
     assert [picture.name for picture in pictures] == ["masks", "row-sums", "crossover"]
-    again = desk_for(tmp_path)
+    again = context_for(tmp_path)
     second = dropout.run(again)
     assert again.store.made == 0
-    cards = [make_card(dropout.EXPERIMENT.note, found, desk, [], "", 0.0).to_json() for found in (findings, second)]
+    cards = [make_card(dropout.EXPERIMENT.note, found, context, [], "", 0.0).to_json() for found in (findings, second)]
     assert cards[0] == cards[1]
     broken = [law.text for law in findings.laws if not law.holds and "on trained text" not in law.text]
     assert not broken
 
 
 def test_more_passes_come_from_a_shorter_text_at_equal_tokens(tmp_path: Path) -> None:
-    desk = desk_for(tmp_path)
-    cells = dropout.cells_of(desk)
-    trained = {cell: desk.train(dropout.final_trials(desk, cell, 1e-3)[0]) for cell in cells}
+    context = context_for(tmp_path)
+    cells = dropout.cells_of(context)
+    trained = {cell: context.train(dropout.final_trials(context, cell, 1e-3)[0]) for cell in cells}
     assert len({found.tokens for found in trained.values()}) == 1
     for cell, found in trained.items():
         assert found.effective_epochs == pytest.approx(cell.epochs, rel=0.2)  # whole windows of a tiny text
@@ -65,38 +68,41 @@ def test_more_passes_come_from_a_shorter_text_at_equal_tokens(tmp_path: Path) ->
 
 
 def test_at_night_there_are_other_amounts_and_places_with_fewer_seeds(tmp_path: Path) -> None:
-    desk = desk_for(tmp_path, "night", seeds=8)
-    cells = dropout.cells_of(desk)
+    context = context_for(tmp_path, "night", seeds=8)
+    cells = dropout.cells_of(context)
     assert {cell.p for cell in cells} == {0.0, 0.1, 0.2, 0.4}
-    assert {len(dropout.seeds_of(desk, cell)) for cell in cells if cell.counts} == {8}
+    assert {len(dropout.seeds_of(context, cell)) for cell in cells if cell.counts} == {8}
     others = [cell for cell in cells if not cell.counts]
-    assert {len(dropout.seeds_of(desk, cell)) for cell in others} == {2}
-    assert {dropout.settings_of(desk, cell)["residual_dropout"] for cell in others if not cell.everywhere} == {0.0}
+    assert {len(dropout.seeds_of(context, cell)) for cell in others} == {2}
+    assert {dropout.settings_of(context, cell)["residual_dropout"] for cell in others if not cell.everywhere} == {0.0}
 
 
 def test_a_text_too_short_for_one_pass_begins_with_the_fewest_that_there_are(tmp_path: Path) -> None:
-    desk = desk_for(tmp_path)
-    desk.corpus = first_tokens(desk.corpus, 401)
-    fewest = dropout.presented(desk) / 401
-    assert dropout.epochs_of(desk) == [fewest, 20.0]
+    context = context_for(tmp_path)
+    context.corpus = first_tokens(context.corpus, 401)
+    fewest = dropout.presented(context) / 401
+    assert dropout.epochs_of(context) == [fewest, 20.0]
     claims = dropout.claims_of({fewest: [0.1, 0.1], 20.0: [-0.1, -0.1]})
     assert claims[1].text.startswith(f"In {fewest:.3g} passes")
 
 
 def test_the_beginning_of_a_text_is_what_is_trained_on_and_held_out_stays(tmp_path: Path) -> None:
-    corpus = desk_for(tmp_path).corpus
+    corpus = context_for(tmp_path).corpus
     part = first_tokens(corpus, 100)
     np.testing.assert_array_equal(part.train.tokens, np.asarray(corpus.train.tokens)[:100])
-    assert part.validation is corpus.validation
+    assert part.held_out is corpus.held_out
     assert part.digest != corpus.digest
     assert part.train.offsets[-1] == 99
     assert first_tokens(corpus, 0) is corpus
 
 
 def test_a_training_on_a_part_is_kept_apart_from_one_on_the_whole(tmp_path: Path) -> None:
-    desk = desk_for(tmp_path)
-    whole, part = desk.train(desk.trial("a", 1)), desk.train(desk.trial("a", 1, part=tokens_for(200, 16, 1.0)))
-    assert desk.store.made == 2
+    context = context_for(tmp_path)
+    whole, part = (
+        context.train(context.trial("a", 1)),
+        context.train(context.trial("a", 1, part=tokens_for(200, 16, 1.0))),
+    )
+    assert context.store.made == 2
     assert whole.loss != part.loss
     assert part.effective_epochs > whole.effective_epochs
 
@@ -124,23 +130,23 @@ def test_row_sums_of_the_models_own_dropout_follow_the_law() -> None:
 def test_weights_that_are_not_rescaled_break_the_law_of_row_sums(
     monkeypatch: pytest.MonkeyPatch, kept_share: float
 ) -> None:
-    def unscaled(shape: tuple[int, ...], p: float, device: torch.device) -> Kept:
-        return Kept(draw_kept(shape, p, device).mask, kept_share)
+    def unscaled(shape: tuple[int, ...], p: float, device: torch.device) -> DropoutMask:
+        return DropoutMask(sample_dropout_mask(shape, p, device).mask, kept_share)
 
-    monkeypatch.setattr("lightwell.model.attention.draw_kept", unscaled)
+    monkeypatch.setattr("lightwell.model.attention.sample_dropout_mask", unscaled)
     torch.manual_seed(0)
     laws = dropout.row_laws(row_sums.row_sums(decoder(attention_dropout=0.1).train(), text(1), passes=8))
     broken = {law.text.split(" ")[0] for law in laws if not law.holds}
-    assert {"Mean", "Kept"} <= broken
+    assert {"Mean", "DropoutMask"} <= broken
     assert overall(laws, []) == "contradicted"
 
 
 def test_a_mask_shared_by_a_whole_row_breaks_the_law_of_the_spread(monkeypatch: pytest.MonkeyPatch) -> None:
-    def shared(shape: tuple[int, ...], p: float, device: torch.device) -> Kept:
-        kept = draw_kept((*shape[:-1], 1), p, device)
-        return Kept(kept.mask.expand(shape), kept.probability)
+    def shared(shape: tuple[int, ...], p: float, device: torch.device) -> DropoutMask:
+        kept = sample_dropout_mask((*shape[:-1], 1), p, device)
+        return DropoutMask(kept.mask.expand(shape), kept.probability)
 
-    monkeypatch.setattr("lightwell.model.attention.draw_kept", shared)
+    monkeypatch.setattr("lightwell.model.attention.sample_dropout_mask", shared)
     torch.manual_seed(0)
     laws = dropout.row_laws(row_sums.row_sums(decoder(attention_dropout=0.1).train(), text(1), passes=8))
     assert [law.text.split(" ")[0] for law in laws if not law.holds] == ["Measured", "Measured"]
@@ -150,17 +156,17 @@ def test_a_dropout_that_stays_on_in_evaluation_is_found(monkeypatch: pytest.Monk
     model = decoder(attention_dropout=0.2, residual_dropout=0.2)
     assert row_sums.repeats(model.eval(), text())
     assert not row_sums.repeats(model.train(), text())
-    monkeypatch.setattr(Dropout, "forward", lambda self, x: draw_kept(x.shape, 0.2, x.device)(x))
+    monkeypatch.setattr(Dropout, "forward", lambda self, x: sample_dropout_mask(x.shape, 0.2, x.device)(x))
     assert not row_sums.repeats(model.eval(), text())
     modes = [{"on": 2.0, "off": 1.9, "evaluation repeats": row_sums.repeats(model, text()), "training repeats": False}]
     assert overall(dropout.mode_laws(modes), []) == "contradicted"
 
 
 def test_looking_changes_neither_the_mode_nor_the_random_state(tmp_path: Path) -> None:
-    desk = desk_for(tmp_path)
-    model = decoder(attention_dropout=0.1, vocab_size=desk.config.model.vocab_size).eval()
+    context = context_for(tmp_path)
+    model = decoder(attention_dropout=0.1, vocab_size=context.config.model.vocab_size).eval()
     state = torch.get_rng_state()
-    first, second = (row_sums.look_modes(model, desk.corpus) for _ in range(2))
+    first, second = (row_sums.look_modes(model, context.corpus) for _ in range(2))
     assert first == second
     assert not model.training
     assert torch.equal(torch.get_rng_state(), state)
@@ -223,8 +229,8 @@ def test_the_verdict_depends_where_dropout_helps_with_repeats_and_costs_without(
 def test_made_twice_from_nothing_the_numbers_are_the_same(tmp_path: Path) -> None:
     found = []
     for place in ("first", "second"):
-        desk = desk_for(tmp_path / place)
-        findings = dropout.run(desk)
-        assert desk.store.made > 0
+        context = context_for(tmp_path / place)
+        findings = dropout.run(context)
+        assert context.store.made > 0
         found.append(numbers_of(findings))
     assert found[0] == found[1]

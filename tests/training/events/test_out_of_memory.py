@@ -27,9 +27,9 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def room_for(sequences: int, monkeypatch: pytest.MonkeyPatch, from_step: int = 0) -> None:
     """Let memory run out, in the backward pass of all micro-batches but the last, for more sequences at once."""
 
-    def limited(learner: Any, batch: Any, *, micro_batch_size: int, step: int, **others: Any) -> float:
+    def limited(loss_module: Any, batch: Any, *, micro_batch_size: int, step: int, **others: Any) -> float:
         at_once = micro_batch_size or len(batch.inputs)
-        loss = accumulate_gradients(learner, batch, micro_batch_size=micro_batch_size, step=step, **others)
+        loss = accumulate_gradients(loss_module, batch, micro_batch_size=micro_batch_size, step=step, **others)
         if at_once > sequences and step >= from_step:
             torch.empty(1 << 60, dtype=torch.uint8)  # the allocator's own words
         return loss

@@ -49,7 +49,7 @@ def entries(cache: Path) -> list[Path]:
 
 
 def same_tokens(one: Corpus, other: Corpus) -> bool:
-    sides = ((one.train, other.train), (one.validation, other.validation))
+    sides = ((one.train, other.train), (one.held_out, other.held_out))
     return one.digest == other.digest and all(np.array_equal(a.tokens, b.tokens) for a, b in sides)
 
 
@@ -58,12 +58,12 @@ def test_the_tokens_are_the_documents(notes: Path, cache: Path, tokenizer: str) 
     said: list[str] = []
     corpus = prepare(config(notes, tokenizer=tokenizer), 0, cache=cache, say=said.append)
     texts = []
-    for side in (corpus.train, corpus.validation):
+    for side in (corpus.train, corpus.held_out):
         starts, ends = side.offsets[:-1] + 1, side.offsets[1:]
         texts += [corpus.tokenizer.decode(side.tokens[a:b]) for a, b in zip(starts, ends, strict=True)]
     assert sorted(texts) == sorted(path.read_text() for path in notes.iterdir())
-    assert corpus.documents == 30 == corpus.train.documents + corpus.validation.documents
-    assert corpus.train.text_bytes + corpus.validation.text_bytes == sum(len(text) for text in texts)
+    assert corpus.documents == 30 == corpus.train.documents + corpus.held_out.documents
+    assert corpus.train.text_bytes + corpus.held_out.text_bytes == sum(len(text) for text in texts)
     assert corpus.report == said
     assert any("Held out" in sentence for sentence in said)
     assert not reused(corpus)
@@ -134,7 +134,7 @@ def test_only_the_training_side_is_learned_from(tmp_path: Path, cache: Path) -> 
     (tmp_path / "x.txt").write_text(text + "光")
     corpus = prepare(TextConfig(paths=(str(tmp_path / "x.txt"),), tokenizer="character"), 0, cache=cache)
     assert corpus.tokenizer.vocab_size == 257 + 4
-    assert corpus.tokenizer.decode(corpus.validation.tokens[1:-1]).endswith("abc\n光")
+    assert corpus.tokenizer.decode(corpus.held_out.tokens[1:-1]).endswith("abc\n光")
 
 
 @pytest.mark.parametrize("place", ["write", "rename"])

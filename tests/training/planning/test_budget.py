@@ -158,7 +158,7 @@ def test_evaluations_count_as_time(corpus: Corpus) -> None:
     """Also for a schedule whose number of steps cannot follow the clock."""
     config = automatic(1, schedule="cosine", eval_tokens=64_000, compile="off", precision="fp32")
     measured = Measured(0.1, 0, 0)
-    held_out = len(corpus.validation.tokens)
+    held_out = len(corpus.held_out.tokens)
     rare = budget.fit(config.with_values({"eval_every": 0}), measured, 60.0, held_out).training.steps
     often = budget.fit(config.with_values({"eval_every": 1}), measured, 60.0, held_out).training.steps
     tokens = config.batches.batch_size * config.model.context_length

@@ -33,10 +33,10 @@ def poison(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
     """Let the gradients of these updates be infinite."""
     real = accumulate_gradients
 
-    def poisoned(learner: Any, batch: Any, **named: Any) -> float:
-        loss = real(learner, batch, **named)
+    def poisoned(loss_module: Any, batch: Any, **named: Any) -> float:
+        loss = real(loss_module, batch, **named)
         if named["step"] + 1 in steps:
-            learner.model.get_parameter("layers.1.feed_forward.up.weight").grad[0, 0] = math.inf
+            loss_module.model.get_parameter("layers.1.feed_forward.up.weight").grad[0, 0] = math.inf
         return loss
 
     monkeypatch.setattr(loop, "accumulate_gradients", poisoned)

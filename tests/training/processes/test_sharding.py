@@ -14,10 +14,10 @@ import pytest
 from cli_house import as_flags
 from lightwell.errors import SettingError
 from lightwell.training.checkpoints.checkpoint import checkpoint_folder, load_checkpoint
-from lightwell.training.processes.process_group import Team
+from lightwell.training.processes.process_group import ProcessGroup
 from lightwell.training.runs.run import Run
 from lightwell.training.settings.config import RunConfig
-from lightwell.training.start import refuse_team
+from lightwell.training.start import refuse_process_group
 from small import final_state, same_bits, small_run, untimed, write_text
 from teams import SETTINGS, close, lightwell, lost
 
@@ -104,6 +104,6 @@ def held_by(processes: int, parallel: str) -> list[dict[str, int]]:
 
 def test_reproducible_is_not_for_models_in_parts() -> None:
     config = RunConfig().with_values({"parallel": "fsdp", "reproducible": True, "batch_size": 8})
-    refuse_team(config, Team())
+    refuse_process_group(config, ProcessGroup())
     with pytest.raises(SettingError, match="leave --parallel fsdp out"):
-        refuse_team(config, Team(size=2))
+        refuse_process_group(config, ProcessGroup(size=2))

@@ -104,8 +104,8 @@ def test_the_plan_counts_tokens_and_windows_of_the_text(folder: Path) -> None:
     characters = sum(len(path.read_text(encoding="utf-8")) for path in folder.iterdir())
     assert found.documents == 12
     # One token for each character and one before each document; one more ends each side.
-    assert found.train_tokens + found.validation_tokens == characters + 12 + 2
-    assert found.train_tokens > 5 * found.validation_tokens > 0
+    assert found.train_tokens + found.held_out_tokens == characters + 12 + 2
+    assert found.train_tokens > 5 * found.held_out_tokens > 0
     targets = found.train_tokens - 1
     assert found.windows == targets // 16
     assert found.tokens_skipped == targets % 16

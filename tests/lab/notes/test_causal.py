@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 import lightwell as lw
 from decoders import IMPLEMENTATIONS, KINDS, V, decoder, text
-from lab_house import card_of, desk_of
+from lab_house import card_of, context_of
 from lightwell.errors import SettingError
-from lightwell.lab.experiments.context import Desk
+from lightwell.lab.experiments.context import ExperimentContext
 from lightwell.lab.experiments.trial import Trial, train_trial
 from lightwell.lab.notes.causal import experiment as causal
 from lightwell.lab.notes.causal.checks import CausalReport, check_causal
@@ -201,44 +201,44 @@ def test_the_control_sees_everything_and_its_rows_sum_to_one() -> None:
         assert torch.allclose(weights, seen[f"layers.{layer}.attention.scaled"].softmax(dim=-1), atol=1e-6)
 
 
-def desk_for(folder: Path, **others: Any) -> Desk:
-    """A desk with a tiny text and a tiny model."""
-    return desk_of("causal", folder, draws=4, **others)
+def context_for(folder: Path, **others: Any) -> ExperimentContext:
+    """A context with a tiny text and a tiny model."""
+    return context_of("causal", folder, draws=4, **others)
 
 
 def test_the_whole_experiment_twice(tmp_path: Path) -> None:
     cards = []
     for made in (5, 0):
-        desk = desk_for(tmp_path)
-        assert len(causal.plan(desk)) == 5
-        findings = causal.run(desk)
-        assert desk.store.made == made
-        assert all(desk.store.has_trained("causal", trial) for trial in causal.plan(desk))
+        context = context_for(tmp_path)
+        assert len(causal.plan(context)) == 5
+        findings = causal.run(context)
+        assert context.store.made == made
+        assert all(context.store.has_trained("causal", trial) for trial in causal.plan(context))
         assert all(law.holds for law in findings.laws)
-        cards.append(card_of(desk, findings))
+        cards.append(card_of(context, findings))
     assert cards[0] == cards[1]
 
 
 def test_without_a_mask_even_random_tokens_are_learnt(tmp_path: Path) -> None:
     """The planted effect: a leak brings the loss below ln V, the mask keeps it there."""
-    desk = desk_for(tmp_path, steps=100, d_model=32, learning_rate=1e-2, batch_size=8, micro_batch_size=8,
+    context = context_for(tmp_path, steps=100, d_model=32, learning_rate=1e-2, batch_size=8, micro_batch_size=8,
                     attention="explicit", embedding_dropout=0, attention_dropout=0, residual_dropout=0)  # fmt: skip
-    corpus = causal.random_corpus(desk)
-    trial = Trial("leak", 1, desk.config)
-    assert train_trial(trial, corpus, causal.unmasked).loss < math.log(desk.config.model.vocab_size) - 0.5
-    assert train_trial(trial, corpus).loss > math.log(desk.config.model.vocab_size) - 0.1
+    corpus = causal.random_corpus(context)
+    trial = Trial("leak", 1, context.config)
+    assert train_trial(trial, corpus, causal.unmasked).loss < math.log(context.config.model.vocab_size) - 0.5
+    assert train_trial(trial, corpus).loss > math.log(context.config.model.vocab_size) - 0.1
 
 
 def test_random_tokens_are_drawn_alike_and_none_is_seen_twice(tmp_path: Path) -> None:
-    desk = desk_for(tmp_path, steps=60)
-    corpus = causal.random_corpus(desk)
-    size = desk.config.model.vocab_size
+    context = context_for(tmp_path, steps=60)
+    corpus = causal.random_corpus(context)
+    size = context.config.model.vocab_size
     counts = np.bincount(np.asarray(corpus.train.tokens), minlength=size)
     assert len(counts) == size
     assert counts.min() > 0
-    needed = desk.config.training.steps * desk.config.batches.batch_size * desk.config.model.context_length
+    needed = context.config.training.steps * context.config.batches.batch_size * context.config.model.context_length
     assert len(corpus.train) > needed
-    again = causal.random_corpus(dataclasses.replace(desk, seed=2))
+    again = causal.random_corpus(dataclasses.replace(context, seed=2))
     assert again.digest != corpus.digest
 
 
