@@ -135,7 +135,7 @@ def plan(
     listener: Listener | None = None,
     **settings: Any,
 ) -> Plan:
-    """What `train` with the same arguments would take: tokens, windows, parameters, memory, FLOPs and time."""
+    """Return what `train` with the same arguments would take: tokens, windows, parameters, memory, FLOPs and time."""
     from lightwell.training import start
 
     return start.plan(_compose(paths, preset, config, settings), listener=listener or _progress())

@@ -42,12 +42,12 @@ class Field:
 
     @property
     def type(self) -> Any:
-        """The plain type without its limits, e.g. int."""
+        """Return the plain type without its limits, e.g. int."""
         return _split(self.annotation)[0]
 
     @property
     def allowed(self) -> str:
-        """What values are allowed, in words, e.g. "a whole number, 1 or more"."""
+        """Return what values are allowed, in words, e.g. "a whole number, 1 or more"."""
         plain, limits = _split(self.annotation)
         if typing.get_origin(plain) is Literal:
             return "one of " + ", ".join(str(choice) for choice in typing.get_args(plain))
@@ -80,7 +80,7 @@ class Settings:
     @classmethod
     @functools.cache  # one entry per configuration class
     def fields(cls) -> tuple[Field, ...]:
-        """The fields in the order of the class, with their help."""
+        """Return the fields in the order of the class, with their help."""
         hints = typing.get_type_hints(cls, include_extras=True)
         sentences = _sentences_under_fields(cls)
         return tuple(
@@ -102,12 +102,12 @@ class Settings:
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for TOML or JSON."""
+        """Return plain values, ready for TOML or JSON."""
         return {field.name: msgspec.to_builtins(getattr(self, field.name)) for field in self.fields()}
 
 
 def nearest(name: object, valid: Iterable[object]) -> str:
-    """A sentence that offers the nearest valid name, with a space before it, or nothing where none is near."""
+    """Return a sentence that offers the nearest valid name, with a space before it, or nothing where none is near."""
     close = difflib.get_close_matches(str(name), [str(item) for item in valid], n=1)
     return f" Did you mean {close[0]}?" if close else ""
 
@@ -137,7 +137,9 @@ def _default(item: dataclasses.Field[Any]) -> Any:
 
 
 def _sentences_under_fields(cls: type) -> dict[str, str]:
-    """Each annotated field's following string literal; Python keeps none of them, so they are read from the source."""
+    """Return each annotated field's following string literal; Python keeps none of them, so they are read from the
+    source.
+    """
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
     assert isinstance(definition, ast.ClassDef)
     sentences: dict[str, str] = {}

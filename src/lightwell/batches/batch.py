@@ -44,16 +44,16 @@ class Batch:
 
     @property
     def counted(self) -> int:
-        """How many targets are counted: the divisor of the loss."""
+        """Return how many targets are counted: the divisor of the loss."""
         return int((self.targets != IGNORE).sum())
 
     def part(self, rows: slice) -> Batch:
-        """Some of the rows."""
+        """Return some of the rows."""
         documents = None if self.documents is None else self.documents[rows]
         return Batch(self.inputs[rows], self.targets[rows], documents)
 
     def split(self, micro_batch_size: int) -> list[Batch]:
-        """The same rows as batches of at most `micro_batch_size`; 0 keeps them together."""
+        """Return the same rows as batches of at most `micro_batch_size`; 0 keeps them together."""
         if micro_batch_size == 0:
             return [self]
         inputs, targets = torch.split(self.inputs, micro_batch_size), torch.split(self.targets, micro_batch_size)
@@ -61,7 +61,7 @@ class Batch:
         return [Batch(*parts) for parts in zip(inputs, targets, documents, strict=True)]
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on another device."""
+        """Return the same batch on another device."""
         documents = None if self.documents is None else self.documents.to(device)
         return Batch(self.inputs.to(device), self.targets.to(device), documents)
 

@@ -29,7 +29,7 @@ def evaluation_batches(
     max_tokens: int = 0,
     boundaries: str = "cross",
 ) -> Iterator[Batch]:
-    """Batches of at most `batch_size` windows whose counted targets are tokens 1..N-1, each once, in order.
+    """Return batches of at most `batch_size` windows whose counted targets are tokens 1..N-1, each once, in order.
 
     A target is scored by the first window of the grid that holds it: the one that gives it the most context.
     stride 0 means `context_length`; max_tokens scores only that many targets from the start, 0 all of them.
@@ -60,7 +60,7 @@ def evaluation_batches(
 def _batches(
     tokens: TokenFile, context_length: int, batch_size: int, stride: int, edges: NDArray[np.int64], documents: bool
 ) -> Iterator[Batch]:
-    """Windows over each stretch of targets between two `edges`, which are positions of inputs."""
+    """Yield windows over each stretch of targets between two `edges`, which are positions of inputs."""
     lengths = np.diff(edges)
     windows = 1 + np.maximum(0, -((context_length - lengths) // stride))  # until one reaches a stretch's last target
     first_window = np.concatenate(([0], np.cumsum(windows)))

@@ -27,16 +27,16 @@ class BatchLoader:
 
     @property
     def windows(self) -> int:
-        """Windows of one epoch."""
+        """Return windows of one epoch."""
         return len(self._windows)
 
     @property
     def steps_per_epoch(self) -> float:
-        """Batches that show each window once; not rounded, as a batch may end one epoch and begin the next."""
+        """Return batches that show each window once; not rounded, as a batch may end one epoch and begin the next."""
         return self.windows / self.config.batch_size
 
     def batch(self, step: int) -> Batch:
-        """The batch of the 0-based `step`: B = batch_size windows of T = context_length tokens, on the CPU."""
+        """Return the batch of the 0-based `step`: B = batch_size windows of T = context_length tokens, on the CPU."""
         epochs, numbers = self.windows_of(step)
         return read_batch(
             self.tokens,
@@ -46,7 +46,7 @@ class BatchLoader:
         )
 
     def windows_of(self, step: int) -> tuple[Integers, Integers]:
-        """Which windows make the batch of the 0-based `step`: the epoch of each, and its number within it, (B,)."""
+        """Return which windows make the batch of the 0-based `step`: the epoch of each, and its number within it, (B,)."""
         sequence = step * self.config.batch_size + np.arange(self.config.batch_size, dtype=np.int64)
         epochs, positions = np.divmod(sequence, self.windows)
         # Random offsets are in random order already.
@@ -54,7 +54,7 @@ class BatchLoader:
         return epochs, permute(positions, self.windows, self.seed, epochs) if shuffled else positions
 
     def report(self, steps: int) -> WindowReport:
-        """What `steps` steps will show the model of this text."""
+        """Return what `steps` steps will show the model of this text."""
         epochs = steps / self.steps_per_epoch
         return WindowReport(
             windows=self.windows,

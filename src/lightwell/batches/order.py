@@ -33,7 +33,7 @@ def permute(positions: int, n: int, seed: int, epoch: int) -> int: ...
 @overload
 def permute(positions: Integers, n: int, seed: int, epoch: int | Integers) -> Integers: ...
 def permute(positions: int | Integers, n: int, seed: int, epoch: int | Integers) -> int | Integers:
-    """Where each position of the epoch leads: a seeded bijection of 0..n-1, another one for each epoch.
+    """Return where each position of the epoch leads: a seeded bijection of 0..n-1, another one for each epoch.
 
     `positions` is one number or an array of any shape, and the answer is alike; `epoch` may be an array of that shape.
     """
@@ -54,7 +54,9 @@ def draw(positions: int, n: int, seed: int, epoch: int) -> int: ...
 @overload
 def draw(positions: Integers, n: int, seed: int, epoch: int | Integers) -> Integers: ...
 def draw(positions: int | Integers, n: int, seed: int, epoch: int | Integers) -> int | Integers:
-    """A uniform number in 0..n-1 for each position of the epoch, independent of all others (bias below n / 2^64)."""
+    """Return a uniform number in 0..n-1 for each position of the epoch, independent of all others (bias below n /
+    2^64).
+    """
     assert n > 0
     return _like(positions, _hash(seed, epoch, _DRAW, positions) % np.uint64(n))
 

@@ -25,7 +25,7 @@ class WindowReport:
     tokens_skipped: int
 
     def sentences(self) -> list[str]:
-        """The report for a person, one fact a line."""
+        """Return the report for a person, one fact a line."""
         if self.random:
             where = f"starting anywhere, as many as a stride of {self.stride:,} gives"
         else:

@@ -58,13 +58,14 @@ class Windows:
             self._firsts = np.concatenate(([0], np.cumsum(self._counts)))  # number of each document's first window
 
     def __len__(self) -> int:
-        """Windows of one epoch."""
+        """Return windows of one epoch."""
         if self.cut:
             return int(self._firsts[-1])
         return -((self.context_length - 1 - self.targets) // self.stride)  # ceil((N - L) / s)
 
     def spans(self, numbers: Integers, epochs: Integers) -> Spans:
-        """Where windows `numbers` (B,) of the given epochs (B,) stand; only random offsets differ between epochs.
+        """Return where windows `numbers` (B,) of the given epochs (B,) stand; only random offsets differ between
+        epochs.
 
         A document is found among n of them in O(log n).
         """
@@ -84,7 +85,7 @@ class Windows:
 
     @property
     def targets_per_epoch(self) -> float:
-        """Targets presented in one epoch, repeats counted (for random offsets in cut documents: on average)."""
+        """Return targets presented in one epoch, repeats counted (for random offsets in cut documents: on average)."""
         L = self.context_length
         if not self.cut:
             return float(len(self) * L)
@@ -96,7 +97,9 @@ class Windows:
 
     @property
     def targets_skipped(self) -> int:
-        """Targets in no window, however long one trains: between windows where s > L, and a tail that fills none."""
+        """Return targets in no window, however long one trains: between windows where s > L, and a tail that fills
+        none.
+        """
         if self.random:
             return 0
         step = min(self.stride, self.context_length)  # targets that each further window adds
@@ -105,7 +108,7 @@ class Windows:
         return self.targets - ((len(self) - 1) * step + self.context_length)
 
     def _last_lengths(self) -> Integers:
-        """Targets of each document's last window."""
+        """Return targets of each document's last window."""
         return np.minimum(self.context_length, self._targets - (self._counts - 1) * self.stride)
 
 

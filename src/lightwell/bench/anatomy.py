@@ -53,17 +53,17 @@ class Anatomy:
     """By kind, in the order of KINDS and then the rest; they add up to `step_seconds`."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return asdict(self)
 
 
 def kind_of(operator: str) -> str:
-    """The kind that an operator, by its name in the profiler, belongs to."""
+    """Return the kind that an operator, by its name in the profiler, belongs to."""
     return next((kind for kind, pattern in KINDS if re.search(pattern, operator, re.IGNORECASE)), REST)
 
 
 def by_kind(operators: Iterable[tuple[str, float]], step_seconds: float) -> dict[str, float]:
-    """Seconds by kind of (operator, its own seconds); what is missing to `step_seconds` goes to the rest."""
+    """Return seconds by kind of (operator, its own seconds); what is missing to `step_seconds` goes to the rest."""
     seconds = dict.fromkeys([*(kind for kind, _ in KINDS), REST], 0.0)
     for name, own in operators:
         seconds[kind_of(name)] += own

@@ -25,7 +25,7 @@ BOUND = 4.0
 
 
 def compare(bound: float = BOUND) -> tuple[float, str]:
-    """The ratio of our step to the bare products, and a sentence that says whether it is within the bound."""
+    """Return the ratio of our step to the bare products, and a sentence that says whether it is within the bound."""
     import torch
 
     from lightwell.bench.worker import make_bench_job
@@ -44,7 +44,7 @@ def compare(bound: float = BOUND) -> tuple[float, str]:
 
 
 def ratio_of(step: Callable[[], object], product: Callable[[], object], products: float) -> float:
-    """The median, over pairs that follow each other at once, of a step's time to that of so many products."""
+    """Return the median, over pairs that follow each other at once, of a step's time to that of so many products."""
     ratios = []
     whole = max(1, round(products))
     for pair in range(WARM_UP + PAIRS):
@@ -56,7 +56,7 @@ def ratio_of(step: Callable[[], object], product: Callable[[], object], products
 
 
 def sentence(ratio: float, precision: str, bound: float) -> str:
-    """What was found, and what to do where it is too much."""
+    """Return what was found, and what to do where it is too much."""
     found = f"A training step takes {ratio:.2f} times as long as bare {precision} matrix products of the same FLOPs"
     if ratio <= bound:
         return f"{found}; up to {bound:g} is allowed."

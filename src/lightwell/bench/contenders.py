@@ -66,8 +66,8 @@ class Peers:
 
 
 def choose(names: Sequence[str], peers: Peers) -> list[str]:
-    """The names as given, or, without any, Lightwell and all peers that can be run; the others are compared with the
-    first.
+    """Return the names as given, or, without any, Lightwell and all peers that can be run; the others are compared with
+    the first.
 
     Raises:
         SettingError: a name that there is not, or a peer whose place was not given.
@@ -91,7 +91,7 @@ def choose(names: Sequence[str], peers: Peers) -> list[str]:
 
 
 def command_of(name: str, shape: Shape, peers: Peers) -> Contender:
-    """How to start a contender that `choose` has let through."""
+    """Return how to start a contender that `choose` has let through."""
     if name in OURS:
         return Contender(name, OURS[name], (sys.executable, "-m", "lightwell.bench.worker", name, shape.to_json()))
     script = str(Path(__file__).with_name("peers.py"))
@@ -100,5 +100,5 @@ def command_of(name: str, shape: Shape, peers: Peers) -> Contender:
 
 
 def products(precision: str) -> Contender:
-    """The bare matrix product in a precision."""
+    """Return the bare matrix product in a precision."""
     return Contender(f"product-{precision}", "torch.mm", (sys.executable, "-m", "lightwell.bench.products", precision))

@@ -60,7 +60,7 @@ def measure(model_config: ModelConfig, training: TrainConfig, group: ProcessGrou
 
 
 def _batch(config: ModelConfig, group: ProcessGroup) -> Batch:
-    """A sequence of random tokens for each process."""
+    """Return a sequence of random tokens for each process."""
     ids = torch.from_numpy(np.random.default_rng(0).integers(0, config.vocab_size, (group.size, TOKENS + 1)))
     return Batch(ids[:, :-1], ids[:, 1:])
 

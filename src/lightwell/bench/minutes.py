@@ -109,7 +109,7 @@ def train(how: str, flags: Sequence[str], minutes: float, processors: Sequence[i
 
 
 def lanes_of(processors: Sequence[int], lanes: int) -> list[list[int]]:
-    """The processors in so many equal parts, what is left over unused.
+    """Return the processors in so many equal parts, what is left over unused.
 
     Raises:
         SettingError: there are fewer processors than lanes.
@@ -144,7 +144,7 @@ def compare(
 
 
 def summary(finished: Sequence[Finished], minutes: float, lanes: int) -> dict[str, Any]:
-    """All runs, the best one first, and how far above the best of those by hand the choice is, in bits per byte."""
+    """Return all runs, the best one first, and how far above the best of those by hand the choice is, in bits per byte."""
     ranked = sorted(finished, key=lambda one: one.bits_per_byte)
     found: dict[str, Any] = {
         "minutes": minutes,
@@ -162,7 +162,7 @@ def summary(finished: Sequence[Finished], minutes: float, lanes: int) -> dict[st
 
 
 def already(out: Path | None) -> list[Finished]:
-    """The runs that a file has from before.
+    """Return the runs that a file has from before.
 
     Raises:
         SettingError: the file is something else.

@@ -82,13 +82,13 @@ class Pacer:
         print(json.dumps(answer), file=self._answers, flush=True)
 
     def _wait(self) -> int:
-        """How many steps to run; 0 to stop, also where the parent is gone."""
+        """Return how many steps to run; 0 to stop, also where the parent is gone."""
         words = sys.stdin.readline().split()
         return int(words[1]) if words[:1] == ["run"] else 0
 
 
 def peak_bytes() -> int:
-    """The most resident memory that this process has had."""
+    """Return the most resident memory that this process has had."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
 

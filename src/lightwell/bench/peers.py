@@ -81,7 +81,7 @@ def _nanogpt(shape: dict[str, Any], pacer: Pacer, context: AbstractContextManage
 
 
 def commit(checkout: str) -> str:
-    """The commit of a checkout; "unknown" where it is a mere copy."""
+    """Return the commit of a checkout; "unknown" where it is a mere copy."""
     command = ["git", "-C", checkout, "rev-parse", "--short", "HEAD"]
     try:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()

@@ -85,7 +85,7 @@ class Process:
         return answer
 
     def _last_words(self) -> str:
-        """The last line that it wrote to stderr: of a traceback, the error."""
+        """Return the last line that it wrote to stderr: of a traceback, the error."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=10)
         self._log.seek(0)

@@ -71,7 +71,7 @@ class Trial:
 
 
 def halves(text: str) -> tuple[str, str]:
-    """The first nine tenths of the characters, and the rest, as nanoGPT cuts them."""
+    """Return the first nine tenths of the characters, and the rest, as nanoGPT cuts them."""
     cut = int(0.9 * len(text))
     return text[:cut], text[cut:]
 
@@ -89,7 +89,7 @@ def train_lightwell(text: Path, seed: int, more: Sequence[str] = ()) -> Trial:
 
 
 def score_lightwell(run: Path, held_out: str) -> tuple[float, int]:
-    """Nats per character of the run's model over a text, and its parameters."""
+    """Return nats per character of the run's model over a text, and its parameters."""
     from lightwell.batches.evaluation import evaluation_batches
     from lightwell.tokens.token_file import TokenFile
     from lightwell.training.runs.evaluation import evaluate
@@ -134,7 +134,7 @@ def summary(trials: Sequence[Trial]) -> dict[str, Any]:
 
 
 def ablation(text: Path, seeds: int) -> dict[str, Any]:
-    """The recipe with each of PARTS turned: seconds and loss of so many seeds, the parts taking turns."""
+    """Return the recipe with each of PARTS turned: seconds and loss of so many seeds, the parts taking turns."""
     trials: dict[str, list[Trial]] = {part: [] for part in PARTS}
     for seed in range(1, seeds + 1):
         for part, flags in PARTS.items():
@@ -146,7 +146,9 @@ def ablation(text: Path, seeds: int) -> dict[str, Any]:
 
 
 def told(trial: Trial, part: str = "") -> Trial:
-    """The trial, after it was shown as it came: what is measured for an hour must not be lost to the last minute."""
+    """Return the trial, after it was shown as it came: what is measured for an hour must not be lost to the last
+    minute.
+    """
     about = f"{trial.who}  seed {trial.seed}  {trial.seconds:.1f} s  loss {trial.loss:.4f}  {part}"
     print(about.rstrip(), file=sys.stderr, flush=True)
     return trial

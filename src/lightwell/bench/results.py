@@ -17,7 +17,7 @@ FORMAT = 1
 
 
 def shape_results(shape: Shape, measurement: Measurement, steps: int, peak_gflops: float) -> dict[str, Any]:
-    """All that was measured on one shape, as plain values for JSON.
+    """Return all that was measured on one shape, as plain values for JSON.
 
     Args:
         shape: the shape.
@@ -51,7 +51,7 @@ def product_rates(measurement: Measurement) -> dict[str, dict[int, float]]:
 
 
 def fastest(rates: Sequence[dict[int, float]]) -> dict[int, float]:
-    """The better precision in each round: bf16 where the hardware has it."""
+    """Return the better precision in each round: bf16 where the hardware has it."""
     numbers = set(itertools.chain.from_iterable(rates))
     return {number: max(by_round.get(number, 0.0) for by_round in rates) for number in sorted(numbers)}
 
@@ -59,7 +59,7 @@ def fastest(rates: Sequence[dict[int, float]]) -> dict[int, float]:
 def contender_results(
     turns: Turns, baseline: Turns, shape: Shape, product: dict[int, float], peak_gflops: float
 ) -> dict[str, Any]:
-    """The figures of one contender; `product` is the best product's FLOP/s by round."""
+    """Return the figures of one contender; `product` is the best product's FLOP/s by round."""
     result: dict[str, Any] = {
         "name": turns.contender.name,
         "what": turns.contender.what,
@@ -92,5 +92,5 @@ def contender_results(
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """The median, and how far the rounds went from it."""
+    """Return the median, and how far the rounds went from it."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}

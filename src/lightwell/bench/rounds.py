@@ -152,13 +152,13 @@ class Rounds:
 
 
 def rotated(group: Sequence[Turns], number: int) -> list[Turns]:
-    """The group in its order, begun by another in each round."""
+    """Return the group in its order, begun by another in each round."""
     start = number % len(group)
     return [*group[start:], *group[:start]]
 
 
 def ratios(baseline: Turns, other: Turns) -> list[float]:
-    """How many times as fast the baseline is as the other, in each round that both took part in."""
+    """Return how many times as fast the baseline is as the other, in each round that both took part in."""
     return [
         statistics.median(seconds) / statistics.median(baseline.rounds[number])
         for number, seconds in other.rounds.items()

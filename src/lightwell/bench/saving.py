@@ -30,7 +30,7 @@ WARM_UP = 2
 
 
 def cost(name: str, rounds: int, steps: int, folder: Path) -> dict[str, Any]:
-    """Seconds of each kind of round, and what a checkpoint every minute costs, as a share."""
+    """Return seconds of each kind of round, and what a checkpoint every minute costs, as a share."""
     from lightwell.bench.worker import make_bench_job
     from lightwell.training.events.saving import save
     from lightwell.training.hardware.device import freed_memory_kept, random_state_kept
@@ -69,7 +69,7 @@ def cost(name: str, rounds: int, steps: int, folder: Path) -> dict[str, Any]:
 
 
 def timed_writing(writer: Writer) -> list[float]:
-    """The list to which the processor's seconds of every later write are added."""
+    """Return the list to which the processor's seconds of every later write are added."""
     found: list[float] = []
     write = writer.write
 

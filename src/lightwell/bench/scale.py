@@ -90,7 +90,7 @@ class Fit:
 
 
 def fit(model: ModelConfig, gpus: int, gpu: Gpu = H100) -> Fit:
-    """What a model would need, and do, on so many GPUs of a kind."""
+    """Return what a model would need, and do, on so many GPUs of a kind."""
     parameters = model.parameter_count()
     fixed = HELD * parameters / gpus + (_put_together(model) if gpus > 1 else 0)
     tokens = model.context_length
@@ -106,7 +106,7 @@ def fit(model: ModelConfig, gpus: int, gpu: Gpu = H100) -> Fit:
 
 @functools.cache
 def _sequence(model: ModelConfig) -> float:
-    """Bytes that a sequence of a full context keeps, as memory.py estimates them for a compiled run in bf16.
+    """Return bytes that a sequence of a full context keeps, as memory.py estimates them for a compiled run in bf16.
 
     Counted at a context for which attention takes the kernel that it takes on a GPU, where all grows with the tokens.
     """
@@ -116,8 +116,9 @@ def _sequence(model: ModelConfig) -> float:
 
 
 def _put_together(model: ModelConfig) -> float:
-    """Bytes of whole weights that a GPU holds in a pass: two blocks (one computes, the next is on its way) with the
-    gradients of one, and all that is outside the blocks, with its gradients."""
+    """Return bytes of whole weights that a GPU holds in a pass: two blocks (one computes, the next is on its way) with
+    the gradients of one, and all that is outside the blocks, with its gradients.
+    """
     total = model.parameter_count()
     outside = model.vocab_size * model.d_model * (1 if model.tied_head else 2)
     block = (total - outside) / model.n_layers
@@ -125,7 +126,7 @@ def _put_together(model: ModelConfig) -> float:
 
 
 def table() -> str:
-    """All of it in Markdown."""
+    """Return all of it in Markdown."""
     lines = [
         "| model | parameters | context | " + " | ".join(f"{n} GPU{'s' * (n > 1)}" for n in GPUS) + " |",
         "| --- | ---: | ---: |" + " --- |" * len(GPUS),

@@ -28,11 +28,11 @@ class Shape:
 
     @property
     def tokens(self) -> int:
-        """Tokens in a step."""
+        """Return tokens in a step."""
         return self.batch_size * self.context_length
 
     def sentence(self) -> str:
-        """The shape in words."""
+        """Return the shape in words."""
         dropout = f", dropout {self.dropout:g}" if self.dropout else ""
         return (
             f"{self.n_layers} layers, {self.n_heads} heads, d_model {self.d_model}, context {self.context_length}, "
@@ -45,7 +45,7 @@ class Shape:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The inverse of `to_json`."""
+        """Return the inverse of `to_json`."""
         return cls(**json.loads(text))
 
 
@@ -66,7 +66,7 @@ SHAPES: dict[str, Shape] = {
 
 
 def shape(name: str) -> Shape:
-    """The shape of that name.
+    """Return the shape of that name.
 
     Raises:
         SettingError: there is none.

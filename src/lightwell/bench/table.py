@@ -26,27 +26,27 @@ class TableError(LightwellError):
 
 
 def headings(result: Mapping[str, Any]) -> list[str]:
-    """The names of the columns."""
+    """Return the names of the columns."""
     peak = ["of peak"] if result["peak_gflops"] else []
     first = result["contenders"][0]["name"]
     return ["contender", "tokens/s", f"{first} is", "of the product", *peak, "peak memory", "warm after"]
 
 
 def rows(result: Mapping[str, Any]) -> list[list[str]]:
-    """A row for each contender that could be measured, the fastest first; columns as in `headings`."""
+    """Return a row for each contender that could be measured, the fastest first; columns as in `headings`."""
     measured = [contender for contender in result["contenders"] if "tokens_per_second" in contender]
     return [_row(contender, bool(result["peak_gflops"])) for contender in sorted(measured, key=_rank)]
 
 
 def failures(result: Mapping[str, Any]) -> list[str]:
-    """A sentence for each contender that broke down."""
+    """Return a sentence for each contender that broke down."""
     return [
         f"{contender['name']} failed: {contender['error']}" for contender in result["contenders"] if contender["error"]
     ]
 
 
 def remarks(result: Mapping[str, Any]) -> list[str]:
-    """What else was measured on the shape, in sentences."""
+    """Return what else was measured on the shape, in sentences."""
     rates = " and ".join(f"{rate:,.0f} in {name}" for name, rate in result["product_gflops"].items())
     loaders = [contender["loader_share"] for contender in result["contenders"] if "loader_share" in contender]
     said = [f"The bare matrix product: {rates} GFLOP/s."] if rates else []
@@ -56,7 +56,7 @@ def remarks(result: Mapping[str, Any]) -> list[str]:
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-    """All shapes as Markdown, below what they were measured on."""
+    """Return all shapes as Markdown, below what they were measured on."""
     host = results["host"]
     memory = f", {host['memory_bytes'] / 1e9:.0f} GB of memory" if host["memory_bytes"] else ""
     parts = [
@@ -77,7 +77,7 @@ def markdown(results: Mapping[str, Any]) -> str:
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """What `lightwell bench --out` wrote.
+    """Return what `lightwell bench --out` wrote.
 
     Raises:
         TableError: the file is missing or something else.
@@ -109,7 +109,9 @@ def refresh(results: Path, page: Path) -> None:
 
 
 def _rank(contender: Mapping[str, Any]) -> float:
-    """The fastest first, by the ratio within rounds: tokens/s of groups that ran at different times do not compare."""
+    """Return the fastest first, by the ratio within rounds: tokens/s of groups that ran at different times do not
+    compare.
+    """
     ratio = contender.get("baseline_is_times")
     return float(ratio["median"]) if ratio else math.inf
 
@@ -129,7 +131,7 @@ def _row(contender: Mapping[str, Any], with_peak: bool) -> list[str]:
 
 
 def _versions(results: Mapping[str, Any]) -> str:
-    """The versions of all packages that took part, those that differ between processes together."""
+    """Return the versions of all packages that took part, those that differ between processes together."""
     found: dict[str, dict[str, None]] = {}
     for result in results["shapes"]:
         for contender in result["contenders"]:
@@ -147,7 +149,7 @@ def _markdown_table(lines: list[list[str]]) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """The command; 0 when done."""
+    """Return the command; 0 when done."""
     if len(arguments) != 2:
         print(f"Usage: {COMMAND} RESULTS.json PAGE.md", file=sys.stderr)
         return 2

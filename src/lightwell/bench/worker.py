@@ -30,7 +30,7 @@ TOKENS = 1 << 22  # of random text: more than the caches of a processor hold
 
 
 def settings(shape: Shape, variant: str) -> dict[str, Any]:
-    """The configuration fields of one variant on one shape."""
+    """Return the configuration fields of one variant on one shape."""
     dropouts = dict.fromkeys(("embedding_dropout", "attention_dropout", "residual_dropout"), shape.dropout)
     return {
         "n_layers": shape.n_layers,
@@ -48,7 +48,7 @@ def settings(shape: Shape, variant: str) -> dict[str, Any]:
 
 
 def make_bench_job(shape: Shape, variant: str, folder: Path) -> tuple[Any, list[float]]:
-    """A real job over random tokens, its run in `folder`; and the list to which its loader adds its seconds."""
+    """Return a real job over random tokens, its run in `folder`; and the list to which its loader adds its seconds."""
     import numpy as np
 
     from lightwell.batches.batch import Batch

@@ -29,7 +29,7 @@ Begin with `lightwell train`, or `lightwell train my_notes/`."""
 
 
 def build_app() -> App:
-    """The parser of the command line, with no command imported yet."""
+    """Return the parser of the command line, with no command imported yet."""
     app = App(
         name="lightwell",
         usage="Usage: lightwell COMMAND",

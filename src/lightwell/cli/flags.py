@@ -22,7 +22,7 @@ FLATTEN = Parameter(name="*")
 
 
 def flags_of(*sections: str, defaults: RunConfig, only: Collection[str] = ()) -> type:
-    """A dataclass with an optional field for each configuration field of the sections, for cyclopts to read.
+    """Return a dataclass with an optional field for each configuration field of the sections, for cyclopts to read.
 
     only: the names of the fields that the command has a use for; none means all.
     """
@@ -41,7 +41,7 @@ def flags_of(*sections: str, defaults: RunConfig, only: Collection[str] = ()) ->
 
 
 def given(flags: Any) -> dict[str, Any]:
-    """The settings that the user wrote, by field name."""
+    """Return the settings that the user wrote, by field name."""
     if flags is None:
         return {}
     values = {item.name: getattr(flags, item.name) for item in dataclasses.fields(flags)}
@@ -79,7 +79,7 @@ def _in_words(value: Any) -> str:
 
 
 def _find_run(_: type, tokens: tuple[Token, ...]) -> Path:
-    """A run is meant by its path, or by its bare name where it is in runs/."""
+    """Return a run is meant by its path, or by its bare name where it is in runs/."""
     path = Path(tokens[0].value)
     inside = Path("runs") / path
     return inside if not _is_run(path) and _is_run(inside) else path

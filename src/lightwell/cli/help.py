@@ -56,7 +56,7 @@ def _entry(entry: HelpEntry, width: int) -> str:
 
 
 def _plain(text: Any) -> str:
-    """The words of whatever cyclopts hands over: a string, rich's Text, or its own wrapper around that."""
+    """Return the words of whatever cyclopts hands over: a string, rich's Text, or its own wrapper around that."""
     inner = getattr(text, "primary_renderable", text)
     return str(getattr(inner, "plain", inner or "")).strip()
 

@@ -22,7 +22,7 @@ from lightwell.training.settings.config import RunConfig
 
 
 def sentence(error: CycloptsError, tokens: Sequence[str]) -> str:
-    """What to tell the user about an error of parsing `tokens`."""
+    """Return what to tell the user about an error of parsing `tokens`."""
     command = " ".join(["lightwell", *(error.command_chain or ())])
     match error:
         case UnknownCommandError():
@@ -67,7 +67,7 @@ def _missing(error: MissingArgumentError, command: str, tokens: Sequence[str]) -
 
 
 def _wrong_value(error: CoercionError) -> str:
-    """The sentence of the configuration field, where the flag is one: the same as from a file or from Python."""
+    """Return the sentence of the configuration field, where the flag is one: the same as from a file or from Python."""
     if error.argument is None or error.token is None:
         error.verbose = False
         return str(error)

@@ -110,7 +110,7 @@ def _launched(processes: int, arguments: Sequence[str], told: dict[str, str]) ->
 
 
 def begun_by_this_command(config: Path) -> bool:
-    """Whether a run's config.toml is there and of this command: in a restarted process, that the run goes on."""
+    """Return whether a run's config.toml is there and of this command: in a restarted process, that the run goes on."""
     try:
         return config.stat().st_mtime_ns >= int(os.environ.get(SINCE, "0"))
     except FileNotFoundError:

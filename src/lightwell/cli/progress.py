@@ -24,7 +24,7 @@ RECENT = 10  # steps over which loss and speed are averaged, so that the figures
 
 
 def progress(run: Path | None = None) -> Listener:
-    """The listener for this terminal, file or pipe; `run` is where the run will be, for its reference lines."""
+    """Return the listener for this terminal, file or pipe; `run` is where the run will be, for its reference lines."""
     console = _console()
     return BarProgress(console, run) if console.is_terminal else LineProgress(console, run)
 

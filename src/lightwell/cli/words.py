@@ -58,7 +58,7 @@ def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
 
 
 def sparkline(values: Sequence[float], width: int = 60) -> str:
-    """The course of the values as a row of blocks, each the mean of as many values."""
+    """Return the course of the values as a row of blocks, each the mean of as many values."""
     width = min(width, len(values))
     edges = [position * len(values) // width for position in range(width + 1)]
     means = [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(edges)]
@@ -68,25 +68,25 @@ def sparkline(values: Sequence[float], width: int = 60) -> str:
 
 
 def visible(text: str) -> str:
-    """The text with control characters, which could steer a terminal, as the pictures that Unicode has for them."""
+    """Return the text with control characters, which could steer a terminal, as the pictures that Unicode has for them."""
     pictures = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"}
     return text.translate({**pictures, 0x7F: 0x2421, **dict.fromkeys(range(0x80, 0xA0), 0xFFFD)})
 
 
 def indented(text: str, width: int = 96) -> str:
-    """A text set off from what is around it, its long lines wrapped."""
+    """Return a text set off from what is around it, its long lines wrapped."""
     lines = [piece for line in visible(text).strip("\n").splitlines() for piece in textwrap.wrap(line, width) or [""]]
     return "\n".join(f"    {line}".rstrip() for line in lines)
 
 
 def excerpt(text: str, lines: int = 5) -> str:
-    """The first lines of a text, likewise, without empty ones."""
+    """Return the first lines of a text, likewise, without empty ones."""
     shown = [line for line in indented(text).splitlines() if line]
     return "\n".join(shown[:lines] + ["    …"] * (len(shown) > lines))
 
 
 def reference_lines(references: Mapping[str, float], text: str = "the held-out text") -> list[str]:
-    """What the reference losses (`References.to_dict()`) mean, so that one can tell whether a loss is good."""
+    """Return what the reference losses (`References.to_dict()`) mean, so that one can tell whether a loss is good."""
     if not references:
         return ["There are no reference lines: references.json is missing."]
     return [
@@ -99,18 +99,18 @@ def reference_lines(references: Mapping[str, float], text: str = "the held-out t
 
 
 def standing(loss: float, references: Mapping[str, float]) -> str:
-    """The lowest reference line that a loss is below, in words."""
+    """Return the lowest reference line that a loss is below, in words."""
     below = [short_name for name, short_name in SHORT_NAMES.items() if loss < references[name]]
     return f"below the {below[-1]} line" if below else "not below any reference line"
 
 
 def bits_per_byte(nats_per_token: float, references: Mapping[str, float]) -> float:
-    """The same loss in bits per byte of the held-out text."""
+    """Return the same loss in bits per byte of the held-out text."""
     return nats_per_token / math.log(2) / references["bytes_per_token"]
 
 
 def candidates(rows: Sequence[Mapping[str, float]], best: int) -> str:
-    """The models that were considered for a time, and what speaks for each; the chosen one has an arrow."""
+    """Return the models that were considered for a time, and what speaks for each; the chosen one has an arrow."""
     head = ("", "layers", "d_model", "parameters", "context", "batch", "tokens/s", "memory", "steps", "passes", "loss")
     body = [
         (

@@ -121,7 +121,7 @@ def prepare(
 
 
 def _of_shards(opened: Prepared, say: Callable[[str], None]) -> Corpus:
-    """The corpus in a folder of prepared text."""
+    """Return the corpus in a folder of prepared text."""
     manifest = opened.manifest
     report = [*manifest.report, f"These tokens were prepared before, in {opened.folder}."]
     for sentence in report:
@@ -148,11 +148,11 @@ class _Keeper:
         self._key = f"{FORMAT} {texts} {fraction!r}"
 
     def entry(self, fingerprint: str) -> Path:
-        """The folder for the tokens that a tokenizer makes of this text."""
+        """Return the folder for the tokens that a tokenizer makes of this text."""
         return self.folder / _short_hash(f"{self._key} {fingerprint}")
 
     def noted(self, asked: str) -> Path | None:
-        """The entry that was made the last time when a tokenizer was asked for in these words."""
+        """Return the entry that was made the last time when a tokenizer was asked for in these words."""
         try:
             name = self._note(asked).read_text(encoding="ascii")
         except (OSError, UnicodeDecodeError):
@@ -247,7 +247,7 @@ def _remove_abandoned(parent: Path) -> None:
 
 
 def _tokenizer_sentences(tokenizer: Tokenizer, train: TokenFile, held_out: TokenFile, sample: str) -> list[str]:
-    """What the tokenizer made of the text, and what it lost.
+    """Return what the tokenizer made of the text, and what it lost.
 
     Raises:
         TextError: it made nothing of one of the sides.
@@ -279,7 +279,7 @@ def _tokenizer_sentences(tokenizer: Tokenizer, train: TokenFile, held_out: Token
 
 
 def spelt_bytes(tokens: TokenFile, byte_lengths: Ids) -> int:
-    """The bytes that the tokens stand for together, by the `byte_lengths` (V,) of their tokenizer.
+    """Return the bytes that the tokens stand for together, by the `byte_lengths` (V,) of their tokenizer.
 
     Equal to `tokens.text_bytes` where the tokenizer spells every byte of a text.
     """

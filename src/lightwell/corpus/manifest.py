@@ -73,7 +73,7 @@ class Manifest:
         return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
 
     def whole_digest(self) -> str:
-        """What `digest` must be."""
+        """Return what `digest` must be."""
         parts = (self.fingerprint, self.side_digest(TRAIN), self.side_digest(VALIDATION))
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
@@ -101,7 +101,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a folder, without a look at its shards.
+    """Return the manifest of a folder, without a look at its shards.
 
     Raises:
         TextError: it is missing or damaged, or of another version of Lightwell.
@@ -144,7 +144,7 @@ def open_prepared(folder: Path, tokenizer: Tokenizer | None = None, *, checked: 
 
 
 def prepared_folder(paths: Sequence[str]) -> Path | None:
-    """The folder of prepared text that the paths name, if they do.
+    """Return the folder of prepared text that the paths name, if they do.
 
     Raises:
         TextError: prepared text is named among other texts, or is not finished.

@@ -52,12 +52,12 @@ class Plan:
 
     @property
     def folder(self) -> Path:
-        """Where all of it goes."""
+        """Return where all of it goes."""
         return self.work.folder
 
     @property
     def bytes(self) -> int:
-        """Bytes of text, about."""
+        """Return bytes of text, about."""
         return sum(unit.size for unit in self.units)
 
 
@@ -121,7 +121,7 @@ def take_folder(plan: Plan, *, force: bool = False) -> None:
 
 
 def plan_tokenizer(plan: Plan) -> Tokenizer:
-    """The tokenizer of the folder; the first time it is made, and written there.
+    """Return the tokenizer of the folder; the first time it is made, and written there.
 
     One that is trained sees documents of the training side only, up to `SAMPLE_BYTES`, of units all over the corpus.
 
@@ -153,7 +153,7 @@ def plan_tokenizer(plan: Plan) -> Tokenizer:
 
 
 def sampled_bytes(plan: Plan) -> int:
-    """Bytes of text that the tokenizer was trained on; 0 where it was not trained."""
+    """Return bytes of text that the tokenizer was trained on; 0 where it was not trained."""
     found: int = json.loads((plan.folder / RECORDS / NOTE).read_text(encoding="utf-8"))["bytes"]
     return found
 
@@ -180,7 +180,7 @@ def _sample(plan: Plan, found: Found) -> Iterator[str]:
 
 
 def _begun(folder: Path) -> dict[str, Any]:
-    """What the folder's plan.json says; a file of that name may be anybody's, and then nothing here is touched."""
+    """Return what the folder's plan.json says; a file of that name may be anybody's, and then nothing here is touched."""
     try:
         begun = json.loads((folder / PLAN).read_text(encoding="utf-8"))
         return {"format": begun["format"], "fingerprint": begun["fingerprint"], "settings": dict(begun["settings"])}
@@ -214,7 +214,7 @@ OURS = {
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file in one of the two folders is of those that preparing makes."""
+    """Return whether a file in one of the two folders is of those that preparing makes."""
     return OURS[path.parent.name].fullmatch(path.name) is not None
 
 

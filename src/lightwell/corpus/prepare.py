@@ -77,7 +77,7 @@ class PreparedCorpus:
         return self.bytes_done / 1e6 / self.seconds if self.seconds else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {**asdict(self), "folder": str(self.folder), "megabytes_per_second": self.megabytes_per_second}
 
 
@@ -161,7 +161,7 @@ def finish_units(plan: Plan, units: Sequence[Unit], workers: int, say: Say, told
 
 
 def _carry_out(plan: Plan, workers: int, say: Say, told: Told) -> int:
-    """All of it, up to the manifest; the bytes of text that were encoded now."""
+    """Return all of it, up to the manifest; the bytes of text that were encoded now."""
     if workers > 1 and not (plan.folder / TOKENIZER).is_file():
         make_tokenizer_aside(plan)
     tokenizer = plan_tokenizer(plan)

@@ -20,7 +20,7 @@ def sentences(
     train: Side,
     validation: Side,
 ) -> list[str]:
-    """The report, the most important first.
+    """Return the report, the most important first.
 
     Args:
         found: what was found in all units.

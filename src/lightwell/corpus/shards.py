@@ -79,7 +79,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def has_size(folder: Path, shard: Shard, dtype: np.dtype[Any]) -> bool:
-    """Whether the files are there in their full size."""
+    """Return whether the files are there in their full size."""
     sizes = {"tokens": shard.tokens * dtype.itemsize, "offsets": 8 * shard.documents, "keys": 8 * shard.documents}
     try:
         return all((folder / f"{shard.name}.{end}").stat().st_size == sizes[end] for end in shard.sha256)

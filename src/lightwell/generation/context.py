@@ -21,7 +21,7 @@ TEXT = 0
 
 
 def context_start(n: int, context_length: int) -> int:
-    """The first of n tokens that the model sees: 0 while all fit, then a multiple of the hop."""
+    """Return the first of n tokens that the model sees: 0 while all fit, then a multiple of the hop."""
     hop = max(1, context_length // 4)
     beyond = max(0, n - context_length)
     return -(-beyond // hop) * hop
@@ -43,7 +43,7 @@ class RollingContext:
         self._starts: dict[int, int] = {}  # the first token that each of them sees
 
     def logits(self, texts: Sequence[Sequence[int]], rows: Sequence[int]) -> Tensor:
-        """Logits (B, V) for the token after each `texts[row]`, for B different rows whose text is not empty.
+        """Return logits (B, V) for the token after each `texts[row]`, for B different rows whose text is not empty.
 
         Each of these rows must be one token longer than at the last call. Rows that are no longer asked for stay in the
         cache, unread, until it is filled the next time.

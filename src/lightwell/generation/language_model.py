@@ -30,12 +30,12 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are and the computing happens."""
+        """Return where the weights are and the computing happens."""
         return self.decoder.token_embedding.weight.device
 
     @property
     def context_length(self) -> int:
-        """Tokens that the model sees at once; longer texts are seen through a rolling context."""
+        """Return tokens that the model sees at once; longer texts are seen through a rolling context."""
         return self.decoder.config.context_length
 
     @overload
@@ -63,7 +63,7 @@ class LanguageModel:
         return texts[0] if alone else texts
 
     def stream(self, prompt: str = "", *, seed: int | None = None, **settings: Any) -> Iterator[str]:
-        """The text of `generate` in pieces, each as soon as it is certain.
+        """Return the text of `generate` in pieces, each as soon as it is certain.
 
         A character of several tokens comes whole, and nothing that might become a stop string comes before it is
         decided. Arguments and errors as in `generate`.
@@ -108,7 +108,7 @@ class _Text:
 
 
 def sampling_config(settings: dict[str, Any]) -> SamplingConfig:
-    """The configuration that keyword arguments stand for; `stop` may be one text.
+    """Return the configuration that keyword arguments stand for; `stop` may be one text.
 
     Raises:
         SettingError: an unknown name (the nearest valid one is offered) or a value that is not allowed.

@@ -15,7 +15,7 @@ NOTHING = float("-inf")
 
 
 def next_token_probabilities(logits: Tensor, config: SamplingConfig, seen: Tensor | None = None) -> Tensor:
-    """The distribution that the next token of each row is drawn from.
+    """Return the distribution that the next token of each row is drawn from.
 
     logits: (B, V), any float type. seen: (B, V) bool, the tokens that repetition_penalty applies to; None: to none.
     Returns (B, V) float32; each row sums to 1. The settings apply in this order, each to what the one before it left.

@@ -38,12 +38,12 @@ class StopStrings:
         return text[:shown]
 
     def flush(self) -> str:
-        """The text has ended: what was held back was no stop string."""
+        """Return the text has ended: what was held back was no stop string."""
         held, self._held = self._held, ""
         return held
 
     @staticmethod
     def _begun(text: str, stop: str) -> int:
-        """How many characters at the end of the text are the beginning of the stop string."""
+        """Return how many characters at the end of the text are the beginning of the stop string."""
         longest = min(len(text), len(stop) - 1)
         return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)

@@ -33,7 +33,8 @@ class NamedArray:
         return dict(zip(self.axes, self.values.shape, strict=True))
 
     def select(self, **where: int) -> NamedArray:
-        """The part at one position of each named axis; those axes are gone. Negative positions count from the end.
+        """Return the part at one position of each named axis; those axes are gone. Negative positions count from the
+        end.
 
         Raises:
             SettingError: there is no such axis (the nearest is offered), or no such position along it.
@@ -51,7 +52,7 @@ class NamedArray:
         return NamedArray(self.values[index], kept, labels)
 
     def numpy(self) -> np.ndarray:
-        """The values as a numpy array; bf16 as fp32, since numpy has none."""
+        """Return the values as a numpy array; bf16 as fp32, since numpy has none."""
         plain = self.values.detach().cpu()
         array: np.ndarray = (plain.float() if plain.is_floating_point() else plain).numpy()
         return array

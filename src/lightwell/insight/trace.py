@@ -34,7 +34,7 @@ class Traceable(Protocol):
 
     @property
     def decoder(self) -> Decoder:
-        """The model."""
+        """Return the model."""
         ...
 
     @property
@@ -53,7 +53,7 @@ class Trace(Mapping[str, NamedArray]):
 
     @property
     def names(self) -> list[str]:
-        """All names."""
+        """Return all names."""
         return list(self._arrays)
 
     @property
@@ -62,7 +62,7 @@ class Trace(Mapping[str, NamedArray]):
         return self["logits"]
 
     def names_matching(self, pattern: str) -> list[str]:
-        """The names that a pattern with * stands for, e.g. "layers.*.attention.weights"."""
+        """Return the names that a pattern with * stands for, e.g. "layers.*.attention.weights"."""
         return fnmatch.filter(self._arrays, pattern)
 
     def __getitem__(self, name: str) -> NamedArray:

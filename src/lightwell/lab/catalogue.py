@@ -11,7 +11,7 @@ from lightwell.settings import nearest
 
 
 def experiment(name: str) -> Experiment:
-    """The experiment of a note.
+    """Return the experiment of a note.
 
     Raises:
         SettingError: there is no such note; the nearest is offered.

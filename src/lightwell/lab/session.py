@@ -78,7 +78,7 @@ class Session:
         self._waiting: Counter[tuple[str, int]] = Counter()
 
     def context(self, name: str) -> tuple[Experiment, ExperimentContext]:
-        """A note's experiment, and the context that it works at."""
+        """Return a note's experiment, and the context that it works at."""
         found = experiment(name)
         context = ExperimentContext(
             name, self.config, self.corpus, self.budget, self.store, self.seed, found.changes, found.looks, self._heard
@@ -86,7 +86,7 @@ class Session:
         return found, context
 
     def plan(self, say: Callable[[str], None] = lambda sentence: None) -> list[NotePlan]:
-        """What is going to be trained, note by note; for its time a few steps are timed, where any are left.
+        """Return what is going to be trained, note by note; for its time a few steps are timed, where any are left.
 
         say: hears that this is being done.
 
@@ -137,7 +137,7 @@ class Session:
         return self.cards
 
     def folder_of(self, name: str) -> Path:
-        """Where a note's card is: beside those of other budgets, presets, seeds and texts."""
+        """Return where a note's card is: beside those of other budgets, presets, seeds and texts."""
         others = (self.preset, f"seed-{self.seed}" if self.seed != 1 else "")
         place = self.folder / "-".join([name, self.budget.name, *filter(None, others)])
         if (card := kept_card(place)) and card.provenance["data_hash"] != self.corpus.digest:
@@ -174,7 +174,7 @@ class Session:
 
 
 def note_plan(name: str, trials: Sequence[Trial], left: Sequence[Trial], pace: float) -> NotePlan:
-    """A note's line of the plan; pace: seconds for a token."""
+    """Return a note's line of the plan; pace: seconds for a token."""
     return NotePlan(
         name,
         arms=len({trial.arm for trial in trials}),
@@ -187,7 +187,7 @@ def note_plan(name: str, trials: Sequence[Trial], left: Sequence[Trial], pace: f
 
 
 def kept_card(folder: Path) -> Card | None:
-    """The card in a folder; None where there is none of this version, or one of its pictures is gone."""
+    """Return the card in a folder; None where there is none of this version, or one of its pictures is gone."""
     try:
         card = Card.from_dict(json.loads((folder / "card.json").read_bytes()))
     except (OSError, ValueError, KeyError, TypeError):
@@ -197,19 +197,19 @@ def kept_card(folder: Path) -> Card | None:
 
 
 def kept_cards(folder: Path) -> list[tuple[Card, Path]]:
-    """All cards below a session's folder, each with its own folder, by note and by budget."""
+    """Return all cards below a session's folder, each with its own folder, by note and by budget."""
     found = [(card, path.parent) for path in folder.glob("*/card.json") if (card := kept_card(path.parent))]
     notes, budgets = list(NOTES), list(BUDGETS)
     return sorted(found, key=lambda one: (notes.index(one[0].note.name), budgets.index(one[0].budget), one[1].name))
 
 
 def tokens_per_step(trial: Trial) -> int:
-    """Tokens of a batch."""
+    """Return tokens of a batch."""
     return trial.config.batches.batch_size * trial.config.model.context_length
 
 
 def tokens_of(trial: Trial) -> int:
-    """Tokens that a training sees."""
+    """Return tokens that a training sees."""
     return trial.config.training.steps * tokens_per_step(trial)
 
 
@@ -218,7 +218,7 @@ SCORED_BESIDE = 0.35
 
 
 def cost_of(trial: Trial) -> float:
-    """A training's tokens and its evaluations, as tokens that are trained on."""
+    """Return a training's tokens and its evaluations, as tokens that are trained on."""
     return tokens_of(trial) + SCORED_BESIDE * 11 * trial.config.training.eval_tokens
 
 

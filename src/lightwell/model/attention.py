@@ -88,7 +88,7 @@ def repeat_heads(x: Tensor, times: int) -> Tensor:
 def attend(
     implementation: str, q: Tensor, k: Tensor, v: Tensor, attention_mask: AttentionMask, dropout: float, tap: Tap
 ) -> Tensor:
-    """The one place that chooses how attention is computed; all ways give the same values to 1e-5 in fp32.
+    """Return the one place that chooses how attention is computed; all ways give the same values to 1e-5 in fp32.
 
     `fused` stands for the fastest, which on a processor is sometimes the formula.
 
@@ -140,7 +140,9 @@ def softmax(scores: Tensor) -> Tensor:
 
 
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, attention_mask: AttentionMask, dropout: float) -> Tensor:
-    """The same in one call to torch, which need not store the (T, S) matrices. Shapes as in `explicit_attention`."""
+    """Return the same in one call to torch, which need not store the (T, S) matrices. Shapes as in
+    `explicit_attention`.
+    """
     mask = None if attention_mask.causal_only or attention_mask.everything else attention_mask.mask
     return F.scaled_dot_product_attention(
         q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=attention_mask.causal_only

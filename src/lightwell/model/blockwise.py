@@ -26,7 +26,7 @@ Way = Callable[[Tensor, Tensor, Tensor, Tensor, DropoutMask | None], Tensor]
 
 
 def use_blockwise(q: Tensor, k: Tensor) -> bool:
-    """Whether blocks beat torch's kernel on a processor, as measured in docs/performance.md.
+    """Return whether blocks beat torch's kernel on a processor, as measured in docs/performance.md.
 
     The kernel multiplies short bf16 sequences slowly; long ones do not fit into the caches between two products.
     """

@@ -38,7 +38,7 @@ class KVCache:
         return self.documents.size(1)
 
     def layer(self, index: int) -> LayerCache:
-        """The part that one block appends to."""
+        """Return the part that one block appends to."""
         return LayerCache(self.keys[index], self.values[index], self.length)
 
     def advance(self, documents: Tensor | None, count: int) -> None:

@@ -100,12 +100,12 @@ class ModelConfig(Settings):
 
     @property
     def gated(self) -> bool:
-        """Whether the activation is gated by a second projection."""
+        """Return whether the activation is gated by a second projection."""
         return self.activation in GATED
 
     @property
     def norm_bias(self) -> bool:
-        """Whether norms have a shift: layernorm does where bias is on, rmsnorm never has."""
+        """Return whether norms have a shift: layernorm does where bias is on, rmsnorm never has."""
         return self.bias and self.norm == "layernorm"
 
     def parameter_count(self) -> int:

@@ -97,7 +97,8 @@ class Decoder(nn.Module):
             parameter.copy_(values)
 
     def initial_weights(self, seed: int) -> Iterator[tuple[nn.Parameter, Tensor]]:
-        """Each weight with its first values, drawn from N(0, init_std^2); biases 0, gains 1. Two kinds are smaller:
+        """Yield each weight with its first values, drawn from N(0, init_std^2); biases 0, gains 1. Two kinds are
+        smaller:
 
         Projections into the residual stream by sqrt(2 n_layers), since so many branches add up there (GPT-2, section
         2.3). Embeddings and head so that logits, sums of D products with a normed x, start with a standard deviation
@@ -131,7 +132,7 @@ class Decoder(nn.Module):
         dtype: torch.dtype | None = None,
         tap: Tap = passthrough,
     ) -> Tensor:
-        """Logits (B, T, V) for the token after each of tokens (B, T).
+        """Return logits (B, T, V) for the token after each of tokens (B, T).
 
         documents (B, T): tokens attend only to tokens of the same id. positions (B, T): where each token stands,
         0 ... T-1 (after the cache's tokens) by default. cache: earlier tokens' keys and values; the new ones join it.
@@ -154,7 +155,9 @@ class Decoder(nn.Module):
         dtype: torch.dtype | None = None,
         tap: Tap = passthrough,
     ) -> Tensor:
-        """The normed end of the residual stream, (B, T, D), which `head` makes logits of. Arguments as in `forward`."""
+        """Return the normed end of the residual stream, (B, T, D), which `head` makes logits of. Arguments as in
+        `forward`.
+        """
         T, past = tokens.size(1), cache.length if cache else 0
         if past + T > self.config.context_length:
             raise SettingError(
@@ -188,7 +191,7 @@ class Decoder(nn.Module):
         return x
 
     def _rotation(self, T: int, past: int, positions: Tensor | None) -> Rotation | None:
-        """The angles of the new tokens, (T, K) or, for positions of their own in each row, (B, 1, T, K)."""
+        """Return the angles of the new tokens, (T, K) or, for positions of their own in each row, (B, 1, T, K)."""
         if self.config.positions != "rope":
             return None
         if positions is None:
@@ -196,7 +199,7 @@ class Decoder(nn.Module):
         return Rotation(self.cos[positions].unsqueeze(1), self.sin[positions].unsqueeze(1))
 
     def _attention_mask(self, T: int, documents: Tensor | None, cache: KVCache | None) -> AttentionMask:
-        """What the T new tokens may attend to among the S tokens so far, themselves included."""
+        """Return what the T new tokens may attend to among the S tokens so far, themselves included."""
         past = cache.length if cache else 0
         mask = self.causal_mask[past : past + T, : past + T]  # (T, S)
         plain = documents is None and not self.config.attention_window

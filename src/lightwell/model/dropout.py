@@ -30,12 +30,12 @@ class DropoutMask:
         return x * self.mask * (1.0 / self.probability)
 
     def part(self, rows: slice, end: int) -> DropoutMask:
-        """The mask for these rows (the last dimension but one) and the columns before `end`."""
+        """Return the mask for these rows (the last dimension but one) and the columns before `end`."""
         return DropoutMask(self.mask[..., rows, :end], self.probability)
 
 
 def sample_dropout_mask(shape: tuple[int, ...], p: float, device: torch.device) -> DropoutMask:
-    """A mask from torch's random stream of that device, each value by itself; p (0 < p < 1) is that of dropping."""
+    """Return a mask from torch's random stream of that device, each value by itself; p (0 < p < 1) is that of dropping."""
     level = min(max(round(p * LEVELS), 1), LEVELS - 1)
     return DropoutMask(_random_levels(shape, device) >= level - LEVELS // 2, 1.0 - level / LEVELS)
 

@@ -52,7 +52,7 @@ class LayerNorm(nn.LayerNorm):
 
 
 def make_norm(config: ModelConfig) -> nn.Module:
-    """The norm before each branch and before the head, over D."""
+    """Return the norm before each branch and before the head, over D."""
     if config.norm == "rmsnorm":
         return RMSNorm(config.d_model, eps=config.norm_epsilon)
     return LayerNorm(config.d_model, eps=config.norm_epsilon, bias=config.norm_bias)

@@ -41,12 +41,12 @@ AXES: dict[str, tuple[str, ...]] = {
 
 
 def passthrough(name: str, value: Tensor) -> Tensor:
-    """The tap that does nothing."""
+    """Return the tap that does nothing."""
     return value
 
 
 def recording(seen: dict[str, Tensor], part: str = "") -> Tap:
-    """A tap that keeps in `seen` what flows under the names that contain `part`, and changes nothing."""
+    """Return a tap that keeps in `seen` what flows under the names that contain `part`, and changes nothing."""
 
     def record(name: str, value: Tensor) -> Tensor:
         if part in name:
@@ -57,7 +57,7 @@ def recording(seen: dict[str, Tensor], part: str = "") -> Tap:
 
 
 def under(tap: Tap, prefix: str) -> Tap:
-    """The same tap for a part of the model: names get `prefix.` before them."""
+    """Return the same tap for a part of the model: names get `prefix.` before them."""
     if tap is passthrough:
         return passthrough
     return lambda name, value: tap(f"{prefix}.{name}", value)

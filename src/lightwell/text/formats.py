@@ -91,7 +91,8 @@ class Decoding:
 
 
 def read_file(path: Path, name: str, field: str, decoding: Decoding) -> list[Record]:
-    """All records of one file; `field` names the JSON field or the table's column. `name` is how records call the file.
+    """Return all records of one file; `field` names the JSON field or the table's column. `name` is how records call
+    the file.
 
     Raises:
         UnreadableError: the file is empty, binary, damaged, not readable, or has no such field or column.
@@ -118,7 +119,7 @@ def read_file(path: Path, name: str, field: str, decoding: Decoding) -> list[Rec
 
 
 def _read_bytes(path: Path) -> tuple[bytes, str]:
-    """The uncompressed bytes, and the suffix that tells the format, e.g. ".jsonl" of "mail.jsonl.gz"."""
+    """Return the uncompressed bytes, and the suffix that tells the format, e.g. ".jsonl" of "mail.jsonl.gz"."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe or a device might never end
@@ -139,7 +140,9 @@ def _read_bytes(path: Path) -> tuple[bytes, str]:
 
 
 def _unpack_zstandard(data: bytes) -> bytes:
-    """All frames of a .zst file. The reader of the library takes a cut-off frame for the end; here it is an error."""
+    """Return all frames of a .zst file. The reader of the library takes a cut-off frame for the end; here it is an
+    error.
+    """
     import zstandard
 
     out: list[bytes] = []
@@ -161,7 +164,7 @@ def _unpack_zstandard(data: bytes) -> bytes:
 
 
 def json_lines(text: str, name: str, field: str, decoding: Decoding, first_line: int = 1) -> Iterator[Record]:
-    """The records of some lines of JSON, `first_line` being the number of the first.
+    """Yield the records of some lines of JSON, `first_line` being the number of the first.
 
     Raises:
         UnreadableError: a line that is no JSON object, or has no such field or no text in it.
@@ -208,7 +211,9 @@ class PlainTabs(csv.excel_tab):
 
 
 def _rows(text: str, dialect: type[csv.Dialect]) -> list[list[str]]:
-    """The rows that are not blank. Strict, because a quote that is never closed would swallow the rest of the file."""
+    """Return the rows that are not blank. Strict, because a quote that is never closed would swallow the rest of the
+    file.
+    """
     reader = csv.reader(io.StringIO(text, newline=""), dialect, strict=True)
     try:
         with huge_fields():
@@ -251,7 +256,7 @@ def _parquet(data: bytes, name: str, field: str, decoding: Decoding) -> Iterator
 
 
 def check_text_column(schema: Any, field: str) -> Any:
-    """The pyarrow type of a column's values.
+    """Return the pyarrow type of a column's values.
 
     Raises:
         UnreadableError: there is no such column, or it holds no text.
@@ -271,7 +276,7 @@ def check_text_column(schema: Any, field: str) -> Any:
 
 
 def missing(noun: str, field: str, there: Sequence[str], where: str = "") -> UnreadableError:
-    """What to say of a field or column that is not there."""
+    """Return what to say of a field or column that is not there."""
     names = ", ".join(there[:NAMES_SHOWN]) or "none"
     more = f" and {len(there) - NAMES_SHOWN:,} more" if len(there) > NAMES_SHOWN else ""
     remedy = f"name the {noun} that holds the text with --text-field"

@@ -26,7 +26,7 @@ def group_sizes(path: Path) -> list[int]:
 
 
 def read_groups(path: Path, name: str, field: str, groups: range, decoding: Decoding) -> Iterator[list[str]]:
-    """The texts of column `field` in some row groups, in blocks; a missing value is an empty text.
+    """Yield the texts of column `field` in some row groups, in blocks; a missing value is an empty text.
 
     Raises:
         UnreadableError: no such column, or the file is damaged.

@@ -12,7 +12,7 @@ TextPaths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 
 def text_paths(*given: TextPaths) -> tuple[str, ...]:
-    """All of them in order, as strings.
+    """Return all of them in order, as strings.
 
     Raises:
         TextError: something is not a path.

@@ -43,7 +43,7 @@ def gathered(pieces: Iterable[Piece], least: int) -> Iterator[list[Piece]]:
 
 
 def can_be_cut(spec: dict[str, Any]) -> bool:
-    """Whether a tokenizer.json takes text apart by GPT-2's pattern and by nothing else, so that SAFE_CUT holds."""
+    """Return whether a tokenizer.json takes text apart by GPT-2's pattern and by nothing else, so that SAFE_CUT holds."""
     pattern = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
     pre_tokenizer = spec["pre_tokenizer"] or {}
     only_special = all(entry["special"] for entry in spec["added_tokens"])  # others are looked for in the text

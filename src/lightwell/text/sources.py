@@ -90,7 +90,7 @@ def _match(pattern: Path, sources: Sources) -> None:
 
 
 def _once(files: Sequence[Source]) -> Iterator[Source]:
-    """Each file the first time it comes, so that `notes notes/*.md` does not read a file twice."""
+    """Yield each file the first time it comes, so that `notes notes/*.md` does not read a file twice."""
     seen: set[Path] = set()
     for source in files:
         real = source.path.resolve()

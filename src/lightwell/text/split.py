@@ -119,7 +119,7 @@ def _cut(document: Document, tail_bytes: float) -> tuple[str, str]:
 
 
 def _line_start_near(data: bytes, at: int) -> int:
-    """The start of a line nearest to `at`, or `at` where none is near; no side's size moves by over a quarter."""
+    """Return the start of a line nearest to `at`, or `at` where none is near; no side's size moves by over a quarter."""
     reach = min(LINE_SEARCH, min(at, len(data) - at) // 4)
     before = data.rfind(b"\n", at - reach, at) + 1
     after = data.find(b"\n", at, at + reach) + 1

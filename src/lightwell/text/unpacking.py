@@ -22,7 +22,8 @@ LARGEST_LINE = 64 << 20
 
 
 def read_blocks(path: Path, packing: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-    """The uncompressed bytes in blocks of about `BLOCK`; `start` and `end` cut a range out of a file without packing.
+    """Yield the uncompressed bytes in blocks of about `BLOCK`; `start` and `end` cut a range out of a file without
+    packing.
 
     Raises:
         UnreadableError: the file is damaged or cannot be read.
@@ -43,7 +44,7 @@ def read_blocks(path: Path, packing: str, start: int = 0, end: int | None = None
 
 
 def whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in blocks that end where a line ends; only the last may end otherwise.
+    """Yield the same bytes in blocks that end where a line ends; only the last may end otherwise.
 
     Raises:
         UnreadableError: a line is too long to be kept in memory.
@@ -70,7 +71,7 @@ def _range(file: BinaryIO, start: int, end: int | None) -> Iterator[bytes]:
 
 
 def _unpack_zstandard(file: BinaryIO) -> Iterator[bytes]:
-    """All frames. The reader of the library takes a cut-off frame for the end; here it is an error."""
+    """Yield all frames. The reader of the library takes a cut-off frame for the end; here it is an error."""
     import zstandard
 
     unpacker = zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW)

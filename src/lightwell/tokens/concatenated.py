@@ -56,7 +56,8 @@ class ConcatenatedTokens:
     @overload
     def __getitem__(self, index: slice | npt.NDArray[np.integer[Any]]) -> Ids: ...
     def __getitem__(self, index: Any) -> Any:
-        """The ids at an integer, a slice, or an array of integers of any shape; negative ones count from the end.
+        """Return the ids at an integer, a slice, or an array of integers of any shape; negative ones count from the
+        end.
 
         Raises:
             IndexError: a position is outside of the stream.
@@ -73,7 +74,7 @@ class ConcatenatedTokens:
         raise TypeError("a corpus in shards may be larger than memory; read slices of its tokens")
 
     def _run(self, start: int, stop: int) -> Ids:
-        """Ids from `start` up to `stop`; a view where they are in one part."""
+        """Return ids from `start` up to `stop`; a view where they are in one part."""
         if stop <= start:
             return np.empty(0, dtype=self.dtype)
         first, last = np.searchsorted(self._edges, [start, stop - 1], side="right") - 1
@@ -84,7 +85,7 @@ class ConcatenatedTokens:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _gather(self, positions: npt.NDArray[np.integer[Any]]) -> Ids:
-        """Ids at `positions`, in their shape. Sorted by part, so that each part is read once."""
+        """Return ids at `positions`, in their shape. Sorted by part, so that each part is read once."""
         flat = positions.reshape(-1).astype(np.int64)
         flat[flat < 0] += len(self)
         if flat.size and not (flat.min() >= 0 and flat.max() < len(self)):

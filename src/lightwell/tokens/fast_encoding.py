@@ -44,13 +44,13 @@ class FastEncoder:
         return np.split(ids.astype(np.int64), edges[1:-1])
 
     def flat(self, texts: Sequence[str]) -> tuple[NDArray[np.uint32], Ids]:
-        """The ids of all texts in a row, (T,), and the edges between them, (texts + 1,)."""
+        """Return the ids of all texts in a row, (T,), and the edges between them, (texts + 1,)."""
         ids, offsets = self._native.encode_batch_flat(list(texts), split_special_tokens=True)
         return np.frombuffer(ids, dtype="<u4"), np.frombuffer(offsets, dtype="<u8").astype(np.int64)
 
 
 def fast_encoder(tokenizer_json: str) -> FastEncoder | None:
-    """The faster encoder of this tokenizer; None where it is not installed or does not know such a tokenizer."""
+    """Return the faster encoder of this tokenizer; None where it is not installed or does not know such a tokenizer."""
     if fastokens is None:
         return None
     try:

@@ -58,7 +58,8 @@ def load_backend(path: Path) -> tokenizers.Tokenizer:
 
 
 def find_end_of_text(backend: tokenizers.Tokenizer, path: Path, wanted: str) -> str:
-    """The token that keeps documents apart: `wanted`, or what tokenizer_config.json beside says, or a usual name.
+    """Return the token that keeps documents apart: `wanted`, or what tokenizer_config.json beside says, or a usual
+    name.
 
     Raises:
         TextError: the wanted token is not in the vocabulary, or nothing was wanted and no usual name is there.
@@ -78,7 +79,7 @@ def find_end_of_text(backend: tokenizers.Tokenizer, path: Path, wanted: str) -> 
 
 
 def known_end_of_text(backend: tokenizers.Tokenizer, path: Path) -> str:
-    """What ends a text by the tokenizer_config.json beside `path` or by a usual name; "" where neither tells."""
+    """Return what ends a text by the tokenizer_config.json beside `path` or by a usual name; "" where neither tells."""
     candidates = (_configured_name(path), *USUAL_NAMES)
     return next((name for name in candidates if name and backend.token_to_id(name) is not None), "")
 

@@ -23,7 +23,7 @@ class TextStream:
         self._waiting: list[int] = []
 
     def push(self, ids: Iterable[int]) -> str:
-        """The text that these ids complete; "" while a character is incomplete."""
+        """Return the text that these ids complete; "" while a character is incomplete."""
         if self._tokenizer.joins_bytes:
             return self._utf8.decode(b"".join(self._tokenizer.bytes_of(token) for token in ids))
         self._waiting += ids
@@ -34,7 +34,7 @@ class TextStream:
         return new
 
     def flush(self) -> str:
-        """What is left when no more ids come: an incomplete character becomes U+FFFD."""
+        """Return what is left when no more ids come: an incomplete character becomes U+FFFD."""
         if self._tokenizer.joins_bytes:
             return self._utf8.decode(b"", final=True)
         new = self._new_text()

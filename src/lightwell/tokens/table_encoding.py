@@ -32,7 +32,7 @@ class DirectEncoder:
             self._by_code_point[ord(character)] = index
 
     def __call__(self, text: str) -> Ids:
-        """Ids of `text`, (T,)."""
+        """Return ids of `text`, (T,)."""
         if len(self._by_code_point) == 1:
             as_bytes: Ids = self._byte_ids[np.frombuffer(text.encode(), dtype=np.uint8)]
             return as_bytes

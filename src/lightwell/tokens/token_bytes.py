@@ -20,7 +20,7 @@ def byte_alphabet() -> dict[str, int]:
 
 
 def token_bytes(tokens: list[str], added: set[str], spec: dict[str, Any]) -> tuple[list[bytes], bool]:
-    """The bytes of each token, and whether joining them is all that the tokenizer's decoder does.
+    """Return the bytes of each token, and whether joining them is all that the tokenizer's decoder does.
 
     Args:
         tokens: (V,) the tokens as the vocabulary spells them, "" where an id is not used.
@@ -36,14 +36,14 @@ def token_bytes(tokens: list[str], added: set[str], spec: dict[str, Any]) -> tup
 
 
 def decoder_names(spec: dict[str, Any]) -> list[str]:
-    """The types of the decoder's steps, e.g. ["ByteFallback", "Fuse"]."""
+    """Return the types of the decoder's steps, e.g. ["ByteFallback", "Fuse"]."""
     decoder = spec.get("decoder") or {}
     steps = decoder.get("decoders", [decoder]) if decoder else []
     return [step["type"] for step in steps]
 
 
 def fallback_byte(token: str) -> int | None:
-    """The byte that a token like <0x0A> stands for, or None for every other token."""
+    """Return the byte that a token like <0x0A> stands for, or None for every other token."""
     match = re.fullmatch(r"<0x([0-9A-Fa-f]{2})>", token)
     return int(match[1], 16) if match else None
 
@@ -58,7 +58,7 @@ def _byte_level(token: str, alphabet: dict[str, int], is_added: bool) -> bytes:
 
 
 def _piece(token: str, decoder: list[str]) -> bytes:
-    """A token of the SentencePiece or WordPiece families, whose marks stand for spaces or for their absence."""
+    """Return a token of the SentencePiece or WordPiece families, whose marks stand for spaces or for their absence."""
     byte = fallback_byte(token) if "ByteFallback" in decoder else None
     if byte is not None:
         return bytes([byte])

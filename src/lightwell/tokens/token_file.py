@@ -64,7 +64,7 @@ class TokenFile:
         return len(self.offsets) - 1
 
     def take(self, index: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """The ids at some positions, in their shape."""
+        """Return the ids at some positions, in their shape."""
         # Seen as a plain array: indexing one takes half the time that a memmap takes.
         tokens = self.tokens if isinstance(self.tokens, ConcatenatedTokens) else np.asarray(self.tokens)
         return tokens[index].astype(np.int64)
@@ -151,12 +151,12 @@ class TokenFile:
 
 
 def token_type(vocab_size: int) -> npt.DTypeLike:
-    """The smallest of the two types that holds ids below `vocab_size`."""
+    """Return the smallest of the two types that holds ids below `vocab_size`."""
     return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
 
 
 def _encoded(texts: Iterable[str], tokenizer: Tokenizer) -> Iterator[tuple[npt.NDArray[np.int64], int]]:
-    """Each document's ids with the token that opens it, and its bytes; many documents are encoded at once."""
+    """Yield each document's ids with the token that opens it, and its bytes; many documents are encoded at once."""
     for batch in gathered(texts, BATCH):
         for text, ids in zip(batch, tokenizer.encode_batch(batch), strict=True):
             yield np.concatenate([[tokenizer.end_of_text], ids]), len(text.encode())

@@ -70,7 +70,7 @@ class Tokenizer:
 
     @cached_property
     def _fast(self) -> FastEncoder | None:
-        """The faster encoder, made when it is first asked for: it takes some 60 MB."""
+        """Return the faster encoder, made when it is first asked for: it takes some 60 MB."""
         return None if self._direct else fast_encoder(self._backend.to_str())
 
     def encode(self, text: str) -> Ids:
@@ -99,7 +99,8 @@ class Tokenizer:
         return [np.concatenate(list(itertools.islice(ids, len(parts)))) for parts in pieces]
 
     def encode_flat(self, texts: Sequence[str], *, checked: int = PIECE) -> tuple[npt.NDArray[Any], Ids]:
-        """The ids of many texts in a row, (T,), and the edges between them, (texts + 1,): `encode_batch` for bulk.
+        """Return the ids of many texts in a row, (T,), and the edges between them, (texts + 1,): `encode_batch` for
+        bulk.
 
         checked: about how many characters of the texts, from the first on, are held against the reference.
 
@@ -125,7 +126,9 @@ class Tokenizer:
         self._fast = None
 
     def _same(self, texts: Sequence[str], flat: npt.NDArray[Any], edges: Ids, checked: int) -> bool:
-        """Whether the faster encoder's ids of the first texts, `checked` characters or more, are the reference's."""
+        """Return whether the faster encoder's ids of the first texts, `checked` characters or more, are the
+        reference's.
+        """
         assert self._fast is not None
         for number, text in enumerate(texts):
             if checked <= 0:
@@ -142,11 +145,11 @@ class Tokenizer:
 
     @property
     def encoder(self) -> str:
-        """The package that encodes large texts."""
+        """Return the package that encodes large texts."""
         return "lightwell" if self._direct is not None else "fastokens" if self._fast is not None else "tokenizers"
 
     def _encode_fast(self, pieces: Sequence[str]) -> list[Ids] | None:
-        """The ids of many pieces by the faster encoder, one piece held against the reference; None without it.
+        """Return the ids of many pieces by the faster encoder, one piece held against the reference; None without it.
 
         Raises:
             EncodersDifferError: they differ, and this encoder was trusted before.
@@ -177,7 +180,8 @@ class Tokenizer:
                 yield np.array(encoding.ids, dtype=np.int64)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of token ids; special tokens appear by their names. `decode(encode(text)) == text` for any text.
+        """Return the text of token ids; special tokens appear by their names. `decode(encode(text)) == text` for any
+        text.
 
         That equation holds for every tokenizer made here and for GPT-2's; a file's tokenizer may change text itself.
         Bytes that make no character, as in the middle of a generation, become U+FFFD.
@@ -188,12 +192,12 @@ class Tokenizer:
         return self._backend.decode(numbers, skip_special_tokens=False)
 
     def bytes_of(self, token: int) -> bytes:
-        """The bytes that one token stands for; a special token's are those of its name."""
+        """Return the bytes that one token stands for; a special token's are those of its name."""
         return self._bytes[token]
 
     @cached_property
     def byte_lengths(self) -> Ids:
-        """Bytes of text that each token stands for, (V,); 0 for special tokens, which stand for no text."""
+        """Return bytes of text that each token stands for, (V,); 0 for special tokens, which stand for no text."""
         lengths = np.array([len(data) for data in self._bytes], dtype=np.int64)
         lengths[list(self._specials)] = 0
         return lengths
@@ -267,7 +271,7 @@ def make_tokenizer(config: TextConfig, vocab_size: int, texts: Iterable[str]) ->
 
 
 def tokenizer_path(name: str) -> Path:
-    """The path that a tokenizer's name stands for where it is none of KINDS.
+    """Return the path that a tokenizer's name stands for where it is none of KINDS.
 
     Raises:
         SettingError: nothing is there, and the name does not look like a path: it is a misspelt kind.

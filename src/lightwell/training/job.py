@@ -74,5 +74,5 @@ class Job:
 
     @property
     def in_parts(self) -> bool:
-        """Whether each process holds a part of the model only: all take part in every pass then."""
+        """Return whether each process holds a part of the model only: all take part in every pass then."""
         return is_sharded(self.model)

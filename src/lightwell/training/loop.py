@@ -42,7 +42,7 @@ def train_loop(job: Job, interrupt: Interrupt) -> bool:
 
 
 def train_steps(job: Job, interrupt: Interrupt) -> bool:
-    """The loop itself."""
+    """Return the loop itself."""
     progress = job.progress
     job.listener.begin(job.config.training.steps, progress.step)
     if progress.step == 0:
@@ -167,17 +167,17 @@ def skip(job: Job, batch: Batch, started: float) -> dict[str, Any]:
 
 
 def tired(job: Job) -> bool:
-    """Whether early stopping is on and the last `patience` evaluations brought no new best."""
+    """Return whether early stopping is on and the last `patience` evaluations brought no new best."""
     return 0 < job.config.training.patience <= job.progress.since_best
 
 
 def due(step: int, every: int, steps: int) -> bool:
-    """Whether something that happens every `every` steps (0: only at the end) happens after this step."""
+    """Return whether something that happens every `every` steps (0: only at the end) happens after this step."""
     return step == steps or (every > 0 and step % every == 0)
 
 
 def gradient_norm(model: nn.Module) -> Tensor:
-    """The norm of the whole gradient, the same in all processes."""
+    """Return the norm of the whole gradient, the same in all processes."""
     return full_tensor(
         nn.utils.get_total_norm([weight.grad for weight in model.parameters() if weight.grad is not None])
     )
@@ -190,7 +190,7 @@ def shrink(model: nn.Module, longest: float, norm: Tensor) -> None:
 
 
 def origin(job: Job, batch: Batch) -> str:
-    """Where in the model the first number that is not finite comes from."""
+    """Return where in the model the first number that is not finite comes from."""
     config = job.config.training
     micro_batches = batch.split(job.config.batches.micro_batch_size)
     again = seeded(micro_batches, 0, seed=config.seed, step=job.progress.step, device=job.device)  # the same masks
@@ -212,7 +212,7 @@ def require_finite_weights(job: Job) -> None:
 
 
 def non_finite_sentence(job: Job, step: int, where: str) -> str:
-    """What the user is told when numbers overflow in update number `step`: where it began, and what helps."""
+    """Return what the user is told when numbers overflow in update number `step`: where it began, and what helps."""
     config = job.config.training
     job.writer.wait()  # what is being written will be there, too
     kept = checkpoint_steps(job.run.checkpoints)

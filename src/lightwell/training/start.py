@@ -154,7 +154,7 @@ def resume(path: Path, *, listener: Listener | None = None) -> Run:
 
 
 def job_to_resume(run: Run, listener: Listener, group: ProcessGroup) -> Job:
-    """The run's job as its newest good checkpoint has it, and its records cut off there."""
+    """Return the run's job as its newest good checkpoint has it, and its records cut off there."""
     config = run.config
     try:
         corpus = prepare(
@@ -218,7 +218,7 @@ def refuse_other_settings(run: Run, state: dict[str, Any]) -> None:
 def plan(
     config: RunConfig, *, processes: int = 1, listener: Listener | None = None, started: float | None = None
 ) -> Plan:
-    """What training this configuration would take, measured for a moment on this machine; nothing is trained.
+    """Return what training this configuration would take, measured for a moment on this machine; nothing is trained.
 
     processes: how many would share the work; memory is then that of one of them, and time that of one by itself.
     started: as in `train`.
@@ -302,7 +302,9 @@ def warn_of_memory(config: RunConfig, device: torch.device, listener: Listener, 
 
 
 def fit_to_time(config: RunConfig, corpus: Corpus, ends: float, listener: Listener) -> RunConfig:
-    """The configuration with the steps, and where size is auto the model and batch, that suit the time until `ends`."""
+    """Return the configuration with the steps, and where size is auto the model and batch, that suit the time until
+    `ends`.
+    """
     if config.training.size == "auto":
         best, looked_at = choose(config, corpus, ends, make_loader)
         listener.chose([candidate.row() for candidate in looked_at], looked_at.index(best))
@@ -317,7 +319,7 @@ def fit_to_time(config: RunConfig, corpus: Corpus, ends: float, listener: Listen
 
 
 def make_loader(config: RunConfig, corpus: Corpus) -> BatchLoader:
-    """The training batches, in the order of the run's seed."""
+    """Return the training batches, in the order of the run's seed."""
     order = stream_seed(config.training.seed, "order")
     return BatchLoader(corpus.train, config.batches, config.model.context_length, order)
 
@@ -341,7 +343,7 @@ def make_job(
 
 
 def make_loss_module(config: RunConfig, group: ProcessGroup) -> tuple[Decoder, nn.Module]:
-    """The model at step 0, and what is called to learn: the model with its loss, as the processes share it."""
+    """Return the model at step 0, and what is called to learn: the model with its loss, as the processes share it."""
     training, seed = config.training, stream_seed(config.training.seed, "initialisation")
     several = group.size > 1 and not training.reproducible
     model = shard(config.model, seed, group) if several and training.parallel == "fsdp" else Decoder(config.model, seed)

@@ -50,7 +50,7 @@ def evaluate(
 
 
 def report(score: Score) -> list[str]:
-    """The score for a person."""
+    """Return the score for a person."""
     result = score.evaluation
     where = ", ".join(score.text) or "its held-out text"
     lines = [

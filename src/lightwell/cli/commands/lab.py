@@ -81,13 +81,13 @@ def lab(
 
 
 def listing() -> str:
-    """The notes, and how to measure them."""
+    """Return the notes, and how to measure them."""
     rows = [(name, note.sentence) for name, note in NOTES.items()]
     return f"{words.table(rows)}\n\nlightwell lab NOTE, or lightwell lab all; with --budget {', '.join(BUDGETS)}."
 
 
 def plan_table(plans: Sequence[NotePlan], budget: Budget) -> str:
-    """What is going to be done, before it is, and what it can show."""
+    """Return what is going to be done, before it is, and what it can show."""
     from lightwell.lab.experiments.rate_search import MOST_WIDENED
     from lightwell.lab.verdicts.statistics import smallest_effect
 

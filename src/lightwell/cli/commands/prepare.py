@@ -43,7 +43,7 @@ def prepare(
 
 
 def report(done: PreparedCorpus) -> str:
-    """The result for a person."""
+    """Return the result for a person."""
     rows = [
         ("documents", f"{done.documents:,}"),
         ("tokens", f"{done.train_tokens:,} to train on, {done.held_out_tokens:,} held out"),

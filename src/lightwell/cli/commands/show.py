@@ -58,7 +58,7 @@ def show(run: RunPath, /, *, json: Json = False) -> None:
 
 
 def changed_settings(config: RunConfig) -> list[tuple[str, str, str]]:
-    """The settings that are not what a plain `lightwell train` has: name, value, default."""
+    """Return the settings that are not what a plain `lightwell train` has: name, value, default."""
     default = preset(DEFAULT_PRESET).to_dict()
     return [
         (name, _plain(value), _plain(default[section][name]))
@@ -69,7 +69,7 @@ def changed_settings(config: RunConfig) -> list[tuple[str, str, str]]:
 
 
 def _plain(value: object) -> str:
-    """A value as one would type it."""
+    """Return a value as one would type it."""
     return " ".join(map(str, value)) or "none" if isinstance(value, list | tuple) else str(value)
 
 

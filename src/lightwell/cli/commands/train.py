@@ -101,7 +101,7 @@ def resume(run: RunPath, /, *, processes: Processes = 1, json: Json = False) -> 
 
 
 def plan_table(plan: Plan) -> str:
-    """The plan for a person."""
+    """Return the plan for a person."""
     several = plan.processes > 1
     together = words.in_bytes(plan.processes * plan.memory_bytes)
     each = f", in each of {plan.processes} processes; {together} in all" if several else ""
@@ -143,7 +143,7 @@ def launched(processes: int, out: Path, arguments: list[str]) -> None:
 
 
 def given_words(*without: str) -> list[str]:
-    """The words of this command line after the command's name, but for some flags and their values."""
+    """Return the words of this command line after the command's name, but for some flags and their values."""
     words_left, kept = iter(invocation.command_line[1:]), []
     for word in words_left:
         flag, _, value = word.partition("=")

@@ -66,16 +66,16 @@ class Work:
     fingerprint: str
 
     def record_path(self, unit: Unit) -> Path:
-        """Where a unit's record is."""
+        """Return where a unit's record is."""
         return self.folder / RECORDS / f"{unit.name}.json"
 
     def side_of(self, key: int) -> str:
-        """The side of a document by the first 8 bytes of its text's SHA-256."""
+        """Return the side of a document by the first 8 bytes of its text's SHA-256."""
         return VALIDATION if key < int(self.validation_fraction * 2**64) else TRAIN
 
 
 def document_key(text: str) -> tuple[int, int]:
-    """The first 8 bytes of a text's SHA-256 as a number, and the bytes of the text in UTF-8."""
+    """Return the first 8 bytes of a text's SHA-256 as a number, and the bytes of the text in UTF-8."""
     data = text.encode()
     return int.from_bytes(hashlib.sha256(data).digest()[:8], "big"), len(data)
 
@@ -105,7 +105,7 @@ def encode_unit(unit: Unit, work: Work, tokenizer: Tokenizer, read: Callable[[in
 
 
 def finished(unit: Unit, work: Work, vocab_size: int) -> UnitRecord | None:
-    """The record of a unit that is done, with all its shards there; else None."""
+    """Return the record of a unit that is done, with all its shards there; else None."""
     try:
         record = msgspec.json.decode(work.record_path(unit).read_bytes(), type=UnitRecord)
     except (OSError, msgspec.DecodeError):
@@ -175,7 +175,7 @@ class _SideWriter:
 
 
 def opened(flat: npt.NDArray[Any], edges: Ids, end_of_text: int) -> npt.NDArray[Any]:
-    """The ids of documents in a row, (T,), with the end-of-text token before each: (T + documents,)."""
+    """Return the ids of documents in a row, (T,), with the end-of-text token before each: (T + documents,)."""
     out = np.empty(len(flat) + len(edges) - 1, dtype=flat.dtype)
     opens = np.zeros(len(out), dtype=bool)
     opens[edges[:-1] + np.arange(len(edges) - 1)] = True

@@ -66,7 +66,7 @@ class Found:
 
 
 def read_unit(unit: Unit, text_field: str, unit_bytes: int, found: Found) -> Texts:
-    """All documents of a unit, in order, in blocks; `found` is filled on the way (but for `bytes`).
+    """Yield all documents of a unit, in order, in blocks; `found` is filled on the way (but for `bytes`).
 
     Raises:
         TextError: a file that must be readable is not.
@@ -129,7 +129,7 @@ class _PartReader:
             yield from self._plain()
 
     def _blocks(self) -> Iterator[bytes]:
-        """The bytes of the part, without a byte order mark; the first of a file are looked at."""
+        """Yield the bytes of the part, without a byte order mark; the first of a file are looked at."""
         if self.part.kind == "stream":
             blocks = read_blocks(self.path, self.packing)
         else:
@@ -144,7 +144,7 @@ class _PartReader:
             first = False
 
     def _decode(self, block: bytes, offset: int) -> str:
-        """A block as text; `offset` is where it stands in the uncompressed file."""
+        """Return a block as text; `offset` is where it stands in the uncompressed file."""
         before = self.decoding.count
         text = self.decoding.decode(block, self.name)
         if self.decoding.count and not before:
@@ -196,7 +196,7 @@ class _PartReader:
         return csv.excel_tab
 
     def _rows(self, dialect: type[csv.Dialect]) -> Iterator[list[str]]:
-        """The rows that are not blank."""
+        """Yield the rows that are not blank."""
         reader = csv.reader(self._text_lines(), dialect, strict=True)
         while True:
             try:
@@ -218,7 +218,7 @@ class _PartReader:
             offset += len(block)
 
     def _plain(self) -> Texts:
-        """A range of a large plain file, or a packed one, as several documents; as one where it fits into a unit."""
+        """Yield a range of a large plain file, or a packed one, as several documents; as one where it fits into a unit."""
         offset, data = self.part.start, b""
         is_large = self.part.kind == "plain"
         for block in self._blocks():

@@ -64,7 +64,7 @@ class Unit:
 
 
 def cut_in_units(sources: Sources, unit_bytes: int = UNIT_BYTES) -> list[Unit]:
-    """All units of the sources, in order; what cannot be read is added to `sources.skipped`.
+    """Return all units of the sources, in order; what cannot be read is added to `sources.skipped`.
 
     Raises:
         TextError: a file that the user named is missing, empty, binary or damaged.
@@ -84,7 +84,9 @@ def cut_in_units(sources: Sources, unit_bytes: int = UNIT_BYTES) -> list[Unit]:
 
 
 def cut_text(data: bytes, size: int) -> Iterator[bytes]:
-    """A text in pieces of about `size` bytes or a little more, cut after an empty line or a line where one is near."""
+    """Yield a text in pieces of about `size` bytes or a little more, cut after an empty line or a line where one is
+    near.
+    """
     start, search = 0, _search(size)
     while len(data) - start > size + search:
         end = start + size + _cut_after(data[start + size : start + size + search])
@@ -95,14 +97,14 @@ def cut_text(data: bytes, size: int) -> Iterator[bytes]:
 
 
 def suffix_of(path: Path) -> tuple[str, str]:
-    """What tells the format, e.g. ".jsonl" of mail.jsonl.gz, and how it is packed: ".gz", ".zst" or ""."""
+    """Return what tells the format, e.g. ".jsonl" of mail.jsonl.gz, and how it is packed: ".gz", ".zst" or ""."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     packing = suffixes.pop() if suffixes and suffixes[-1] in (".gz", ".zst") else ""
     return (suffixes[-1] if suffixes else ""), packing
 
 
 def _parts(sources: Sources, unit_bytes: int) -> Iterator[tuple[Part, int]]:
-    """Every part with about the bytes of text that it holds."""
+    """Yield every part with about the bytes of text that it holds."""
     for source in sources.files:
         try:
             yield from list(_parts_of(source, unit_bytes))  # all or nothing of a file that turns out not to be text
@@ -157,7 +159,7 @@ def _row_groups(source: Source, packing: str, unit_bytes: int) -> Iterator[tuple
 
 
 def _edges(file: BinaryIO, size: int, unit_bytes: int, kind: Kind) -> Iterator[int]:
-    """Where the parts of a large file begin, and its end."""
+    """Yield where the parts of a large file begin, and its end."""
     yield 0
     edge, search = 0, _search(unit_bytes)
     while size - edge > unit_bytes + search:
@@ -174,7 +176,7 @@ def _edges(file: BinaryIO, size: int, unit_bytes: int, kind: Kind) -> Iterator[i
 
 
 def _to_end_of_line(file: BinaryIO) -> int:
-    """Bytes up to the end of the line, read in pieces: a line may be long."""
+    """Return bytes up to the end of the line, read in pieces: a line may be long."""
     passed = 0
     while piece := file.readline(LINE_SEARCH):
         passed += len(piece)
@@ -184,7 +186,7 @@ def _to_end_of_line(file: BinaryIO) -> int:
 
 
 def _cut_after(window: bytes) -> int:
-    """Bytes of the window that still belong before the cut."""
+    """Return bytes of the window that still belong before the cut."""
     for mark in (b"\n\n", b"\n"):
         if (found := window.find(mark)) >= 0:
             return found + len(mark)

@@ -51,7 +51,7 @@ class Card:
 
     @property
     def exploratory(self) -> bool:
-        """Whether a claim that decides has fewer seeds than a verdict needs."""
+        """Return whether a claim that decides has fewer seeds than a verdict needs."""
         return any(claim.verdict.exploratory for claim in self.findings.claims if not claim.beside)
 
     @property
@@ -61,12 +61,12 @@ class Card:
 
     @property
     def headline(self) -> str:
-        """The verdict in a line."""
+        """Return the verdict in a line."""
         doubt = f" (exploratory: {self.seeds} seeds, a verdict needs {FEWEST})" if self.exploratory else ""
         return f"{WORDS[self.kind]}{doubt}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; all that differs from one time to the next is under "timings"."""
+        """Return plain values for JSON; all that differs from one time to the next is under "timings"."""
         return {
             "note": self.note.to_dict(),
             "verdict": {"kind": self.kind, "headline": self.headline, "exploratory": self.exploratory},
@@ -83,7 +83,7 @@ class Card:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Card:
-        """The card that `to_dict` gave those values.
+        """Return the card that `to_dict` gave those values.
 
         Raises:
             KeyError, TypeError: it gave others, another version perhaps.
@@ -110,7 +110,7 @@ class Card:
         )
 
     def to_json(self) -> str:
-        """The same as text."""
+        """Return the same as text."""
         return json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
 
 
@@ -141,7 +141,7 @@ def make_card(
 
 
 def provenance(context: ExperimentContext) -> dict[str, Any]:
-    """The machine, the versions, the text and the base settings."""
+    """Return the machine, the versions, the text and the base settings."""
     settings = json.dumps(context.config.to_dict(), sort_keys=True)
     return {
         "lightwell": version("lightwell"),

@@ -33,7 +33,7 @@ def drawing() -> Iterator[None]:
 
 
 def new_figure(title: str, subtitle: str = "", columns: int = 1, width: float = 9.0, height: float = 4.2) -> Figure:
-    """An empty figure whose title says what is to be seen."""
+    """Return an empty figure whose title says what is to be seen."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -62,7 +62,9 @@ def _signs() -> frozenset[int]:
 
 
 def drawable(text: str) -> str:
-    """A user's text: a square for each sign that the pictures' font lacks, and dollar signs that begin no formula."""
+    """Return a user's text: a square for each sign that the pictures' font lacks, and dollar signs that begin no
+    formula.
+    """
     shown = "".join(sign if ord(sign) in _signs() or sign.isspace() else LACKING for sign in text)
     return shown.replace("$", r"\$")
 

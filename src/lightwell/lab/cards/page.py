@@ -30,7 +30,7 @@ pre { background: #f5f5f5; padding: .75rem; overflow-x: auto; } .broken { color:
 
 
 def page(cards: Sequence[tuple[Card, Path]], title: str) -> str:
-    """Some cards, each with the folder that its pictures lie in, as one page.
+    """Return some cards, each with the folder that its pictures lie in, as one page.
 
     Raises:
         OSError: a picture cannot be read.
@@ -79,7 +79,9 @@ def _cell(text: str) -> str:
 
 
 def _inline(path: Path, caption: str) -> str:
-    """An SVG as an element of the page; its ids get the card's and the picture's names, so that no two share one."""
+    """Return an SVG as an element of the page; its ids get the card's and the picture's names, so that no two share
+    one.
+    """
     text = path.read_text(encoding="utf-8")
     text = text[text.index("<svg") :]
     prefix = re.sub(r"[^a-z0-9]", "", path.parent.name + path.stem)

@@ -14,7 +14,7 @@ WIDTH = 100
 
 
 def markdown(card: Card) -> str:
-    """The whole card, with its pictures."""
+    """Return the whole card, with its pictures."""
     note = card.note
     parts = [
         f"# {note.title}",
@@ -47,12 +47,12 @@ def tables(card: Card) -> list[tuple[list[str], list[list[str]]]]:
 
 
 def claims_of(card: Card, beside: bool) -> list[Claim]:
-    """Those about what the note says, or those beside it."""
+    """Return those about what the note says, or those beside it."""
     return [claim for claim in card.findings.claims if claim.beside == beside]
 
 
 def plain(card: Card) -> str:
-    """The card for a terminal."""
+    """Return the card for a terminal."""
     note = card.note
     lines = ["", f"{note.title}: {card.headline}", *_wrapped(f'"{note.sentence}"', "  ")]
     lines += ["", *_wrapped(f"predicted  {note.prediction}", "  ")]
@@ -77,7 +77,7 @@ def plain(card: Card) -> str:
 
 
 def interval(claim: Claim, bits: float) -> str:
-    """The mean difference and its interval; bits: bits per byte of a nat per token."""
+    """Return the mean difference and its interval; bits: bits per byte of a nat per token."""
     verdict = claim.verdict
     if verdict.n < 2:
         return f"{verdict.mean:+.4g}"
@@ -86,19 +86,19 @@ def interval(claim: Claim, bits: float) -> str:
 
 
 def points(claim: Claim) -> str:
-    """Every difference."""
+    """Return every difference."""
     return ", ".join(f"{point:+.4g}" for point in claim.points)
 
 
 def outcome(claim: Claim) -> str:
-    """The verdict on a claim."""
+    """Return the verdict on a claim."""
     verdict = claim.verdict
     doubt = " (exploratory)" if verdict.exploratory and verdict.kind in ("supported", "contradicted") else ""
     return verdict.sentence if verdict.kind == "no difference" else f"{verdict.kind}{doubt}: {verdict.sentence}"
 
 
 def made_on(card: Card) -> str:
-    """The machine and the text, in a sentence."""
+    """Return the machine and the text, in a sentence."""
     where = card.provenance
     return (
         f"Lightwell {where['lightwell']}, budget {card.budget}, {card.seeds} seeds from {where['seed']} on; "
@@ -109,7 +109,7 @@ def made_on(card: Card) -> str:
 
 
 def overview(cards: Sequence[tuple[Card, Path]]) -> str:
-    """The table of some cards, each with its folder, in Markdown."""
+    """Return the table of some cards, each with its folder, in Markdown."""
     rows = [
         f"| [{card.note.title}]({folder.name}/card.md) | {card.note.sentence} | {card.headline} | {card.budget} |"
         for card, folder in cards

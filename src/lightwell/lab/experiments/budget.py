@@ -31,7 +31,7 @@ BUDGETS = {
 
 
 def budget_of(name: str) -> Budget:
-    """The budget of that name.
+    """Return the budget of that name.
 
     Raises:
         SettingError: there is none.

@@ -42,13 +42,13 @@ class ExperimentContext:
 
     @property
     def seeds(self) -> range:
-        """The seeds that count. Those that learning rates are tried on come from elsewhere."""
+        """Return the seeds that count. Those that learning rates are tried on come from elsewhere."""
         return range(self.seed, self.seed + self.budget.seeds)
 
     def trial(
         self, arm: str, seed: int, *, change: str = "", look: str = "", looks: int = 0, part: int = 0, **settings: Any
     ) -> Trial:
-        """A training of an arm: the base configuration with settings replaced."""
+        """Return a training of an arm: the base configuration with settings replaced."""
         return Trial(arm, seed, self.config.with_values(settings), change, look, looks, part)
 
     def train(self, trial: Trial) -> Trained:
@@ -62,21 +62,23 @@ class ExperimentContext:
         return trained
 
     def trained(self, arm: str, **settings: Any) -> list[Trained]:
-        """The results of an arm on all seeds that count."""
+        """Return the results of an arm on all seeds that count."""
         return [self.train(self.trial(arm, seed, **settings)) for seed in self.seeds]
 
     def measure(self, name: str, work: Callable[[], Any], **settings: Any) -> Any:
-        """Plain values that `work` returns; settings: all that decides them, beside the text and the base settings."""
+        """Return plain values that `work` returns; settings: all that decides them, beside the text and the base
+        settings.
+        """
         whole = {"config": self.config.to_dict(), "draws": self.budget.draws, **settings}
         return self.store.measured(self.note, name, whole, work)
 
     def rates(self, base: float = 0.0) -> list[float]:
-        """The learning rates that are tried for an arm: as many as the budget has, around the base."""
+        """Return the learning rates that are tried for an arm: as many as the budget has, around the base."""
         base, count = base or self.config.training.learning_rate, self.budget.rates
         return [base * RATE_STEP ** (i - count // 2) for i in range(count)]
 
     def tuning_trials(self, arm: str, base: float = 0.0, **settings: Any) -> list[Trial]:
-        """The trainings that choose an arm's learning rate; none where the budget has but one."""
+        """Return the trainings that choose an arm's learning rate; none where the budget has but one."""
         rates = self.rates(base)
         return [self._tuning_trial(rate, arm, settings) for rate in rates] if len(rates) > 1 else []
 
@@ -89,7 +91,7 @@ class ExperimentContext:
         return search([rate_of(trial) for trial in trials], lambda rate: self._loss_at(rate, arm, settings))
 
     def tuned(self, arm: str, base: float = 0.0, **settings: Any) -> float:
-        """The best of the learning rates that are tried for an arm."""
+        """Return the best of the learning rates that are tried for an arm."""
         tried = self.tried(arm, base, **settings)
         if not tried:
             return self.rates(base)[0]
@@ -99,7 +101,7 @@ class ExperimentContext:
         return best
 
     def edge_words(self) -> list[str]:
-        """Which arms' best learning rate is the last one that was tried, for the card."""
+        """Return which arms' best learning rate is the last one that was tried, for the card."""
         arms = [f"{arm} ({found['chosen']:.3g})" for arm, found in self.tunings.items() if found["at_the_edge"]]
         return [f"At the edge of what was tried, the best learning rate of: {'; '.join(arms)}."] if arms else []
 
@@ -121,7 +123,7 @@ class ExperimentContext:
     def planned(
         self, arm: str, base: float = 0.0, looked: Mapping[str, Any] | None = None, **settings: Any
     ) -> list[Trial]:
-        """The trainings of an arm whose learning rate is chosen: those that choose it, and those that count.
+        """Return the trainings of an arm whose learning rate is chosen: those that choose it, and those that count.
 
         looked: what is looked at along those that count.
         """
@@ -142,7 +144,7 @@ class ExperimentContext:
 
     @property
     def tuning_words(self) -> str:
-        """How the learning rate was chosen, in words, for the card."""
+        """Return how the learning rate was chosen, in words, for the card."""
         if self.budget.rates == 1:
             return "The learning rate was not retuned: this budget forbids it."
         rates = ", ".join(f"{rate:g}" for rate in self.rates())
@@ -153,7 +155,7 @@ class ExperimentContext:
 
 
 def rate_of(trial: Trial) -> float:
-    """The learning rate that it trains with."""
+    """Return the learning rate that it trains with."""
     return trial.config.training.learning_rate
 
 

@@ -33,7 +33,7 @@ class Note:
     """What to try next, with a command."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return asdict(self)
 
 

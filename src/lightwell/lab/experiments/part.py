@@ -11,7 +11,7 @@ from lightwell.tokens.token_file import TokenFile
 
 
 def first_tokens(corpus: Corpus, count: int) -> Corpus:
-    """The same corpus with only the first `count` tokens to train on, all of them for 0; held out is what was."""
+    """Return the same corpus with only the first `count` tokens to train on, all of them for 0; held out is what was."""
     whole = corpus.train
     if not count or count >= len(whole):
         return corpus
@@ -24,7 +24,8 @@ def first_tokens(corpus: Corpus, count: int) -> Corpus:
 
 
 def tokens_for(presented: int, context_length: int, epochs: float) -> int:
-    """How long a text is that `presented` tokens of training pass over so many times, in whole windows side by side.
+    """Return how long a text is that `presented` tokens of training pass over so many times, in whole windows side by
+    side.
 
     n windows of L tokens need n L + 1 tokens, the last of them being a target only.
     """

@@ -11,7 +11,7 @@ MOST_WIDENED = 2
 
 
 def search(rates: Sequence[float], loss_at: Callable[[float], float]) -> dict[float, float]:
-    """Each rate that was tried, ascending, with its loss.
+    """Return each rate that was tried, ascending, with its loss.
 
     rates: the grid, ascending. While the best rate is the lowest or the highest of all, one beyond it is tried, so that
     the best has a worse one on either side; after MOST_WIDENED of them it is left at that.

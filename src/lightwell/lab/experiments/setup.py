@@ -24,7 +24,7 @@ FIXED: dict[str, Any] = {"precision": "fp32", "compile": "off", "device": "cpu",
 
 
 def base_config(texts: Sequence[str], preset: str, corpus: str, budget: Budget) -> RunConfig:
-    """The configuration before the text is read.
+    """Return the configuration before the text is read.
 
     Raises:
         SettingError: an unknown preset, or two texts.
@@ -37,7 +37,7 @@ def base_config(texts: Sequence[str], preset: str, corpus: str, budget: Budget) 
 
 
 def opened(config: RunConfig, listener: Listener) -> tuple[RunConfig, Corpus]:
-    """The text's tokens, and the configuration with the vocabulary that there is.
+    """Return the text's tokens, and the configuration with the vocabulary that there is.
 
     Raises:
         TextError: a text that is missing, empty or too short.

@@ -39,7 +39,7 @@ class Store:
         }
 
     def trained(self, note: str, trial: Trial, train: Callable[[], Trained]) -> Trained:
-        """The result of a trial: the one that is there, or what `train` makes.
+        """Return the result of a trial: the one that is there, or what `train` makes.
 
         Raises:
             TrainingError: the training diverged, now or when it was made.
@@ -57,11 +57,11 @@ class Store:
         return Trained(**found)
 
     def has_trained(self, note: str, trial: Trial) -> bool:
-        """Whether a trial is finished."""
+        """Return whether a trial is finished."""
         return self._path("trials", _key(note, trial)).is_file()
 
     def measured(self, note: str, name: str, settings: Mapping[str, Any], work: Callable[[], Any]) -> Any:
-        """A measurement's plain values: those that are there, or what `work` returns."""
+        """Return a measurement's plain values: those that are there, or what `work` returns."""
         return self._result("measures", {"note": note, "name": name, "sources": sources_of(note), **settings}, work)
 
     def _path(self, kind: str, key: Mapping[str, Any]) -> Path:
@@ -87,7 +87,7 @@ class Store:
 
 
 def _key(note: str, trial: Trial) -> dict[str, Any]:
-    """What decides a trial's result; a plain trial is the same for every note."""
+    """Return what decides a trial's result; a plain trial is the same for every note."""
     owner = note if trial.change or trial.look else ""
     return {
         "sources": sources_of(owner),

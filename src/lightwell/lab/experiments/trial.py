@@ -121,14 +121,16 @@ class Laboratory:
         return loss
 
     def score(self, tokens: TokenFile) -> Evaluation:
-        """The loss on the first eval_tokens of a text, dropout off, through the tap."""
+        """Return the loss on the first eval_tokens of a text, dropout off, through the tap."""
         return held_out_loss(self.model, tokens, self.corpus, self.trial.config, tap=self.tap)
 
 
 def held_out_loss(
     model: Decoder, tokens: TokenFile, corpus: Corpus, config: RunConfig, *, stride: int = 0, tap: Tap = passthrough
 ) -> Evaluation:
-    """The loss on the first eval_tokens of a text, dropout off; stride: of the windows, 0 lays them side by side."""
+    """Return the loss on the first eval_tokens of a text, dropout off; stride: of the windows, 0 lays them side by
+    side.
+    """
     batches = evaluation_batches(
         tokens, config.model.context_length, 32, stride=stride, max_tokens=config.training.eval_tokens,
         boundaries=config.batches.document_boundaries,
@@ -177,7 +179,7 @@ def train_trial(trial: Trial, corpus: Corpus, change: Change | None = None, look
 
 
 def trained_model(trial: Trial, corpus: Corpus, until: int | None = None) -> Decoder:
-    """The model of a trial after `until` of its steps (all, if None), for measurements that need its weights."""
+    """Return the model of a trial after `until` of its steps (all, if None), for measurements that need its weights."""
     with random_state_kept(torch.device("cpu")), freed_memory_kept():
         here = Laboratory(trial, corpus)
         for number in range(trial.config.training.steps if until is None else until):

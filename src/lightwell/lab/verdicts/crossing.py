@@ -25,18 +25,18 @@ class Crossing:
     """The share of those draws that have a crossing in between."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, with None for what is beyond."""
+        """Return plain values for JSON, with None for what is beyond."""
         ends = {name: value if math.isfinite(value) else None for name, value in asdict(self).items()}
         return {**ends, "words": self.words(), "sentence": self.sentence()}
 
     def sentence(self) -> str:
-        """What the difference does, in a clause."""
+        """Return what the difference does, in a clause."""
         if math.isfinite(self.at):
             return f"changes its sign at {self.words()} passes"
         return f"is {'above 0 at the most passes' if self.at > 0 else 'below 0 at any passes'} that were measured"
 
     def words(self) -> str:
-        """The place with its interval."""
+        """Return the place with its interval."""
         if not math.isfinite(self.at):
             return "before the first" if self.at < 0 else "beyond the last"
         if self.low == -math.inf and self.high == math.inf:
@@ -49,7 +49,7 @@ class Crossing:
 def crossing_of(
     places: Sequence[float], differences: Sequence[Sequence[float]], seed: int = 0, resamples: int = 2000
 ) -> Crossing:
-    """Where the mean difference falls through 0.
+    """Return where the mean difference falls through 0.
 
     places (n,): ascending, positive. differences (n, seeds): a row for each place, a column for each seed. The means
     are drawn as Student's t has them, all places of a seed together; from fewer than FEWEST seeds the interval is all
@@ -77,7 +77,7 @@ def _drawn_means(values: Numbers, draw: np.random.Generator, count: int) -> Numb
 
 
 def falls_at(places: Sequence[float], values: Sequence[float] | NDArray[np.float64]) -> float:
-    """The first place where values go from above 0 to 0 or below, between two by a straight line in log(place).
+    """Return the first place where values go from above 0 to 0 or below, between two by a straight line in log(place).
 
     inf where they end above 0 without that; -inf where they are at 0 or below from the start.
     """

@@ -45,7 +45,7 @@ class Effect:
 
 
 def paired_effect(differences: Sequence[float], seed: int = 0) -> Effect:
-    """The effect that paired differences show; from fewer than two, nothing but the mean follows (nan)."""
+    """Return the effect that paired differences show; from fewer than two, nothing but the mean follows (nan)."""
     values = np.asarray(differences, dtype=np.float64)
     n, mean = len(values), float(values.mean()) if len(values) else math.nan
     if n < 2:
@@ -63,7 +63,7 @@ def paired_effect(differences: Sequence[float], seed: int = 0) -> Effect:
 
 
 def sign_flip(differences: Numbers) -> float:
-    """The share of all 2^n choices of signs whose mean is as far from 0 (Fisher 1935); of 10,000 from n = 14 on."""
+    """Return the share of all 2^n choices of signs whose mean is as far from 0 (Fisher 1935); of 10,000 from n = 14 on."""
     if not np.any(differences):
         return 1.0
     result = stats.permutation_test(
@@ -79,7 +79,8 @@ def sign_flip(differences: Numbers) -> float:
 
 @functools.cache
 def smallest_effect(n: int, power: float = POWER) -> float:
-    """The effect, in standard deviations of the differences, that n pairs show with this power, by the rule's tests.
+    """Return the effect, in standard deviations of the differences, that n pairs show with this power, by the rule's
+    tests.
 
     That is Student's t test (5 %), whose power has a formula; from FEWEST to MOST_EXACT pairs the sign-flip test has to
     agree, and its power is counted in simulated experiments. With more pairs the two tests hardly ever differ.
@@ -117,7 +118,7 @@ def _simulated(n: int, threshold: float) -> Callable[[float], float]:
 
 
 def seeds_needed(difference: float, deviation: float) -> int:
-    """How many pairs, FEWEST at least, would show such a difference where differences vary by this deviation."""
+    """Return how many pairs, FEWEST at least, would show such a difference where differences vary by this deviation."""
     if deviation == 0.0 or difference == 0.0:
         return FEWEST if deviation == 0.0 else MOST_SEEDS
     # More seeds show smaller effects: the first that is small enough is found by halving.
@@ -125,7 +126,7 @@ def seeds_needed(difference: float, deviation: float) -> int:
 
 
 def seeds_for_width(half_width: float, deviation: float) -> int:
-    """How many pairs, FEWEST at least, have a 95 % interval no wider to either side; MOST_SEEDS if too many."""
+    """Return how many pairs, FEWEST at least, have a 95 % interval no wider to either side; MOST_SEEDS if too many."""
     if half_width <= 0.0:
         return MOST_SEEDS
 
@@ -157,7 +158,8 @@ def fit_line(x: Sequence[float], y: Sequence[float]) -> Line:
 def block_bootstrap(
     blocks: Sequence[Numbers], statistic: Callable[[Numbers], float], seed: int = 0, resamples: int = 2000
 ) -> tuple[float, float]:
-    """The 95 % interval of a statistic of numbers that come in blocks (documents, draws), which are drawn as wholes.
+    """Return the 95 % interval of a statistic of numbers that come in blocks (documents, draws), which are drawn as
+    wholes.
 
     blocks: arrays that are alike but for their first axis; `statistic` gets chosen ones, one after the other.
     """

@@ -42,13 +42,13 @@ class Verdict:
     """Fewer seeds than a verdict needs."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         plain: dict[str, Any] = finite(asdict(self))
         return plain
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Verdict:
-        """The verdict of those values."""
+        """Return the verdict of those values."""
         low, high = _interval(values["low"], values["high"])
         return cls(**{**values, "low": low, "high": high, "bootstrap": _interval(*values["bootstrap"])})
 
@@ -82,7 +82,7 @@ def decide(rule: Rule, differences: Sequence[float]) -> Verdict:
 
 
 def _more_seeds(rule: Rule, differences: Sequence[float], mean: float) -> str:
-    """How many would settle it, if differences go on as they are: more than there were, whatever chance did."""
+    """Return how many would settle it, if differences go on as they are: more than there were, whatever chance did."""
     deviation = float(np.std(np.asarray(differences), ddof=1))
     room = rule.smallest - abs(mean)
     enough = seeds_for_width(room, deviation) if room >= 0.0 else seeds_needed(abs(mean), deviation)
@@ -106,11 +106,11 @@ class Claim:
 
     @classmethod
     def of(cls, text: str, rule: Rule, points: Sequence[float], beside: bool = False) -> Claim:
-        """The claim with its verdict."""
+        """Return the claim with its verdict."""
         return cls(text, rule, tuple(map(float, points)), decide(rule, points), beside)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             "text": self.text,
             "rule": asdict(self.rule),
@@ -121,7 +121,7 @@ class Claim:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Claim:
-        """The claim of those values."""
+        """Return the claim of those values."""
         verdict = Verdict.from_dict(values["verdict"])
         return cls(values["text"], Rule(**values["rule"]), tuple(values["points"]), verdict, values["beside"])
 
@@ -152,7 +152,7 @@ class Law:
 
     @property
     def shown(self) -> str:
-        """What was measured, in words or digits."""
+        """Return what was measured, in words or digits."""
         return YES_NO[bool(self.measured)] if self.expected in YES_NO else f"{self.measured:.6g}"
 
     @classmethod
@@ -166,18 +166,18 @@ class Law:
         return cls(text, float(measured), f"below {bound:g}", bool(measured < bound))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         plain: dict[str, Any] = finite(asdict(self))
         return plain
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Law:
-        """The law of those values."""
+        """Return the law of those values."""
         return cls(**{**values, "measured": math.nan if values["measured"] is None else values["measured"]})
 
 
 def overall(laws: Sequence[Law], claims: Sequence[Claim]) -> Kind:
-    """The verdict on a note, from its laws and from the claims that are about what it says.
+    """Return the verdict on a note, from its laws and from the claims that are about what it says.
 
     A law of it that is broken contradicts it. Claims of which some are supported and others contradicted, or make no
     difference, make it conditional. Where some are not settled and the others do not make it so, it is not settled.
@@ -196,7 +196,7 @@ def overall(laws: Sequence[Law], claims: Sequence[Claim]) -> Kind:
 
 
 def finite(value: Any) -> Any:
-    """Plain values with None in place of infinity and of what is no number, which JSON does not know."""
+    """Return plain values with None in place of infinity and of what is no number, which JSON does not know."""
     if isinstance(value, Mapping):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

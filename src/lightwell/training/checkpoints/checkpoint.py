@@ -153,7 +153,7 @@ def load_checkpoint_weights(folder: Path) -> Weights:
 
 
 def newest_checkpoint(checkpoints: Path, say: Callable[[str], None]) -> Checkpoint:
-    """The newest checkpoint that is whole; for each damaged one before it is found, `say` gets a sentence.
+    """Return the newest checkpoint that is whole; for each damaged one before it is found, `say` gets a sentence.
 
     Raises:
         RunError: there is none.
@@ -162,7 +162,7 @@ def newest_checkpoint(checkpoints: Path, say: Callable[[str], None]) -> Checkpoi
 
 
 def newest_weights(checkpoints: Path, say: Callable[[str], None]) -> Weights:
-    """The newest weights that are whole, found as `newest_checkpoint` finds a checkpoint.
+    """Return the newest weights that are whole, found as `newest_checkpoint` finds a checkpoint.
 
     Raises:
         RunError: there are none.
@@ -171,12 +171,12 @@ def newest_weights(checkpoints: Path, say: Callable[[str], None]) -> Weights:
 
 
 def checkpoint_steps(checkpoints: Path) -> list[int]:
-    """The steps of the checkpoints that are there, oldest first, without looking whether they are damaged."""
+    """Return the steps of the checkpoints that are there, oldest first, without looking whether they are damaged."""
     return sorted({_step_of(folder) for folder in _folders(checkpoints)})
 
 
 def checkpoint_folder(checkpoints: Path, step: int) -> Path:
-    """Where the checkpoint of `step` is, or would be."""
+    """Return where the checkpoint of `step` is, or would be."""
     folder = checkpoints / f"{step:08d}"
     replaced = folder.with_suffix(".replaced")
     return replaced if replaced.is_dir() and not folder.is_dir() else folder
@@ -243,7 +243,7 @@ def _put_in_place(partial: Path, folder: Path) -> None:
 
 
 def _read(folder: Path, *kinds: str) -> tuple[int, dict[str, Any], list[Tensors]]:
-    """The step, the plain values and the tensors of these kinds, all verified."""
+    """Return the step, the plain values and the tensors of these kinds, all verified."""
     if not folder.is_dir():
         steps = ", ".join(str(step) for step in checkpoint_steps(folder.parent))
         raise RunError(
@@ -274,7 +274,9 @@ def _newest(checkpoints: Path, say: Callable[[str], None], read: Callable[[Path]
 
 
 def _folders(checkpoints: Path) -> list[Path]:
-    """The complete checkpoints, oldest first; one that waits to be replaced comes before the one that replaces it."""
+    """Return the complete checkpoints, oldest first; one that waits to be replaced comes before the one that replaces
+    it.
+    """
     found = [path for path in checkpoints.glob("*") if path.is_dir() and _COMPLETE.fullmatch(path.name)]
     return sorted(found, key=lambda path: (_step_of(path), path.suffix == ""))
 

@@ -38,12 +38,12 @@ class Part:
     of: int = 1
 
     def file(self, kind: str) -> str:
-        """The name of its file, e.g. model.safetensors, or model-00001-of-00002.safetensors."""
+        """Return the name of its file, e.g. model.safetensors, or model-00001-of-00002.safetensors."""
         return f"{kind}{f'-{self.number + 1:05d}-of-{self.of:05d}' if self.of > 1 else ''}.safetensors"
 
     @property
     def note(self) -> str:
-        """The name of the note that says what it wrote."""
+        """Return the name of the note that says what it wrote."""
         return f"part-{self.number + 1:05d}.json"
 
 
@@ -70,7 +70,9 @@ def write_part(folder: Path, part: Part, model: Mapping[str, Tensor], training: 
 
 
 def gather_notes(folder: Path, parts: int, given_up: Callable[[], bool]) -> dict[str, str]:
-    """The hashes that all processes noted, once all have; the notes are removed. Empty where it was given up before."""
+    """Return the hashes that all processes noted, once all have; the notes are removed. Empty where it was given up
+    before.
+    """
     hashes: dict[str, str] = {}
     for number in range(parts):
         note = folder / Part(number, parts).note
@@ -94,7 +96,7 @@ def write_state(folder: Path, step: int, state: Mapping[str, Any], hashes: Mappi
 
 
 def verified_state(folder: Path, *kinds: str) -> dict[str, Any]:
-    """The content of state.json, after it and the files of these kinds have been held against their hashes.
+    """Return the content of state.json, after it and the files of these kinds have been held against their hashes.
 
     Raises:
         RunError: one is missing, damaged or cannot be read; it is named.
@@ -171,5 +173,5 @@ def sync(path: Path) -> None:
 
 
 def reason(error: OSError | SafetensorError) -> str:
-    """What went wrong, in the system's words."""
+    """Return what went wrong, in the system's words."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)

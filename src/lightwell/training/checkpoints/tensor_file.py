@@ -70,7 +70,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
 
 
 def _pieces(tensors: Mapping[str, Tensor]) -> Iterator[Bytes]:
-    """The file's content: the header's length and the header, which is JSON, then the tensors.
+    """Yield the file's content: the header's length and the header, which is JSON, then the tensors.
 
     The widest numbers come first, so that each tensor begins at a multiple of its width.
     """

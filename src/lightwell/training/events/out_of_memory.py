@@ -15,14 +15,14 @@ WORDS = ("can't allocate memory", "out of memory", "not enough memory")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory could not be had."""
+    """Return whether an error says that memory could not be had."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in WORDS)
 
 
 def within_memory(job: Job, gradients: Callable[[int], float]) -> float:
-    """What `gradients` of a micro-batch size returns, of the first size for which there is memory.
+    """Return what `gradients` of a micro-batch size returns, of the first size for which there is memory.
 
     The run keeps the size that it came to, and writes it down, so that it is resumed with it.
 

@@ -16,7 +16,7 @@ from lightwell.training.hardware.meminfo import meminfo
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device that `auto`, cpu, cuda or mps means here.
+    """Return the device that `auto`, cpu, cuda or mps means here.
 
     Raises:
         SettingError: this machine, or this build of torch, does not have it.
@@ -30,7 +30,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bf16 matrices in hardware; elsewhere bf16 is slower than fp32."""
+    """Return whether the device multiplies bf16 matrices in hardware; elsewhere bf16 is slower than fp32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
@@ -45,7 +45,8 @@ def resolve_precision(name: str, device: torch.device) -> str:
 
 
 def compute_dtype(precision: str) -> torch.dtype:
-    """What products and the residual stream are computed in; weights, norms, softmax and loss are in fp32 regardless.
+    """Return what products and the residual stream are computed in; weights, norms, softmax and loss are in fp32
+    regardless.
 
     `auto` counts as fp32 here: a run resolves it first.
     """
@@ -53,7 +54,7 @@ def compute_dtype(precision: str) -> torch.dtype:
 
 
 def random_state_kept(device: torch.device) -> AbstractContextManager[None]:
-    """The caller's global generators, that of the GPU in use too, are afterwards as they were before."""
+    """Return the caller's global generators, that of the GPU in use too, are afterwards as they were before."""
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
@@ -91,7 +92,7 @@ def freed_memory_kept() -> Iterator[None]:
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that a run may still take: free memory of the GPU, or of the machine (macOS: all of it).
+    """Return bytes that a run may still take: free memory of the GPU, or of the machine (macOS: all of it).
 
     Swap is left out, and so are the limits of a container.
     """

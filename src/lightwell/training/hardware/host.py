@@ -12,7 +12,7 @@ from lightwell.training.hardware.meminfo import meminfo
 
 
 def describe_host() -> dict[str, Any]:
-    """The processor, its cores and memory, and the system."""
+    """Return the processor, its cores and memory, and the system."""
     return {
         "processor": _processor(),
         "cores": processors(),

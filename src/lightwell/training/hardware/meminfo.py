@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def meminfo(name: str) -> int | None:
-    """Bytes of one entry of /proc/meminfo, e.g. MemTotal, or MemAvailable; None where the system does not say.
+    """Return bytes of one entry of /proc/meminfo, e.g. MemTotal, or MemAvailable; None where the system does not say.
 
     MemAvailable is what can be had without swapping, memory that only caches files included. The limits of a container
     are not in it.

@@ -56,7 +56,7 @@ BYTES_PER_PARAMETER = 28
 
 
 def fit(config: RunConfig, measured: Measured, seconds: float, held_out: int) -> RunConfig:
-    """The configuration with as many steps as fit into so many seconds, compiled where that pays.
+    """Return the configuration with as many steps as fit into so many seconds, compiled where that pays.
 
     held_out: tokens there are to evaluate on; scoring one takes about a third of learning from it.
 
@@ -98,7 +98,7 @@ class Candidate:
         return self.config.training.steps
 
     def row(self) -> dict[str, float]:
-        """What speaks for and against it."""
+        """Return what speaks for and against it."""
         model, batches = self.config.model, self.config.batches
         return {
             "n_layers": model.n_layers,
@@ -117,7 +117,7 @@ class Candidate:
 def choose(
     config: RunConfig, corpus: Corpus, ends: float, make_loader: Callable[[RunConfig, Corpus], BatchLoader]
 ) -> tuple[Candidate, list[Candidate]]:
-    """The candidate that is predicted to stand lowest at `ends` (time.monotonic()), and all that were looked at.
+    """Return the candidate that is predicted to stand lowest at `ends` (time.monotonic()), and all that were looked at.
 
     Shapes from small to large, until two in a row are predicted to be worse than the best; then longer contexts for
     the best shape, until one is worse. Those for which there is no memory are not tried, and none when looking would
@@ -155,7 +155,7 @@ class _Search:
 
     @property
     def worse_in_a_row(self) -> int:
-        """How many were looked at since the best."""
+        """Return how many were looked at since the best."""
         return len(self._losses) - 1 - self._losses.index(min(self._losses))
 
     def look_at(self, config: RunConfig) -> bool:
@@ -183,7 +183,7 @@ class _Search:
         return True
 
     def candidates(self) -> list[Candidate]:
-        """All of them, for the time that is left now; without those that it has become too short for.
+        """Return all of them, for the time that is left now; without those that it has become too short for.
 
         Raises:
             SettingError: it is too short for the smallest.
@@ -198,7 +198,7 @@ class _Search:
         return found
 
     def best(self) -> Candidate:
-        """The one with the lowest prediction."""
+        """Return the one with the lowest prediction."""
         return min(self.candidates(), key=lambda one: one.loss)
 
 
@@ -209,7 +209,7 @@ def _until_seen(config: RunConfig, last: RunConfig, measured: Measured) -> float
 
 
 def predicted_loss(model: ModelConfig, tokens: float, unique_tokens: float) -> float:
-    """Nats per token after `tokens`, of which no more than unique_tokens differ.
+    """Return nats per token after `tokens`, of which no more than unique_tokens differ.
 
     Parameters are those of the blocks, about 12 n_layers d_model^2, as is usual for such laws: a table of embeddings is
     only looked up.
@@ -221,7 +221,7 @@ def predicted_loss(model: ModelConfig, tokens: float, unique_tokens: float) -> f
 
 
 def _shaped(config: RunConfig, corpus: Corpus, n_layers: int, d_model: int, context: int) -> RunConfig:
-    """The configuration with that model, and a context no longer than the text."""
+    """Return the configuration with that model, and a context no longer than the text."""
     return config.with_values(
         {
             "n_layers": n_layers,

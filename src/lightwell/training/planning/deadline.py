@@ -45,7 +45,7 @@ class Deadline:
     """Step, and seconds spent in steps until then, oldest first."""
 
     def settle(self, config: RunConfig, step: int, seconds: float) -> RunConfig:
-        """The configuration with as many steps as fit, asked after each finished step of the stable phase.
+        """Return the configuration with as many steps as fit, asked after each finished step of the stable phase.
 
         seconds: spent in training steps so far, without evaluations.
         """
@@ -65,7 +65,7 @@ class Deadline:
 
 
 def ending_seconds(parameters: int) -> float:
-    """What a model of that size needs after the last evaluation."""
+    """Return what a model of that size needs after the last evaluation."""
     return AT_THE_END + BYTES_PER_PARAMETER * parameters / SAVED
 
 

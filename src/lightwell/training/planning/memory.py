@@ -51,13 +51,13 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Return all of it."""
         held = self.weights + self.gradients + self.moments + self.snapshot
         return self.process + held + self.activations + self.working
 
 
 def estimate_memory(config: RunConfig, processes: int = 1) -> Memory:
-    """What one of so many processes that train this together will take; the vocabulary's size must be known."""
+    """Return what one of so many processes that train this together will take; the vocabulary's size must be known."""
     model, device = config.model, resolve_device(config.training.device)
     parts = processes if config.training.parallel == "fsdp" else 1
     weights = 4 * model.parameter_count() // parts
@@ -86,7 +86,7 @@ def rows_at_once(config: RunConfig, processes: int = 1) -> int:
 
 
 def gathered_bytes(config: RunConfig) -> int:
-    """Bytes of what is put together for a moment where several processes hold a model in parts (sharding.py).
+    """Return bytes of what is put together for a moment where several processes hold a model in parts (sharding.py).
 
     What is outside the blocks, its gradient, and three blocks: one that computes, the next one, and a gradient.
     """
@@ -97,7 +97,7 @@ def gathered_bytes(config: RunConfig) -> int:
 
 
 def update_bytes(config: RunConfig) -> int:
-    """Bytes that an update takes while it goes on: nothing for AdamW, whose kernel works in place.
+    """Return bytes that an update takes while it goes on: nothing for AdamW, whose kernel works in place.
 
     Muon has the momenta of all matrices at once, and of the largest stack of equal ones some copies beside them.
     """
@@ -113,7 +113,9 @@ def update_bytes(config: RunConfig) -> int:
 
 
 def moment_bytes(config: RunConfig) -> int:
-    """Bytes of the optimizer's state: two moments in fp32, or one for a matrix that Muon moves, and counts of steps."""
+    """Return bytes of the optimizer's state: two moments in fp32, or one for a matrix that Muon moves, and counts of
+    steps.
+    """
     from lightwell.training.update.optimizers import is_block_matrix
 
     muon = config.training.optimizer == "muon"
@@ -125,7 +127,7 @@ def moment_bytes(config: RunConfig) -> int:
 
 
 def saved_bytes(config: RunConfig, rows: int) -> int:
-    """Bytes that the forward pass of so many sequences keeps for the backward pass, weights left out, eager.
+    """Return bytes that the forward pass of so many sequences keeps for the backward pass, weights left out, eager.
 
     torch's fake tensors go through it: they choose the kernels that real ones would, and compute nothing.
     """
@@ -156,7 +158,7 @@ def _without_memory(config: RunConfig) -> Decoder:
 
 
 def _resident() -> int:
-    """Bytes of memory that this process holds now."""
+    """Return bytes of memory that this process holds now."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except OSError:  # not on Linux: its peak so far is the nearest

@@ -64,7 +64,7 @@ class Plan:
         return held + self.activation_bytes + self.working_bytes + self.process_bytes
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {**asdict(self), "memory_bytes": self.memory_bytes}
 
 
@@ -164,7 +164,9 @@ def measure(config: RunConfig, loader: BatchLoader, trials: int = TRIALS) -> Mea
 
 
 def _saved_bytes(model: Decoder, backward: Callable[[], object]) -> int:
-    """Bytes that the forward pass in `backward` keeps for its backward pass, weights left out, each storage once."""
+    """Return bytes that the forward pass in `backward` keeps for its backward pass, weights left out, each storage
+    once.
+    """
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, int] = {}
 

@@ -34,12 +34,12 @@ class ProcessGroup:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that scores, saves and speaks."""
+        """Return whether this is the process that scores, saves and speaks."""
         return self.rank == 0
 
     @property
     def first_here(self) -> bool:
-        """Whether it is the first on its machine, and does what need be done only once on each."""
+        """Return whether it is the first on its machine, and does what need be done only once on each."""
         return self.size == 1 or os.environ.get("LOCAL_RANK", "0") == "0"
 
     def rows(self, batch_size: int) -> slice:

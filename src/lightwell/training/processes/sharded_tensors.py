@@ -16,24 +16,24 @@ from torch import Tensor
 
 
 def is_distributed(tensor: Tensor) -> bool:
-    """Whether other processes hold the rest of it."""
+    """Return whether other processes hold the rest of it."""
     return hasattr(tensor, "to_local")
 
 
 def local(tensor: Tensor) -> Tensor:
-    """What this process holds of it, as a plain tensor that shares its memory."""
+    """Return what this process holds of it, as a plain tensor that shares its memory."""
     local: Tensor = _distributed(tensor).to_local() if is_distributed(tensor) else tensor
     return local
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """All of it, as a plain tensor. Where it is in parts, all processes must ask for it, and each gets a copy."""
+    """Return all of it, as a plain tensor. Where it is in parts, all processes must ask for it, and each gets a copy."""
     complete: Tensor = _distributed(tensor).full_tensor() if is_distributed(tensor) else tensor
     return complete
 
 
 def local_rows(tensor: Tensor) -> slice:
-    """Which rows of the whole tensor this process holds."""
+    """Return which rows of the whole tensor this process holds."""
     if not is_distributed(tensor):
         return slice(0, len(tensor))
     from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
@@ -46,7 +46,9 @@ def local_rows(tensor: Tensor) -> slice:
 
 
 def shard_like(part: Tensor, tensor: Tensor) -> Tensor:
-    """A plain tensor of the shape of `local(tensor)` as what this process holds of one that is in the same parts."""
+    """Return a plain tensor of the shape of `local(tensor)` as what this process holds of one that is in the same
+    parts.
+    """
     if not is_distributed(tensor):
         return part
     from torch.distributed.tensor import DTensor
@@ -65,7 +67,7 @@ def copy_full_(values: Tensor, tensor: Tensor) -> None:
 
 
 def local_bytes(tensors: Iterable[Tensor]) -> int:
-    """Bytes of memory that tensors take in this process."""
+    """Return bytes of memory that tensors take in this process."""
     return sum(local(tensor).nbytes for tensor in tensors)
 
 

@@ -18,7 +18,7 @@ from lightwell.training.processes.sharded_tensors import copy_full_
 
 
 def shard(config: ModelConfig, seed: int, group: ProcessGroup) -> Decoder:
-    """A new model in parts, with the weights that `Decoder(config, seed)` has.
+    """Return a new model in parts, with the weights that `Decoder(config, seed)` has.
 
     No process ever holds all of it: the modules are made without memory, and each weight is drawn, cut and forgotten.
     """
@@ -42,7 +42,7 @@ def shard(config: ModelConfig, seed: int, group: ProcessGroup) -> Decoder:
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether a model was made by `shard`.
+    """Return whether a model was made by `shard`.
 
     Its tensors do not tell: while a pass has put them together, and after it where nothing takes them apart, they are
     plain ones.

@@ -31,7 +31,7 @@ class Evaluation:
     bytes: int
 
     def to_dict(self) -> dict[str, float]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return asdict(self)
 
 
@@ -80,7 +80,7 @@ def true_byte_lengths(tokens: TokenFile, byte_lengths: NDArray[np.int64]) -> NDA
 
 
 def evaluation(nats: float, tokens: int, size: int) -> Evaluation:
-    """The means from the sums: nats over `tokens` targets that stand for `size` bytes."""
+    """Return the means from the sums: nats over `tokens` targets that stand for `size` bytes."""
     mean = nats / tokens
     perplexity = math.exp(mean) if mean < 700 else math.inf  # exp overflows a float at 709.8
     return Evaluation(mean, perplexity, nats / math.log(2) / size if size else math.inf, tokens, size)

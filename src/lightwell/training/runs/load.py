@@ -34,7 +34,7 @@ def load(
     device: str = "auto",
     listener: Listener | None = None,
 ) -> LanguageModel:
-    """The model of a run with its tokenizer.
+    """Return the model of a run with its tokenizer.
 
     checkpoint: "best" (the lowest held-out loss), "newest", or a step.
     context_length: longer (or shorter) than trained; learned positions do not reach further than they were trained.
@@ -48,7 +48,7 @@ def load(
 
 
 def language_model(run: Run, saved: Weights, context_length: int = 0, device: str = "auto") -> LanguageModel:
-    """The model that weights of a run make, with the run's tokenizer; the arguments are those of `load`.
+    """Return the model that weights of a run make, with the run's tokenizer; the arguments are those of `load`.
 
     Raises:
         SettingError: a context_length beyond learned positions.
@@ -65,7 +65,8 @@ def language_model(run: Run, saved: Weights, context_length: int = 0, device: st
 
 
 def choose_checkpoint(run: Run, wanted: str | int, listener: Listener | None = None) -> Weights:
-    """The weights of the checkpoint that "best", "newest" or a step number means; its optimizer's state is not read.
+    """Return the weights of the checkpoint that "best", "newest" or a step number means; its optimizer's state is not
+    read.
 
     Raises:
         RunError: the run has no such checkpoint.

@@ -116,7 +116,7 @@ def _draw_loss(axes: Axes, metrics: Metrics, references: Mapping[str, float]) ->
 
 
 def _draw_training(axes: Axes, metrics: Metrics, names: list[_Name]) -> list[float]:
-    """The loss of each batch, thin, and its running mean; returns the latter."""
+    """Return the loss of each batch, thin, and its running mean; returns the latter."""
     steps, losses = _series(metrics, "loss")
     if not steps:
         return []
@@ -132,7 +132,7 @@ def _draw_training(axes: Axes, metrics: Metrics, names: list[_Name]) -> list[flo
 
 
 def _draw_validation(axes: Axes, metrics: Metrics, names: list[_Name]) -> list[float]:
-    """The held-out loss at each evaluation, and a ring around the best where the last is not it."""
+    """Return the held-out loss at each evaluation, and a ring around the best where the last is not it."""
     steps, scores = _series(metrics, "validation_loss")
     if not steps:
         return []
@@ -195,7 +195,7 @@ def _draw_title(figure: Figure, title: str, metrics: Metrics) -> None:
 
 
 def _summary(metrics: Metrics) -> str:
-    """The run in one line, e.g. "best validation 1.53 bits per byte · 900 steps · 7.4 M tokens · 5 min 12 s"."""
+    """Return the run in one line, e.g. "best validation 1.53 bits per byte · 900 steps · 7.4 M tokens · 5 min 12 s"."""
     if not metrics:
         return "nothing recorded yet"
     parts = []
@@ -254,13 +254,15 @@ def spread(heights: Sequence[float], apart: float) -> list[float]:
 
 
 def _bottom(group: Sequence[float], apart: float) -> float:
-    """Where the lowest of a group stands, so that none leaves [0, 1]."""
+    """Return where the lowest of a group stands, so that none leaves [0, 1]."""
     length = apart * (len(group) - 1)
     return min(max(sum(group) / len(group) - length / 2, 0.0), 1.0 - length)
 
 
 def running_mean(values: Sequence[float], half: int) -> list[float]:
-    """The mean over `half` values to each side; fewer at the ends, at the start (where the curve is steep) evenly."""
+    """Return the mean over `half` values to each side; fewer at the ends, at the start (where the curve is steep)
+    evenly.
+    """
     sums = np.concatenate([[0.0], np.cumsum(values)])
     at = np.arange(len(values))
     reach = np.minimum(half, at)

@@ -18,7 +18,7 @@ class Records:
         self.path = path
 
     def read(self) -> list[dict[str, Any]]:
-        """The records in the order of writing; a last line that was cut off is left out.
+        """Return the records in the order of writing; a last line that was cut off is left out.
 
         Raises:
             RunError: a line that is not the last one is damaged; the sentence names it.
@@ -73,7 +73,7 @@ class Records:
             raise RunError(f"{self.path} could not be written ({error.strerror or error}).") from None
 
     def _lines(self) -> list[tuple[dict[str, Any], bytes]]:
-        """Each record with the line that holds it."""
+        """Return each record with the line that holds it."""
         if not self.path.exists():
             return []
         lines = self.path.read_bytes().splitlines(keepends=True)

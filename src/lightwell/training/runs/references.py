@@ -49,7 +49,7 @@ class References:
     """Bytes of UTF-8 text that a held-out token stands for, which turns nats per token into bits per byte."""
 
     def to_dict(self) -> dict[str, float]:
-        """Plain values, ready for JSON."""
+        """Return plain values, ready for JSON."""
         return asdict(self)
 
 
@@ -120,13 +120,13 @@ def _count_tokens(tokens: TokenArray, vocab_size: int) -> Counts:
 
 
 def _count_pairs(tokens: TokenArray, vocab_size: int) -> tuple[Counts, Counts]:
-    """The pairs that occur as sorted keys a * V + b, and how often; only they are stored, of V^2 possible ones."""
+    """Return the pairs that occur as sorted keys a * V + b, and how often; only they are stored, of V^2 possible ones."""
     keys = np.concatenate([piece[:-1].astype(np.int64) * vocab_size + piece[1:] for piece in _pieces(tokens)])
     return np.unique(keys, return_counts=True)
 
 
 def _pieces(tokens: TokenArray) -> Iterator[Ids]:
-    """The tokens as one piece, or, where they are too many, evenly spaced ones."""
+    """Yield the tokens as one piece, or, where they are too many, evenly spaced ones."""
     if len(tokens) <= _MOST_TOKENS:
         yield tokens[:]
         return

@@ -93,17 +93,17 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The folder's own name."""
+        """Return the folder's own name."""
         return self.path.resolve().name
 
     @property
     def checkpoints(self) -> Path:
-        """The folder of the checkpoints."""
+        """Return the folder of the checkpoints."""
         return self.path / CHECKPOINTS
 
     @functools.cached_property
     def config(self) -> RunConfig:
-        """The resolved configuration.
+        """Return the resolved configuration.
 
         Raises:
             RunError: config.toml says something that is not allowed.
@@ -115,15 +115,15 @@ class Run:
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer that it was trained with."""
+        """Return the tokenizer that it was trained with."""
         return Tokenizer.load(self.path / TOKENIZER)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The records of metrics.jsonl, in the order of writing; a last line that was cut off is left out."""
+        """Return the records of metrics.jsonl, in the order of writing; a last line that was cut off is left out."""
         return self._metrics.read()
 
     def samples(self) -> list[dict[str, Any]]:
-        """The records of samples.jsonl, likewise."""
+        """Return the records of samples.jsonl, likewise."""
         return self._samples.read()
 
     def append_metric(self, record: dict[str, Any]) -> None:
@@ -139,7 +139,7 @@ class Run:
         self._samples.append(record)
 
     def incidents(self) -> list[dict[str, Any]]:
-        """The records of incidents.jsonl (incidents.py), likewise; usually there are none."""
+        """Return the records of incidents.jsonl (incidents.py), likewise; usually there are none."""
         return self._incidents.read()
 
     def append_incident(self, record: dict[str, Any]) -> None:
@@ -147,7 +147,7 @@ class Run:
         self._incidents.append(record)
 
     def references(self) -> dict[str, float]:
-        """The reference losses, as `References.to_dict`; empty where none were measured.
+        """Return the reference losses, as `References.to_dict`; empty where none were measured.
 
         Raises:
             RunError: the file is damaged.
@@ -209,14 +209,14 @@ def refuse_to_overwrite(path: Path, force: bool = False) -> None:
 
 
 def list_runs(folder: Path | str) -> list[Run]:
-    """The runs in a folder, the one that was last written to first."""
+    """Return the runs in a folder, the one that was last written to first."""
     folder = Path(folder)
     paths = [path for path in _subfolders(folder) if (path / CONFIG).is_file() and (path / TOKENIZER).is_file()]
     return [Run(path) for path in sorted(paths, key=_last_written, reverse=True)]
 
 
 def new_run_path(config: TextConfig, folder: Path | str = "runs") -> Path:
-    """Where a run goes that was given no name: after its text, and -2, -3 ... where that is taken."""
+    """Return where a run goes that was given no name: after its text, and -2, -3 ... where that is taken."""
     name = _text_name(config)
     candidate, number = Path(folder) / name, 1
     while candidate.exists():
@@ -236,7 +236,7 @@ def _text_name(config: TextConfig) -> str:
 
 
 def _nearest_run(path: Path) -> str:
-    """A sentence that offers the nearest run beside `path` or in runs/, or says which runs there are."""
+    """Return a sentence that offers the nearest run beside `path` or in runs/, or says which runs there are."""
     folders = dict.fromkeys([path.parent, Path("runs")])
     runs = [run for folder in folders for run in _subfolders(folder) if (run / CONFIG).is_file()]
     if not runs:

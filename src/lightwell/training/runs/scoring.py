@@ -43,7 +43,7 @@ class Score:
     """Fitted on the run's training text and scored on this text; None where that text is no longer what it was."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, the scores at the top."""
+        """Return plain values for JSON, the scores at the top."""
         about = {name: getattr(self, name) for name in ("run", "checkpoint", "text", "context_length", "stride")}
         return {**self.evaluation.to_dict(), "references": self._references(), **about}
 
@@ -110,7 +110,7 @@ def evaluate_run(
 
 
 def _counted(batches: Iterable[Batch], of: int, scored: Callable[[int, int], None]) -> Iterator[Batch]:
-    """The same batches; tells after each one how far the scoring is."""
+    """Yield the same batches; tells after each one how far the scoring is."""
     done = 0
     for batch in batches:
         yield batch
@@ -119,7 +119,7 @@ def _counted(batches: Iterable[Batch], of: int, scored: Callable[[int, int], Non
 
 
 def _whole(run: Run, paths: tuple[str, ...], listener: Listener) -> TokenFile:
-    """The tokens of all documents of a text, in the run's vocabulary; of prepared text the held-out ones."""
+    """Return the tokens of all documents of a text, in the run's vocabulary; of prepared text the held-out ones."""
     if folder := prepared_folder(paths):
         listener.say(f"{folder} is prepared text; what is held out of it is scored.")
         return open_prepared(folder, run.tokenizer).held_out
@@ -140,7 +140,7 @@ def _own_text(run: Run, saved: Weights, listener: Listener) -> Corpus:
 
 
 def _training_text(run: Run, saved: Weights) -> Corpus | None:
-    """The text that the run learned from, where it is still there; only the reference lines need it."""
+    """Return the text that the run learned from, where it is still there; only the reference lines need it."""
     try:
         return _own_text(run, saved, Listener())
     except LightwellError:

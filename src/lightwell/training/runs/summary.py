@@ -61,12 +61,12 @@ class Summary:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return asdict(self)
 
 
 def runs(folder: str | Path = "runs", say: Callable[[str], None] = lambda sentence: None) -> list[Summary]:
-    """A summary of every run in a folder, the one that was last written to first; of a damaged one, `say` hears."""
+    """Return a summary of every run in a folder, the one that was last written to first; of a damaged one, `say` hears."""
     found: list[Summary] = []
     for run in list_runs(folder):
         try:

@@ -69,7 +69,7 @@ def compose(
 
 
 def one_length(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings, with the other lengths 0 where one is given, so that it replaces what stood there before.
+    """Return the settings, with the other lengths 0 where one is given, so that it replaces what stood there before.
 
     Raises:
         SettingError: two lengths are given at once.

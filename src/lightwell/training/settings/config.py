@@ -101,7 +101,9 @@ class RunConfig:
 
     @classmethod
     def sections(cls) -> dict[str, type[Settings]]:
-        """Each section's name and class. No field's name occurs in two of them, so that each is a flag by itself."""
+        """Return each section's name and class. No field's name occurs in two of them, so that each is a flag by
+        itself.
+        """
         return {
             "text": TextConfig,
             "batches": BatchConfig,
@@ -112,11 +114,12 @@ class RunConfig:
 
     @classmethod
     def all_fields(cls) -> dict[str, tuple[str, Field]]:
-        """Every field by name, with the section that it belongs to."""
+        """Return every field by name, with the section that it belongs to."""
         return {item.name: (name, item) for name, section in cls.sections().items() for item in section.fields()}
 
     def with_values(self, values: Mapping[str, Any]) -> Self:
-        """A copy with fields replaced by name, whatever their section, e.g. {"n_layers": 6, "learning_rate": 1e-3}.
+        """Return a copy with fields replaced by name, whatever their section, e.g. {"n_layers": 6, "learning_rate":
+        1e-3}.
 
         Raises:
             SettingError: an unknown name (the nearest valid one is offered) or a value that is not allowed.
@@ -131,11 +134,11 @@ class RunConfig:
         return dataclasses.replace(self, **sections)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
-        """Plain values by section."""
+        """Return plain values by section."""
         return {name: getattr(self, name).to_dict() for name in self.sections()}
 
     def to_toml(self) -> str:
-        """The text of a config.toml that repeats this run."""
+        """Return the text of a config.toml that repeats this run."""
         return tomli_w.dumps(self.to_dict())
 
     @classmethod
@@ -178,7 +181,7 @@ class RunConfig:
 
 
 def _renewed(section: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A section as an older version wrote it, in today's values.
+    """Return a section as an older version wrote it, in today's values.
 
     compile was true or false, and beta1 was muon's momentum as well.
     """

@@ -46,7 +46,7 @@ DEFAULT_PRESET = "small"
 
 
 def preset(name: str) -> RunConfig:
-    """The configuration of a preset.
+    """Return the configuration of a preset.
 
     Raises:
         SettingError: there is no preset of that name.

@@ -37,13 +37,13 @@ What each preset sets; an empty place leaves the default. `{DEFAULT_PRESET}` is 
 
 
 def configuration_page() -> str:
-    """The whole of docs/configuration.md."""
+    """Return the whole of docs/configuration.md."""
     sections = [_section(name, settings.fields()) for name, settings in RunConfig.sections().items()]
     return "\n".join([INTRODUCTION, *sections, PRESETS_INTRODUCTION, _presets()])
 
 
 def _section(name: str, fields: Iterable[Field]) -> str:
-    """The heading of a section, what it is about, and a row for each field."""
+    """Return the heading of a section, what it is about, and a row for each field."""
     rows = [
         (f"`{field.name}`", _flag(field), _value(field.default), _allowed(field), field.help.replace("\n", " "))
         for field in fields
@@ -54,7 +54,7 @@ def _section(name: str, fields: Iterable[Field]) -> str:
 
 
 def _presets() -> str:
-    """A row for each field that a preset sets, a column for each preset."""
+    """Return a row for each field that a preset sets, a column for each preset."""
     names = [name for name in RunConfig.all_fields() if any(name in values for values in PRESETS.values())]
     rows = [
         (f"`{name}`", *(_value(values[name]) if name in values else "" for values in PRESETS.values()))
@@ -64,7 +64,7 @@ def _presets() -> str:
 
 
 def _flag(field: Field) -> str:
-    """How the command line writes it; the paths are its arguments."""
+    """Return how the command line writes it; the paths are its arguments."""
     if field.name == "paths":
         return "`TEXT...`"
     dashed = field.name.replace("_", "-")
@@ -76,7 +76,7 @@ def _allowed(field: Field) -> str:
 
 
 def _value(value: Any) -> str:
-    """A value as config.toml writes it, without the quotes of a text that is not empty."""
+    """Return a value as config.toml writes it, without the quotes of a text that is not empty."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
@@ -85,7 +85,7 @@ def _value(value: Any) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of Markdown."""
+    """Return a table of Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 

@@ -32,7 +32,9 @@ COMPILATION = 30.0
 
 
 def expected_seconds(compiled: str, eager: float) -> tuple[float, float]:
-    """What a step of `eager` seconds is expected to take with compile on or off, and the wait before the first one."""
+    """Return what a step of `eager` seconds is expected to take with compile on or off, and the wait before the first
+    one.
+    """
     return (eager / COMPILED, COMPILATION) if compiled == "on" else (eager, 0.0)
 
 
@@ -53,7 +55,8 @@ def compile_in_time(choice: str, device: torch.device, precision: str, eager: fl
 
 
 def compiling_pays(device: torch.device, precision: str) -> bool:
-    """Whether compiled steps are faster, however long the run: on a processor in bf16 only, where products are fast.
+    """Return whether compiled steps are faster, however long the run: on a processor in bf16 only, where products are
+    fast.
 
     In fp32 the products take nearly all of a step there, and nothing is gained (docs/performance.md).
     """
@@ -74,7 +77,7 @@ def refuse_compile(choice: str, device: torch.device) -> None:
 
 
 def has_compiler(device: torch.device) -> bool:
-    """Whether torch.compile finds what it needs: Python's headers, and the compiler that it would call.
+    """Return whether torch.compile finds what it needs: Python's headers, and the compiler that it would call.
 
     For a processor that is $CXX, or else g++ (clang++ on macOS); for a GPU, a C compiler builds Triton's launcher.
     """

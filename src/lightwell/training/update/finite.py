@@ -36,7 +36,7 @@ def first_non_finite(model: Decoder, micro_batches: Iterable[Batch], dtype: torc
 
 
 def _in_forward(model: Decoder, batch: Batch, dtype: torch.dtype | None) -> str:
-    """The first intermediate that is not finite, or nothing."""
+    """Return the first intermediate that is not finite, or nothing."""
     found: list[str] = []
 
     def look(name: str, value: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ class _LeanLoss(torch.autograd.Function):
 
 
 def head_loss(model: Decoder, x: Tensor, targets: Tensor) -> Tensor:
-    """The summed loss from the end of the residual stream: x (B, T, D), targets (B, T)."""
+    """Return the summed loss from the end of the residual stream: x (B, T, D), targets (B, T)."""
     summed = lean_summed_loss if torch.compiler.is_compiling() else summed_loss
     return summed(model.head(x), targets)
 
@@ -114,7 +114,9 @@ def accumulate_gradients(
 def seeded(
     micro_batches: Sequence[Batch], first: int, *, seed: int, step: int, device: torch.device
 ) -> Iterator[Batch]:
-    """Each micro-batch on the device, the generator seeded just before for its dropout; the first has that number."""
+    """Yield each micro-batch on the device, the generator seeded just before for its dropout; the first has that
+    number.
+    """
     for number, micro in enumerate(micro_batches, first):
         torch.manual_seed(stream_seed(seed, "dropout", step, number))
         yield micro.to(device)

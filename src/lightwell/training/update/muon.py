@@ -77,7 +77,7 @@ class Muon(torch.optim.Optimizer):
                 mine.add_(direction[held_of_it], alpha=-group["lr"] * scale)
 
     def _momentum(self, weight: nn.Parameter, group: dict[str, Any]) -> Tensor:
-        """The mean gradient so far, looked ahead by one step (Nesterov)."""
+        """Return the mean gradient so far, looked ahead by one step (Nesterov)."""
         state = self.state[weight]
         assert weight.grad is not None
         if not state:
@@ -88,7 +88,7 @@ class Muon(torch.optim.Optimizer):
 
     @staticmethod
     def _mine(weight: nn.Parameter, part: slice) -> tuple[Tensor, slice]:
-        """What this process holds of a part of a weight, and which rows of that part these are."""
+        """Return what this process holds of a part of a weight, and which rows of that part these are."""
         here = local_rows(weight)
         first, last = max(part.start, here.start), max(part.start, here.start, min(part.stop, here.stop))
         return local(weight)[first - here.start : last - here.start], slice(first - part.start, last - part.start)

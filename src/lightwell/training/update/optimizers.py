@@ -57,7 +57,8 @@ class Optimizers:
             optimizer.zero_grad(set_to_none=True)
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """The whole state as "parameter name.state name" -> tensor, e.g. "norm.weight.exp_avg"; empty before a step.
+        """Return the whole state as "parameter name.state name" -> tensor, e.g. "norm.weight.exp_avg"; empty before a
+        step.
 
         The tensors are the live ones, not copies. The state names are torch's: step, exp_avg and exp_avg_sq for AdamW,
         momentum_buffer for Muon.
@@ -117,7 +118,7 @@ class Optimizers:
         )
 
     def _parts(self, name: str) -> tuple[int, ...]:
-        """The rows of each matrix that a weight holds: queries, keys and values share one."""
+        """Return the rows of each matrix that a weight holds: queries, keys and values share one."""
         if not name.endswith("attention.qkv.weight"):
             return (len(self._parameters[name]),)
         return self._config.n_heads * self._config.head_width, *2 * (self._config.kv_heads * self._config.head_width,)
@@ -126,7 +127,7 @@ class Optimizers:
         return [group for optimizer in self._optimizers for group in optimizer.param_groups]
 
     def _owners(self) -> dict[str, Optimizer]:
-        """The optimizer of each parameter, by the parameter's name, in the model's order."""
+        """Return the optimizer of each parameter, by the parameter's name, in the model's order."""
         owner = {
             id(parameter): optimizer
             for optimizer in self._optimizers
@@ -137,7 +138,7 @@ class Optimizers:
 
 
 def is_block_matrix(name: str, parameter: Tensor) -> bool:
-    """Whether a parameter is what Muon is for."""
+    """Return whether a parameter is what Muon is for."""
     return name.startswith("layers.") and parameter.dim() == 2
 
 

@@ -88,7 +88,7 @@ def tree_gradients(
 
 
 def taken(loss_module: nn.Module) -> list[Tensor]:
-    """The gradients of all parameters, which have none then; zeros where a parameter took no part."""
+    """Return the gradients of all parameters, which have none then; zeros where a parameter took no part."""
     gradients = []
     for parameter in loss_module.parameters():
         gradients.append(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)

@@ -14,7 +14,8 @@ from lightwell.training.settings.config import TrainConfig
 
 
 def learning_rate_factor(step: int, steps: int, config: TrainConfig) -> float:
-    """The share of the peak learning rate that update `step` (0 ... steps - 1) takes; later ones take the last share.
+    """Return the share of the peak learning rate that update `step` (0 ... steps - 1) takes; later ones take the last
+    share.
 
     Warm-up is a straight line that is above 0 at the first update and 1 at its last one. The cosine is Loshchilov &
     Hutter 2017 (SGDR, equation 5, one cycle); wsd is Hu 2024 (MiniCPM, section 4), with a linear decay (Hägele 2024).
@@ -27,7 +28,7 @@ def learning_rate_factor(step: int, steps: int, config: TrainConfig) -> float:
 
 
 def warmup_length(steps: int, config: TrainConfig) -> int:
-    """The updates that warm-up takes in a run of `steps`: warmup_steps, but at most half of the run.
+    """Return the updates that warm-up takes in a run of `steps`: warmup_steps, but at most half of the run.
 
     A short trial run (`--steps 20`) with the ordinary warm-up would otherwise never reach its peak, and learn nothing.
     """
@@ -35,7 +36,9 @@ def warmup_length(steps: int, config: TrainConfig) -> int:
 
 
 def stable_steps(steps: int, config: TrainConfig) -> int:
-    """The updates at the beginning, warm-up included, whose learning rates do not depend on how many follow them."""
+    """Return the updates at the beginning, warm-up included, whose learning rates do not depend on how many follow
+    them.
+    """
     if config.schedule == "cosine" or warmup_length(steps, config) < config.warmup_steps:
         return 0
     if config.schedule == "constant":
@@ -44,7 +47,7 @@ def stable_steps(steps: int, config: TrainConfig) -> int:
 
 
 def _decay_progress(step: int, steps: int, warmup: int, config: TrainConfig) -> float:
-    """How much of the way from the peak to the final learning rate is done at `step`: 0 none, 1 all."""
+    """Return how much of the way from the peak to the final learning rate is done at `step`: 0 none, 1 all."""
     if config.schedule == "constant":
         return 0.0
     if config.schedule == "cosine":

@@ -10,6 +10,6 @@ import hashlib
 
 
 def stream_seed(seed: int, name: str, *counters: int) -> int:
-    """A 63-bit seed for the stream `name` at `counters`, e.g. ("dropout", step, micro_batch)."""
+    """Return a 63-bit seed for the stream `name` at `counters`, e.g. ("dropout", step, micro_batch)."""
     key = "/".join([str(seed), name, *map(str, counters)])
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little") >> 1

@@ -40,12 +40,12 @@ ROUND_STEPS = 4
 
 
 def arms_of(context: ExperimentContext) -> tuple[str, ...]:
-    """All five, three at a glance."""
+    """Return all five, three at a glance."""
     return FEW if context.budget.name == "glance" else ARMS
 
 
 def settings_of(context: ExperimentContext, activation: str) -> dict[str, Any]:
-    """The activation, and two thirds of the width where it is gated (0 is that by itself)."""
+    """Return the activation, and two thirds of the width where it is gated (0 is that by itself)."""
     width = (
         context.config.model.d_ff * (3 if context.config.model.gated else 2) // 2 if context.config.model.d_ff else 0
     )
@@ -53,7 +53,7 @@ def settings_of(context: ExperimentContext, activation: str) -> dict[str, Any]:
 
 
 def has_wide(context: ExperimentContext) -> bool:
-    """Whether the pair with the wide start is trained; a glance has no time for it."""
+    """Return whether the pair with the wide start is trained; a glance has no time for it."""
     return context.budget.name != "glance"
 
 
@@ -68,7 +68,7 @@ def wide_std(context: ExperimentContext) -> float:
 
 
 def wide_settings(context: ExperimentContext, activation: str) -> dict[str, Any]:
-    """An arm that starts so."""
+    """Return an arm that starts so."""
     return {**settings_of(context, activation), "init_std": wide_std(context)}
 
 
@@ -146,17 +146,17 @@ def zeros_along(runs: Sequence[Trained]) -> list[dict[str, Any]]:
 
 
 def share(along: Sequence[Mapping[str, Any]], look: int, key: str = "zero") -> float:
-    """A number's mean over layers and seeds, at one look."""
+    """Return a number's mean over layers and seeds, at one look."""
     return float(np.mean([row[key] for row in along[look]["layers"]]))
 
 
 def share_at(trained: Trained, look: int, key: str) -> float:
-    """A number's mean over the layers of one training, at one look."""
+    """Return a number's mean over the layers of one training, at one look."""
     return float(np.mean([layer[key] for layer in trained.seen[look][1]]))
 
 
 def laws_of(data: Mapping[str, Any]) -> list[Law]:
-    """What has an exact answer or a bound."""
+    """Return what has an exact answer or a bound."""
     zeros, parameters = data["zeros"], data["parameters"]
     laws = []
     for activation, along in zeros.items():
@@ -171,7 +171,7 @@ def laws_of(data: Mapping[str, Any]) -> list[Law]:
 
 
 def claims_of(found: Mapping[str, Sequence[Trained]]) -> list[Claim]:
-    """The gate against ReLU, the ungated ones against ReLU, and zeros after training against before."""
+    """Return the gate against ReLU, the ungated ones against ReLU, and zeros after training against before."""
     claims: list[Claim] = []
     losses = {activation: [trained.loss for trained in runs] for activation, runs in found.items()}
     for activation in found:
@@ -206,14 +206,14 @@ def smooth_claims(name: str, runs: Sequence[Trained]) -> list[Claim]:
 
 
 def wide_claim(pair: Mapping[str, Any]) -> Claim:
-    """The gate against ReLU where both start wide."""
+    """Return the gate against ReLU where both start wide."""
     text = f"Where weights begin at {pair['std']:.3g} in place of the base's, SwiGLU ends lower than ReLU"
     points = differences(pair["losses"]["swiglu"], pair["losses"]["relu"])
     return Claim.of(text, Rule("lower", SMALLEST_GATED), points, beside=True)
 
 
 def paces(context: ExperimentContext) -> dict[str, list[float]]:
-    """Seconds per token of a training step for each arm, round by round."""
+    """Return seconds per token of a training step for each arm, round by round."""
     trials = {
         activation: context.trial("pace", 0, **settings_of(context, activation)) for activation in arms_of(context)
     }
@@ -230,7 +230,7 @@ WIDE_WORDS = (
 
 
 def remarks_of(context: ExperimentContext, data: Mapping[str, Any]) -> list[str]:
-    """What a reader has to know."""
+    """Return what a reader has to know."""
     first = data["zeros"]["relu"][-1]["layers"]
     dead = [
         f"{data['names'][activation]} {sum(sum(row['deads']) for row in along[-1]['layers'])}"

@@ -24,7 +24,7 @@ def draw(data: Mapping[str, Any], timings: Mapping[str, Any]) -> list[Picture]:
 
 
 def draw_zeros(data: Mapping[str, Any]) -> Picture:
-    """The share of exact zeros, layer by layer, along a training."""
+    """Return the share of exact zeros, layer by layer, along a training."""
     layers = len(next(iter(data["zeros"].values()))[0]["layers"])
     figure = new_figure(
         "How many of the feed-forward's hidden values are exactly 0, from initialisation to the end of training",
@@ -56,7 +56,7 @@ def draw_zeros(data: Mapping[str, Any]) -> Picture:
 
 
 def draw_curves(data: Mapping[str, Any]) -> Picture:
-    """What flows in after training, and what the function makes of it."""
+    """Return what flows in after training, and what the function makes of it."""
     shown = list(data["zeros"])
     figure = new_figure(
         "What flows into each nonlinearity after training, and what it makes of it",
@@ -91,7 +91,7 @@ def draw_curves(data: Mapping[str, Any]) -> Picture:
 
 
 def data_top(data: Mapping[str, Any], shown: Sequence[str]) -> float:
-    """The highest bar of all histograms."""
+    """Return the highest bar of all histograms."""
     return max(float(max(data["zeros"][activation][-1]["layers"][0]["inflow"])) for activation in shown)
 
 
@@ -115,7 +115,7 @@ CURVES: dict[str, Callable[[Any], Any]] = {
 
 
 def draw_losses(data: Mapping[str, Any], timings: Mapping[str, Any]) -> Picture:
-    """All losses of all seeds, and the paired differences to ReLU."""
+    """Return all losses of all seeds, and the paired differences to ReLU."""
     figure = new_figure(
         "Held-out loss of each activation at the same number of parameters, and what each differs by from ReLU",
         f"points are seeds, thin lines join a seed; bars are 95 % intervals of the paired difference; grey: within "

@@ -26,7 +26,7 @@ EDGES = [round(-3.0 + 0.15 * i, 2) for i in range(41)]
 
 
 def look_zeros(model: Decoder, corpus: Corpus) -> list[dict[str, Any]]:
-    """A row of numbers for each layer, on the first held-out tokens."""
+    """Return a row of numbers for each layer, on the first held-out tokens."""
     activations, inflow = hidden_values(model, corpus)
     return [{**count_zeros(a), "inflow": histogram(x)} for a, x in zip(activations, inflow, strict=True)]
 

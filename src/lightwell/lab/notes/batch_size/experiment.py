@@ -60,7 +60,7 @@ class Arms:
 
     @classmethod
     def of(cls, context: ExperimentContext) -> Arms:
-        """A quarter of the base size, itself, and four times as much, which a glance has no time for."""
+        """Return a quarter of the base size, itself, and four times as much, which a glance has no time for."""
         glance = context.budget.name == "glance"
         base, steps = context.config.batches.batch_size, min(context.budget.steps, GLANCE if glance else LONGEST)
         sizes = tuple(sorted({max(1, base // 4), base, *(() if glance else (base * 4,))}))
@@ -72,28 +72,28 @@ class Arms:
 
     @property
     def base(self) -> Arm:
-        """The base size: as many steps are as many tokens there."""
+        """Return the base size: as many steps are as many tokens there."""
         return next(arm for arm in self.equal_steps if arm in self.equal_tokens)
 
     @property
     def all(self) -> list[Arm]:
-        """Each once: the base size is in both. Those of equal seconds are apart, since each machine has its own."""
+        """Return each once: the base size is in both. Those of equal seconds are apart, since each machine has its own."""
         return list(dict.fromkeys([*self.equal_steps, *self.equal_tokens]))
 
 
 def settings_of(context: ExperimentContext, arm: Arm) -> dict[str, Any]:
-    """What an arm replaces; the warm-up takes a quarter of a short training at most."""
+    """Return what an arm replaces; the warm-up takes a quarter of a short training at most."""
     warmup = min(context.config.training.warmup_steps, arm.steps // 4)
     return {"batch_size": arm.size, "micro_batch_size": 0, "steps": arm.steps, "warmup_steps": warmup}
 
 
 def first_rate(context: ExperimentContext, arm: Arm) -> float:
-    """The middle of an arm's grid: for Adam it grows with sqrt(B) (Malladi et al. 2022, arXiv 2205.10287)."""
+    """Return the middle of an arm's grid: for Adam it grows with sqrt(B) (Malladi et al. 2022, arXiv 2205.10287)."""
     return float(context.config.training.learning_rate * (arm.size / context.config.batches.batch_size) ** 0.5)
 
 
 def plan(context: ExperimentContext) -> list[Trial]:
-    """Each arm's search for a learning rate, and its trainings on the seeds that count."""
+    """Return each arm's search for a learning rate, and its trainings on the seeds that count."""
     refuse_too_large(context)
     trials = []
     arms = Arms.of(context)
@@ -129,7 +129,7 @@ def run(context: ExperimentContext) -> Findings:
 
 
 def train_all(context: ExperimentContext, arms: Sequence[Arm]) -> tuple[dict[Arm, list[Trained]], dict[Arm, float]]:
-    """Each arm's results on all seeds, and its learning rate."""
+    """Return each arm's results on all seeds, and its learning rate."""
     results, rates = {}, {}
     for arm in arms:
         settings = settings_of(context, arm)
@@ -139,7 +139,7 @@ def train_all(context: ExperimentContext, arms: Sequence[Arm]) -> tuple[dict[Arm
 
 
 def arm_data(arm: Arm, results: Sequence[Trained], rate: float) -> dict[str, Any]:
-    """An arm's numbers, seed by seed."""
+    """Return an arm's numbers, seed by seed."""
     return {
         **asdict(arm),
         "learning_rate": rate,
@@ -152,7 +152,7 @@ def arm_data(arm: Arm, results: Sequence[Trained], rate: float) -> dict[str, Any
 
 
 def claims_of(arms: Arms, results: Mapping[Arm, Sequence[Trained]]) -> list[Claim]:
-    """The two predictions, between the smallest and the largest batch."""
+    """Return the two predictions, between the smallest and the largest batch."""
 
     def compared(first: Arm, second: Arm, kind: str) -> Claim:
         text = f"At equal {kind}, batches of {first.size} end lower than batches of {second.size}"
@@ -166,7 +166,7 @@ def claims_of(arms: Arms, results: Mapping[Arm, Sequence[Trained]]) -> list[Clai
 
 
 def memory_laws(sizes: Sequence[int], memory: Sequence[int]) -> list[Law]:
-    """The line, and that no batch size is off it; with attention dropout a single sequence keeps a little less."""
+    """Return the line, and that no batch size is off it; with attention dropout a single sequence keeps a little less."""
     line = fit_line(sizes, memory)
     per_sequence, start = (memory[-1] - memory[1]) / (sizes[-1] - sizes[1]), sizes[1]
     off = [size - memory[1] - per_sequence * (B - start) for B, size in zip(sizes[1:], memory[1:], strict=True)]
@@ -194,7 +194,7 @@ def identity_laws(errors: Mapping[str, float]) -> list[Law]:
 
 
 def paces(context: ExperimentContext, arms: Arms) -> dict[str, list[float]]:
-    """Seconds of a training step of each size, round by round; by name of the size."""
+    """Return seconds of a training step of each size, round by round; by name of the size."""
 
     def work() -> dict[str, list[float]]:
         trials = {str(size): context.trial("pace", 0, batch_size=size, micro_batch_size=0) for size in arms.sizes}
@@ -205,18 +205,18 @@ def paces(context: ExperimentContext, arms: Arms) -> dict[str, list[float]]:
 
 
 def equal_seconds(arms: Arms, paces: Mapping[str, Sequence[float]]) -> list[Arm]:
-    """Each size for as many seconds of training steps as the base size takes for its steps, by their paces here."""
+    """Return each size for as many seconds of training steps as the base size takes for its steps, by their paces here."""
     seconds = base_seconds(arms, paces)
     return [Arm(size, max(1, round(seconds / float(np.median(paces[str(size)]))))) for size in arms.sizes]
 
 
 def base_seconds(arms: Arms, paces: Mapping[str, Sequence[float]]) -> float:
-    """What the base size's steps take."""
+    """Return what the base size's steps take."""
     return arms.base.steps * float(np.median(paces[str(arms.base.size)]))
 
 
 def seconds_data(context: ExperimentContext, arms: Arms) -> dict[str, Any]:
-    """The losses at equal seconds, each at the end of its own decayed schedule and at its own learning rate."""
+    """Return the losses at equal seconds, each at the end of its own decayed schedule and at its own learning rate."""
     context = dataclasses.replace(context, tunings={})  # apart: these arms are this machine's
     pace = paces(context, arms)
     found = equal_seconds(arms, pace)
@@ -231,7 +231,7 @@ def seconds_data(context: ExperimentContext, arms: Arms) -> dict[str, Any]:
 
 
 def remarks_of(context: ExperimentContext, noise: Sequence[Mapping[str, Any]], memory: Sequence[int]) -> list[str]:
-    """How it was done."""
+    """Return how it was done."""
     scales = "; ".join(f"{state['name']} {scale_words(state['line'])}, of the whole pool "
                        f"{scale_words(state['of_pool'])}" for state in noise)  # fmt: skip
     per_sequence = (memory[-1] - memory[1]) / (SIZES[-1] - SIZES[1])

@@ -49,7 +49,7 @@ def pool_of_windows(tokens: TokenFile, config: RunConfig, count: int, seed: int)
 
 
 def sequence_gradients(model: Decoder, batch: Batch) -> Tensor:
-    """The gradient of each sequence's mean loss: (N, P) in fp32, P parameters in their order, dropout as it is."""
+    """Return the gradient of each sequence's mean loss: (N, P) in fp32, P parameters in their order, dropout as it is."""
     parameters = list(model.parameters())
     rows = torch.empty(len(batch.inputs), sum(parameter.numel() for parameter in parameters))
     for row, inputs, targets in zip(rows, batch.inputs, batch.targets, strict=True):
@@ -80,7 +80,7 @@ class Draws:
 
 
 def draw_batches(products: Numbers, sizes: Sequence[int], draws: int, seed: int) -> Draws:
-    """Batches from a pool with these (N, N) inner products; the largest of `sizes` is at most N / 2."""
+    """Return batches from a pool with these (N, N) inner products; the largest of `sizes` is at most N / 2."""
     draw = np.random.default_rng(seed)
     largest = max(sizes)
     squared, cosines, parts = (np.empty((draws, len(sizes))) for _ in range(3))
@@ -141,7 +141,7 @@ class NoiseScale:
         return _inverse(self.share_low)
 
     def to_dict(self) -> dict[str, float | None]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {**asdict(self), "simple": self.simple, "low": self.low, "high": self.high}
 
 
@@ -181,7 +181,7 @@ def noise_of_two_sizes(squared: Numbers, small: int, big: int, seed: int = 0) ->
 
 
 def noise_of_pool(products: Numbers) -> tuple[float, float]:
-    """The unbiased |G|^2 and tr(Sigma) of all the sequences of a pool at once, (N, N): what its draws estimate."""
+    """Return the unbiased |G|^2 and tr(Sigma) of all the sequences of a pool at once, (N, N): what its draws estimate."""
     N = len(products)
     mean_squared = float(products.sum()) / N**2
     noise = (float(np.trace(products)) - N * mean_squared) / (N - 1)
@@ -189,7 +189,9 @@ def noise_of_pool(products: Numbers) -> tuple[float, float]:
 
 
 def two_sizes(rows: Numbers, small: int, big: int) -> tuple[Numbers, Numbers]:
-    """Each draw's own unbiased |G|^2, which can be negative, and tr(Sigma): from (draws, 2) |G_small|^2, |G_big|^2."""
+    """Return each draw's own unbiased |G|^2, which can be negative, and tr(Sigma): from (draws, 2) |G_small|^2,
+    |G_big|^2.
+    """
     of_small, of_big = rows[:, SMALL], rows[:, BIG]
     signals = (big * of_big - small * of_small) / (big - small)
     noises = (of_small - of_big) / (1.0 / small - 1.0 / big)

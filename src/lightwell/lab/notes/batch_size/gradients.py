@@ -104,7 +104,7 @@ def measure_noise(context: ExperimentContext, step: int) -> dict[str, Any]:
 
 
 def estimates(drawn: Mapping[str, Any]) -> dict[str, Any]:
-    """The draws with the noise scale by the line and by two sizes, and the cosines that it foretells."""
+    """Return the draws with the noise scale by the line and by two sizes, and the cosines that it foretells."""
     sizes: list[int] = drawn["sizes"]
     squared, parts = np.array(drawn["squared"]), np.array(drawn["parts"])
     small = sizes.index(min(SMALL_PART, sizes[-2]))
@@ -126,7 +126,7 @@ def estimates(drawn: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def foretold(share: float, B: float) -> float:
-    """The cosine of two batches of B, 1 / (1 + B_simple / B), from 1 / B_simple.
+    """Return the cosine of two batches of B, 1 / (1 + B_simple / B), from 1 / B_simple.
 
     An estimate of that can be negative: batches that share no sequence of a small pool then point apart.
     """
@@ -139,7 +139,7 @@ def share_of_pool(of_pool: Mapping[str, Any]) -> float:
 
 
 def scale_words(estimate: Mapping[str, Any]) -> str:
-    """A noise scale, and its interval where there is one."""
+    """Return a noise scale, and its interval where there is one."""
     simple = "beyond measure" if estimate["simple"] is None else f"{estimate['simple']:.3g}"
     if estimate.get("low") is None:
         return simple
@@ -149,7 +149,7 @@ def scale_words(estimate: Mapping[str, Any]) -> str:
 
 
 def noise_laws(noise: Sequence[Mapping[str, Any]]) -> list[Law]:
-    """The line, the agreement of the estimators, and that of two batches."""
+    """Return the line, the agreement of the estimators, and that of two batches."""
     laws = []
     for state in noise:
         line, two, name = state["line"], state["two_sizes"], state["name"]
@@ -171,7 +171,7 @@ def interval_words(estimate: Mapping[str, Any]) -> str:
 
 
 def errors_apart(line: Mapping[str, Any], two: Mapping[str, Any]) -> float:
-    """How far the two estimates lie apart, in standard errors: half-widths of 95 % intervals are 1.96 of them."""
+    """Return how far the two estimates lie apart, in standard errors: half-widths of 95 % intervals are 1.96 of them."""
     widths = [estimate["share_high"] - estimate["share_low"] for estimate in (line, two)]
     distance = abs(line["share"] - two["share"])
     error = math.hypot(*widths) / (2 * 1.96)
@@ -179,7 +179,9 @@ def errors_apart(line: Mapping[str, Any], two: Mapping[str, Any]) -> float:
 
 
 def beyond_chance(cosines: Numbers, foretold: Numbers) -> float:
-    """How far the means of (draws, sizes) lie from what is foretold, beyond four standard errors of them; 0 if not."""
+    """Return how far the means of (draws, sizes) lie from what is foretold, beyond four standard errors of them; 0 if
+    not.
+    """
     errors = cosines.std(axis=0, ddof=1) / math.sqrt(len(cosines))
     return max(0.0, float((np.abs(cosines.mean(axis=0) - foretold) - 4.0 * errors).max()))
 
@@ -209,12 +211,12 @@ def batch_gradient(model: Decoder, batch: Batch, micro_batch_size: int) -> Tenso
 
 
 def with_unequal_rows(batch: Batch) -> Batch:
-    """The same batch, of which row b counts only the first T (b + 1) / B targets."""
+    """Return the same batch, of which row b counts only the first T (b + 1) / B targets."""
     B, T = batch.targets.shape
     counted = torch.arange(T)[None] < (torch.arange(1, B + 1) * T / B).ceil()[:, None]
     return Batch(batch.inputs, batch.targets.where(counted, IGNORE), batch.documents)
 
 
 def relative(first: Tensor, second: Tensor) -> float:
-    """The length of the difference, as a share of that of the second."""
+    """Return the length of the difference, as a share of that of the second."""
     return float((first.double() - second.double()).norm() / second.double().norm())

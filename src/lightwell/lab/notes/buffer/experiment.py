@@ -53,7 +53,7 @@ def plan(context: ExperimentContext) -> list[Trial]:
 
 
 def run(context: ExperimentContext) -> Findings:
-    """The table of this model's tensors, the mismatch on the meta device, and the bytes of checkpoints."""
+    """Return the table of this model's tensors, the mismatch on the meta device, and the bytes of checkpoints."""
     table = context.measure("table", lambda: [row.to_dict() for row in tensor_table(Decoder(context.config.model))])
     moved = context.measure("moved", lambda: {held: moved_to_meta(held) for held in HELD})
     sizes = context.measure("sizes", lambda: {held: [saved_bytes(T, held) for T in CONTEXTS] for held in HELD})
@@ -85,7 +85,9 @@ def run(context: ExperimentContext) -> Findings:
 
 
 def moved_to_meta(held: str) -> dict[str, Any]:
-    """Whether the mask went along to the "meta" device, which every machine has, and whether the module computes."""
+    """Return whether the mask went along to the "meta" device, which every machine has, and whether the module
+    computes.
+    """
     module = MaskedScores(4, held).to("meta")
     x = torch.empty(1, 4, 8, device="meta")
     try:
@@ -97,17 +99,17 @@ def moved_to_meta(held: str) -> dict[str, Any]:
 
 
 def saved_bytes(context_length: int, held: str) -> int:
-    """Bytes of the module's state_dict as a safetensors file."""
+    """Return bytes of the module's state_dict as a safetensors file."""
     return len(safetensors.torch.save(MaskedScores(context_length, held).state_dict()))
 
 
 def added(sizes: Mapping[str, list[int]], held: str) -> int:
-    """What holding the mask so adds to a checkpoint at the longest context."""
+    """Return what holding the mask so adds to a checkpoint at the longest context."""
     return sizes[held][-1] - sizes["none"][-1]
 
 
 def loads_longer(held: str) -> bool:
-    """Whether what was saved at one context length loads into a module of twice that."""
+    """Return whether what was saved at one context length loads into a module of twice that."""
     try:
         MaskedScores(32, held).load_state_dict(MaskedScores(16, held).state_dict())
     except RuntimeError:
@@ -116,7 +118,7 @@ def loads_longer(held: str) -> bool:
 
 
 def draw(data: Mapping[str, Any], timings: Mapping[str, Any]) -> list[Picture]:
-    """Bytes that a mask adds to a checkpoint, by context length and by how it is held."""
+    """Return bytes that a mask adds to a checkpoint, by context length and by how it is held."""
     figure = new_figure(
         f"What a causal mask in each of {data['layers']} layers adds to every checkpoint",
         "fp32; safetensors files of a module with the mask, less one without",

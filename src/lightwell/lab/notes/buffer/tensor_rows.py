@@ -31,12 +31,12 @@ class TensorRow:
     """Whether `.to(device)` moves it."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return asdict(self)
 
 
 def tensor_table(module: nn.Module) -> list[TensorRow]:
-    """A row for each tensor that a module and its parts hold, shared ones once; any nn.Module will do."""
+    """Return a row for each tensor that a module and its parts hold, shared ones once; any nn.Module will do."""
     rows: list[TensorRow] = []
     known: set[int] = set()
     for name, kind, tensor in _tensors(module):
@@ -66,7 +66,7 @@ def _tensors(module: nn.Module) -> Iterator[tuple[str, Kind, Tensor]]:
 
 
 def _inside(name: str, value: object) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of an attribute: itself, or what lists, tuples and dicts hold."""
+    """Yield the tensors of an attribute: itself, or what lists, tuples and dicts hold."""
     if isinstance(value, Tensor):
         yield name, value
     elif isinstance(value, list | tuple):

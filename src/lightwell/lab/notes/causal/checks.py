@@ -56,14 +56,14 @@ class CausalReport:
 
     @property
     def passed(self) -> bool:
-        """Whether none failed."""
+        """Return whether none failed."""
         return all(row.outcome != "failed" for row in self.rows)
 
     def __getitem__(self, name: str) -> Check:
         return next(row for row in self.rows if row.name == name)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {"model": self.model, "passed": self.passed, "rows": [_plain(row) for row in self.rows]}
 
     def __str__(self) -> str:
@@ -175,7 +175,7 @@ def gradient_map(subject: Subject, tokens: Tensor, draw: torch.Generator) -> Ten
 
 @torch.no_grad()
 def cached_equals_full(subject: Subject, tokens: Tensor) -> Check:
-    """A model that generates with a cache cannot see what comes after; scored at once, it must say the same."""
+    """Return a model that generates with a cache cannot see what comes after; scored at once, it must say the same."""
     name, what = "cached = full", "The largest difference between logits computed at once and token by token."
     expected = f"below {CACHED_WITHIN:g}"
     prefix = max(1, tokens.size(1) // 2)
@@ -188,7 +188,7 @@ def cached_equals_full(subject: Subject, tokens: Tensor) -> Check:
 
 @torch.no_grad()
 def attention_rows(subject: Subject, tokens: Tensor) -> list[Check]:
-    """What each row of weights adds up to, and what of it lies on later tokens."""
+    """Return what each row of weights adds up to, and what of it lies on later tokens."""
     what = ("The largest distance of a row's sum from 1.", "The largest weight above the diagonal.")
     names = ("rows sum to 1", "no weight on later tokens")
     expected = (f"below {SUM_WITHIN:g}", "0")
@@ -208,7 +208,7 @@ def attention_rows(subject: Subject, tokens: Tensor) -> list[Check]:
 
 @torch.no_grad()
 def driven_scores(subject: Subject, tokens: Tensor) -> Check:
-    """A finite fill value holds only while scores stay above it: here they do not."""
+    """Return a finite fill value holds only while scores stay above it: here they do not."""
     name, what = "driven scores", f"The largest weight on a later token with all scores {DRIVEN:g} times as large."
     found = subject.driven(tokens, DRIVEN)
     if not found:
@@ -218,7 +218,7 @@ def driven_scores(subject: Subject, tokens: Tensor) -> Check:
 
 
 def mask_and_softmax(draw: torch.Generator, T: int = LENGTH) -> list[Check]:
-    """The formula alone: -inf before softmax, or 0 after it."""
+    """Return the formula alone: -inf before softmax, or 0 after it."""
     scores = torch.randn(T, T, generator=draw, dtype=torch.float64)
     visible = torch.ones(T, T, dtype=torch.bool).tril()
     before = scores.masked_fill(~visible, -math.inf).softmax(dim=-1)
@@ -235,7 +235,7 @@ def mask_and_softmax(draw: torch.Generator, T: int = LENGTH) -> list[Check]:
 
 
 def finite_fill(draw: torch.Generator, T: int = LENGTH) -> Check:
-    """The formula alone: a number in place of -inf, and scores below it."""
+    """Return the formula alone: a number in place of -inf, and scores below it."""
     scores = torch.randn(T, T, generator=draw, dtype=torch.float64) + 2 * FILL
     visible = torch.ones(T, T, dtype=torch.bool).tril()
     weights = scores.masked_fill(~visible, FILL).softmax(dim=-1)

@@ -38,7 +38,7 @@ SMALLEST = 0.02
 
 
 def unmasked() -> Tap:
-    """Every token sees all others: the scores pass by the mask."""
+    """Return every token sees all others: the scores pass by the mask."""
     return skipping("masked", back_to="scaled")
 
 
@@ -51,13 +51,13 @@ def arm(context: ExperimentContext, name: str, seed: int) -> Trial:
 
 
 def plan(context: ExperimentContext) -> list[Trial]:
-    """A model with the mask and one without for each seed, and one on random tokens."""
+    """Return a model with the mask and one without for each seed, and one on random tokens."""
     both = [arm(context, name, seed) for name in (MASKED, UNMASKED) for seed in context.seeds]
     return [*both, arm(context, RANDOM, context.seed)]
 
 
 def run(context: ExperimentContext) -> Findings:
-    """The checks on each trained model, the control, and the random tokens."""
+    """Return the checks on each trained model, the control, and the random tokens."""
     context = dataclasses.replace(context, looks=looks_of(context))
     masked = [context.train(arm(context, MASKED, seed)) for seed in context.seeds]
     control = [context.train(arm(context, UNMASKED, seed)) for seed in context.seeds]
@@ -112,7 +112,7 @@ def run(context: ExperimentContext) -> Findings:
 
 
 def looks_of(context: ExperimentContext) -> Mapping[str, Look]:
-    """What is looked at. Texts are scored and written with the mask, however the model was trained."""
+    """Return what is looked at. Texts are scored and written with the mask, however the model was trained."""
 
     def common(model: Decoder) -> dict[str, Any]:
         return {"loss": loss_with_mask(model, context), "texts": texts(model, context.corpus)}
@@ -131,18 +131,18 @@ def looks_of(context: ExperimentContext) -> Mapping[str, Look]:
 
 
 def loss_with_mask(model: Decoder, context: ExperimentContext) -> float:
-    """The held-out loss of these weights in the model's ordinary forward, in nats per token."""
+    """Return the held-out loss of these weights in the model's ordinary forward, in nats per token."""
     return held_out_loss(model, context.corpus.held_out, context.corpus, context.config).nats_per_token
 
 
 def opening(corpus: Corpus) -> str:
-    """The first words of the held-out text; what follows them is written."""
+    """Return the first words of the held-out text; what follows them is written."""
     ids = corpus.held_out.take(np.arange(1, 1 + OPENING))
     return corpus.tokenizer.decode(ids)
 
 
 def texts(model: Decoder, corpus: Corpus) -> list[str]:
-    """What it writes after the opening: the likeliest token each time, and tokens by chance."""
+    """Return what it writes after the opening: the likeliest token each time, and tokens by chance."""
     language = LanguageModel(model, corpus.tokenizer)
     return [language.generate(opening(corpus), seed=1, temperature=t, max_new_tokens=WRITTEN) for t in (0.0, 0.8)]
 
@@ -160,7 +160,7 @@ def reach(model: Decoder, tap: Tap) -> list[list[float]]:
 
 
 def laws_of(seen: Sequence[Mapping[str, Any]]) -> list[Law]:
-    """A law for each check, with the worst number of all trained models."""
+    """Return a law for each check, with the worst number of all trained models."""
     laws = []
     for rows in zip(*(each["checks"]["rows"] for each in seen), strict=True):
         if rows[0]["outcome"] == "not applicable":
@@ -173,7 +173,7 @@ def laws_of(seen: Sequence[Mapping[str, Any]]) -> list[Law]:
 
 
 def random_corpus(context: ExperimentContext) -> Corpus:
-    """Tokens drawn from the whole vocabulary alike, as many as training needs without seeing one twice."""
+    """Return tokens drawn from the whole vocabulary alike, as many as training needs without seeing one twice."""
     config = context.config
     V, L = config.model.vocab_size, config.model.context_length
     draw_ = np.random.default_rng(stream_seed(context.seed, RANDOM))

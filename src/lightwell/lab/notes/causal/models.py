@@ -36,7 +36,7 @@ class Subject:
 
     @property
     def device(self) -> torch.device:
-        """Where its weights are."""
+        """Return where its weights are."""
         return next((weight.device for weight in self.module.parameters()), torch.device("cpu"))
 
     def logits(self, tokens: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ class Subject:
         return logits_of(self.module(tokens, **self._plainly()))
 
     def cached(self, tokens: Tensor, prefix: int) -> Tensor | None:
-        """The logits (B, T, V) when the first `prefix` tokens come at once, and the others one at a time."""
+        """Return the logits (B, T, V) when the first `prefix` tokens come at once, and the others one at a time."""
         if "past_key_values" not in self.parameters:
             return None
         out = self.module(tokens[:, :prefix], use_cache=True)
@@ -71,7 +71,7 @@ class Subject:
         return None
 
     def embedding(self, tokens: Tensor) -> nn.Module | None:
-        """The module that is given the token ids, and looks their vectors up."""
+        """Return the module that is given the token ids, and looks their vectors up."""
         named = getattr(self.module, "get_input_embeddings", None)
         if callable(named):
             found = named()
@@ -103,7 +103,7 @@ class Subject:
         return int(getattr(table, "num_embeddings", 0))
 
     def longest(self) -> int:
-        """Tokens that it sees at once, or 0 where nothing says it."""
+        """Return tokens that it sees at once, or 0 where nothing says it."""
         config = getattr(self.module, "config", None)
         return next((int(size) for name in LENGTHS if isinstance(size := getattr(config, name, None), int)), 0)
 
@@ -141,7 +141,7 @@ class DecoderSubject(Subject):
             return self._watched(tokens, factor)
 
     def embedding(self, tokens: Tensor) -> nn.Module:
-        """The token embedding."""
+        """Return the token embedding."""
         return self.decoder.token_embedding
 
     def _watched(self, tokens: Tensor, factor: float) -> list[Tensor]:
@@ -159,7 +159,7 @@ class DecoderSubject(Subject):
 
 
 def subject_of(model: Any, tap: Tap = passthrough) -> Subject:
-    """What a model is, here.
+    """Return what a model is, here.
 
     Raises:
         SettingError: it is no torch module.
@@ -176,7 +176,7 @@ def subject_of(model: Any, tap: Tap = passthrough) -> Subject:
 
 
 def logits_of(output: Any) -> Tensor:
-    """The logits in what a model returns.
+    """Return the logits in what a model returns.
 
     Raises:
         SettingError: there are none.

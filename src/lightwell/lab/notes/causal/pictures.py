@@ -71,7 +71,7 @@ def control(data: Mapping[str, Any]) -> Picture:
 
 
 def reach(data: Mapping[str, Any]) -> Picture:
-    """What each prediction depends on."""
+    """Return what each prediction depends on."""
     figure = new_figure(
         "What each prediction depends on: with the mask, nothing to the right of the diagonal",
         "Norm of the derivative of prediction i by the embedding of token j, relative to the largest of its row; "
@@ -98,7 +98,7 @@ def reach(data: Mapping[str, Any]) -> Picture:
 
 
 def random_tokens(data: Mapping[str, Any]) -> Picture:
-    """The loss on random tokens against its bound."""
+    """Return the loss on random tokens against its bound."""
     figure = new_figure(
         "Random tokens cannot be predicted: a loss below the line would be a leak",
         "A model with the mask, trained on tokens drawn alike from the whole vocabulary, none of them seen twice",

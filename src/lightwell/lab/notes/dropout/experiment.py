@@ -58,19 +58,19 @@ class Cell:
 
     @property
     def counts(self) -> bool:
-        """Whether a claim is about it."""
+        """Return whether a claim is about it."""
         return self.everywhere and self.p in (0.0, P)
 
 
 def epochs_of(context: ExperimentContext) -> list[float]:
-    """The passes over the text that are compared: from 1, or as many as the whole text takes, upwards."""
+    """Return the passes over the text that are compared: from 1, or as many as the whole text takes, upwards."""
     wanted = (1.0, 20.0) if context.budget.name == "glance" else EPOCHS
     fewest = presented(context) / len(context.corpus.train)
     return sorted({max(fewest, wanted[0])} | {epochs for epochs in wanted if epochs > fewest})
 
 
 def cells_of(context: ExperimentContext) -> list[Cell]:
-    """Those of the claims first; at night also other p, and dropout on the attention weights alone."""
+    """Return those of the claims first; at night also other p, and dropout on the attention weights alone."""
     epochs = epochs_of(context)
     cells = [Cell(p, each) for each in epochs for p in (0.0, P)]
     if context.budget.name == "night":
@@ -85,12 +85,12 @@ def steps_of(context: ExperimentContext) -> int:
 
 
 def presented(context: ExperimentContext) -> int:
-    """Tokens that each training sees, repeats counted."""
+    """Return tokens that each training sees, repeats counted."""
     return steps_of(context) * context.config.batches.batch_size * context.config.model.context_length
 
 
 def settings_of(context: ExperimentContext, cell: Cell) -> dict[str, Any]:
-    """What the cell changes in the base configuration."""
+    """Return what the cell changes in the base configuration."""
     return {
         "attention_dropout": cell.p,
         "residual_dropout": cell.p if cell.everywhere else 0.0,
@@ -104,17 +104,17 @@ def settings_of(context: ExperimentContext, cell: Cell) -> dict[str, Any]:
 
 
 def looked(cell: Cell) -> dict[str, Any]:
-    """Where there is dropout, both modes are looked at in the end."""
+    """Return where there is dropout, both modes are looked at in the end."""
     return {"look": "modes", "looks": 1} if cell.p else {}
 
 
 def seeds_of(context: ExperimentContext, cell: Cell) -> Sequence[int]:
-    """All that count for the claims, few for the others."""
+    """Return all that count for the claims, few for the others."""
     return context.seeds if cell.counts else context.seeds[:FEW_SEEDS]
 
 
 def rows_trial(context: ExperimentContext) -> Trial:
-    """The model whose attention is looked at: dropout on the attention weights alone, one seed."""
+    """Return the model whose attention is looked at: dropout on the attention weights alone, one seed."""
     cell = Cell(ROWS_P, epochs_of(context)[0], everywhere=False)
     return context.trial(
         "the model whose rows are summed", context.seed, look="rows", looks=1, **settings_of(context, cell)
@@ -122,13 +122,13 @@ def rows_trial(context: ExperimentContext) -> Trial:
 
 
 def final_trials(context: ExperimentContext, cell: Cell, rate: float) -> list[Trial]:
-    """An arm's trainings, seed by seed."""
+    """Return an arm's trainings, seed by seed."""
     settings = {**settings_of(context, cell), **looked(cell), "learning_rate": rate}
     return [context.trial(cell.arm, seed, **settings) for seed in seeds_of(context, cell)]
 
 
 def plan(context: ExperimentContext) -> list[Trial]:
-    """The model that is looked at, the learning rates that are tried, and all cells."""
+    """Return the model that is looked at, the learning rates that are tried, and all cells."""
     trials = [rows_trial(context)]
     for cell in cells_of(context):
         trials += context.tuning_trials(cell.arm, **settings_of(context, cell)) if cell.counts else []
@@ -175,7 +175,7 @@ def losses(found: Sequence[Trained]) -> list[float]:
 
 
 def claims_of(effects: Mapping[float, Sequence[float]]) -> list[Claim]:
-    """The note at the fewest and at the most passes; it names no condition, so it predicts the same of both."""
+    """Return the note at the fewest and at the most passes; it names no condition, so it predicts the same of both."""
     fewest, most = min(effects), max(effects)
     rule = Rule("lower", SMALLEST)
     once = "In one pass over the text" if fewest == 1.0 else f"In {fewest:.3g} passes over the text"
@@ -186,7 +186,7 @@ def claims_of(effects: Mapping[float, Sequence[float]]) -> list[Claim]:
 
 
 def row_laws(rows: Mapping[str, Any]) -> list[Law]:
-    """What the sums of rows of attention weights are after dropout, by the formula."""
+    """Return what the sums of rows of attention weights are after dropout, by the formula."""
     mean, spread, predicted = (np.array(rows[name]) for name in ("mean", "spread", "predicted"))
     draws, p = rows["draws"], rows["p"]
     first_draws = draws * len(mean)  # the first row is the same in each head
@@ -225,7 +225,7 @@ def mode_laws(modes: Sequence[Mapping[str, Any]]) -> list[Law]:
 
 
 def cell_data(cell: Cell, found: Sequence[Trained]) -> dict[str, Any]:
-    """An arm's numbers."""
+    """Return an arm's numbers."""
     return {
         "arm": cell.arm,
         "p": cell.p,
@@ -240,14 +240,14 @@ def cell_data(cell: Cell, found: Sequence[Trained]) -> dict[str, Any]:
 
 
 def effect_data(epochs: float, points: Sequence[float]) -> dict[str, Any]:
-    """What dropout did at so many passes; without an interval where there is one seed."""
+    """Return what dropout did at so many passes; without an interval where there is one seed."""
     effect = paired_effect(points)
     low, high = (effect.low, effect.high) if effect.n >= 2 else (effect.mean, effect.mean)
     return {"epochs": epochs, "points": list(points), "mean": effect.mean, "low": low, "high": high}
 
 
 def remarks_of(context: ExperimentContext, data: Mapping[str, Any]) -> list[str]:
-    """What a reader has to know."""
+    """Return what a reader has to know."""
     on = [mode["on"] - mode["off"] for mode in data["modes"]]
     remarks = [
         f"Each training takes {steps_of(context)} steps and sees {presented(context):,} tokens; more passes means that they "

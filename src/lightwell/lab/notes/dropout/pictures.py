@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def draw(data: Mapping[str, Any], timings: Mapping[str, Any]) -> list[Picture]:
-    """The mask drawn and redrawn, sums of rows, and what dropout does to the held-out loss."""
+    """Return the mask drawn and redrawn, sums of rows, and what dropout does to the held-out loss."""
     return [draw_masks(data["rows"]), draw_sums(data["rows"]), draw_effects(data)]
 
 
 def draw_masks(rows: Mapping[str, Any]) -> Picture:
-    """The same weights before dropout, and after two draws of the mask."""
+    """Return the same weights before dropout, and after two draws of the mask."""
     figure = new_figure(
         f"Dropout {rows['p']:.2g} on the same attention weights, twice: each draw takes others, and sums leave 1",
         f"first layer, head {rows['head'] + 1} of a trained model on held-out text; a row is a token that attends; "

@@ -55,7 +55,7 @@ def look_rows(model: Decoder, corpus: Corpus) -> dict[str, Any]:
 
 
 def look_modes(model: Decoder, corpus: Corpus) -> dict[str, Any]:
-    """The loss on trained text with dropout on and off, and whether each mode does what it should."""
+    """Return the loss on trained text with dropout on and off, and whether each mode does what it should."""
     L = model.config.context_length
     batches = list(evaluation_batches(corpus.train, L, 32, max_tokens=SCORED))
     with _drawing(model, "modes"):
@@ -126,20 +126,20 @@ def weights_and_dropped(model: Decoder, tokens: Tensor) -> tuple[Tensor, Tensor]
 
 
 def evenest_head(weights: Tensor) -> int:
-    """The head whose rows are spread the most evenly, so that there is something to see: weights (H, T, T)."""
+    """Return the head whose rows are spread the most evenly, so that there is something to see: weights (H, T, T)."""
     return int(weights.square().sum(-1).mean(-1).argmin())
 
 
 @torch.no_grad()
 def mean_loss(model: Decoder, batches: list[Batch]) -> float:
-    """Nats per counted token, in the mode that the model is in."""
+    """Return nats per counted token, in the mode that the model is in."""
     nats = sum(summed_loss(model(batch.inputs, documents=batch.documents), batch.targets).item() for batch in batches)
     return nats / sum(batch.counted for batch in batches)
 
 
 @torch.no_grad()
 def repeats(model: Decoder, tokens: Tensor) -> bool:
-    """Whether two forward passes, one after the other, give the same bits: tokens (B, T)."""
+    """Return whether two forward passes, one after the other, give the same bits: tokens (B, T)."""
     return torch.equal(model(tokens), model(tokens))
 
 

@@ -73,7 +73,7 @@ class Arm:
                 **start}  # fmt: skip
 
     def look(self) -> dict[str, Any]:
-        """The scaled small heads are those that are looked into."""
+        """Return the scaled small heads are those that are looked into."""
         looked = self.scaling == "scaled" and self.size == SMALL_HEAD and not self.unit
         return {"look": "inside", "looks": 1} if looked else {}
 
@@ -125,7 +125,7 @@ def run(context: ExperimentContext) -> Findings:
 
 
 def pair(context: ExperimentContext, size: int, unit: bool) -> dict[str, Any]:
-    """The trained arms of a head size, each at its own learning rate."""
+    """Return the trained arms of a head size, each at its own learning rate."""
     both: dict[str, Any] = {"rates": {}}
     for scaling in SCALINGS:
         arm = Arm(size, scaling, unit)
@@ -137,7 +137,7 @@ def pair(context: ExperimentContext, size: int, unit: bool) -> dict[str, Any]:
 
 
 def looks_of(context: ExperimentContext) -> Mapping[str, Look]:
-    """The first window of the held-out text is what is looked at."""
+    """Return the first window of the held-out text is what is looked at."""
     ids = context.corpus.held_out.take(np.arange(context.config.model.context_length))
     tokens = torch.from_numpy(ids)[None]
 
@@ -164,7 +164,7 @@ def claim_of(size: int, unit: bool, both: Mapping[str, Sequence[Trained]]) -> Cl
 
 
 def order_claims(heads: Sequence[Sequence[Mapping[str, float]]]) -> list[Claim]:
-    """What the note says, on real activations: heads (seeds, heads), a point for each trained model.
+    """Return what the note says, on real activations: heads (seeds, heads), a point for each trained model.
 
     That weights follow dot products within a row, across rows, and that it is similarity which they follow.
     """
@@ -181,7 +181,7 @@ def order_claims(heads: Sequence[Sequence[Mapping[str, float]]]) -> list[Claim]:
 
 
 def random_laws(found: Sequence[Mapping[str, Any]]) -> list[Law]:
-    """What must hold of random vectors."""
+    """Return what must hold of random vectors."""
     by_size = {row["size"]: row for row in found}
     spread = [row["std"] / math.sqrt(row["size"]) for row in found]
     entropies = [row["scaled"]["entropy"] for row in found]
@@ -206,7 +206,7 @@ def random_laws(found: Sequence[Mapping[str, Any]]) -> list[Law]:
 
 
 def trained_laws(heads: Sequence[Mapping[str, float]]) -> list[Law]:
-    """What must hold of every head of the trained models, on real text."""
+    """Return what must hold of every head of the trained models, on real text."""
     return [
         Law.near("Within a row, rank correlation of score and weight: the lowest of all rows and heads",
                  min(head["within"] for head in heads), 1.0, 1e-3),
@@ -222,7 +222,9 @@ def _ratio(row: Mapping[str, Any]) -> float:
 
 
 def start_numbers(looked: Sequence[Trained]) -> dict[str, dict[str, float]]:
-    """The spread of q and k and of their dot products in the untrained and in the trained models, over all heads."""
+    """Return the spread of q and k and of their dot products in the untrained and in the trained models, over all
+    heads.
+    """
     names = ("component_std", "score_std")
     return {
         when: {name: float(np.mean([head[name] for each in looked for head in each.seen[at][1]["heads"]]))
@@ -232,7 +234,7 @@ def start_numbers(looked: Sequence[Trained]) -> dict[str, dict[str, float]]:
 
 
 def remarks_of(context: ExperimentContext, data: Mapping[str, Any]) -> list[str]:
-    """What a reader has to know."""
+    """Return what a reader has to know."""
     edges = [edge for view in data["edges"] for edge in view]
     heads = [head for view in data["heads"] for head in view]
     steps = Arm(SMALL_HEAD, "scaled").settings(context)["steps"]

@@ -26,7 +26,9 @@ SHIFT = 10.0
 
 
 def inside(model: Decoder, tokens: Tensor) -> dict[str, Any]:
-    """All of it for one text, tokens (1, T); the model's attention must be explicit, so that edges can be removed."""
+    """Return all of it for one text, tokens (1, T); the model's attention must be explicit, so that edges can be
+    removed.
+    """
     with at_rest(model):
         seen = watched(model, tokens)
         part = tokens[:, :LONGEST]
@@ -35,14 +37,14 @@ def inside(model: Decoder, tokens: Tensor) -> dict[str, Any]:
 
 
 def watched(model: Decoder, tokens: Tensor) -> dict[str, Tensor]:
-    """Every intermediate by name."""
+    """Return every intermediate by name."""
     seen: dict[str, Tensor] = {}
     model(tokens, tap=recording(seen))
     return seen
 
 
 def order(seen: dict[str, Tensor], layers: int) -> dict[str, Any]:
-    """How scores and weights go together, within rows and across them, head by head."""
+    """Return how scores and weights go together, within rows and across them, head by head."""
     heads: list[dict[str, float]] = []
     for layer in range(layers):
         q, k, raw, scaled, masked, weights = (

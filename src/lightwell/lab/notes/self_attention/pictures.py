@@ -88,7 +88,7 @@ def saturation(data: Mapping[str, Any]) -> Picture:
 
 
 def influence(data: Mapping[str, Any]) -> Picture:
-    """A head's weights, what they move, and what removing each does."""
+    """Return a head's weights, what they move, and what removing each does."""
     from matplotlib.colors import LogNorm
 
     found = data["map"]

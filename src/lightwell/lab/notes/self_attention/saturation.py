@@ -30,7 +30,7 @@ def saturation(sets: int, seed: int) -> list[dict[str, Any]]:
 
 
 def numbers(d: int, sets: int, seed: int) -> dict[str, Any]:
-    """Those of one head size, from `sets` draws of 64 queries and 64 keys."""
+    """Return those of one head size, from `sets` draws of 64 queries and 64 keys."""
     generator = torch.Generator().manual_seed(stream_seed(seed, "saturation", d))
     q, k = torch.randn(2, sets, KEYS, d, generator=generator)
     scores = q @ k.transpose(1, 2)  # (N, T, T)
@@ -62,7 +62,9 @@ def jacobian_norm(weights: Tensor) -> Tensor:
 
 
 def crossing(found: Sequence[dict[str, Any]]) -> float:
-    """The head size from which on the unscaled gradient is the smaller one, between two of the sizes on a log scale."""
+    """Return the head size from which on the unscaled gradient is the smaller one, between two of the sizes on a log
+    scale.
+    """
     gaps = [math.log(max(row["unscaled"]["gradient"], 1e-12) / row["scaled"]["gradient"]) for row in found]
     place = falls_at([row["size"] for row in found], gaps)
     return place if math.isfinite(place) else math.nan

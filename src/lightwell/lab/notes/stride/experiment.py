@@ -57,7 +57,7 @@ class Arm:
 
     @property
     def units(self) -> int:
-        """How many times the tokens of EPOCHS epochs without overlap it trains on."""
+        """Return how many times the tokens of EPOCHS epochs without overlap it trains on."""
         return self.ratio * self.passes
 
 
@@ -79,7 +79,7 @@ class Arms:
 
     @property
     def equal_epochs(self) -> list[Arm]:
-        """Each stride for EPOCHS epochs."""
+        """Return each stride for EPOCHS epochs."""
         return [Arm(ratio, 1) for ratio in self.ratios]
 
     @property
@@ -89,17 +89,17 @@ class Arms:
 
     @property
     def equal_tokens(self) -> list[Arm]:
-        """Each stride, and random offsets, for the tokens of the smallest one."""
+        """Return each stride, and random offsets, for the tokens of the smallest one."""
         return [*(Arm(ratio, self.most // ratio) for ratio in self.ratios), Arm(self.most, 1, random=True)]
 
     @property
     def all(self) -> list[Arm]:
-        """Each once."""
+        """Return each once."""
         return list(dict.fromkeys([*self.equal_epochs, *self.without_overlap, *self.equal_tokens]))
 
 
 def part_of_text(context: ExperimentContext) -> int:
-    """Tokens that are trained on: so few that the longest arm takes the budget's steps."""
+    """Return tokens that are trained on: so few that the longest arm takes the budget's steps."""
     config = context.config
     tokens = context.budget.steps * config.batches.batch_size * config.model.context_length
     few = tokens // (EPOCHS * Arms.of(context).most)
@@ -119,7 +119,7 @@ def name_of(context: ExperimentContext, arm: Arm) -> str:
 
 
 def settings_of(context: ExperimentContext, arm: Arm) -> dict[str, Any]:
-    """What an arm replaces. Arms of as many tokens take exactly as many steps."""
+    """Return what an arm replaces. Arms of as many tokens take exactly as many steps."""
     config = context.config
     windows = (part_of_text(context) - 1) // config.model.context_length
     steps = max(1, round(EPOCHS * arm.units * windows / config.batches.batch_size))
@@ -138,7 +138,7 @@ def plain_arm(arm: Arm) -> Arm:
 
 
 def plan(context: ExperimentContext) -> list[Trial]:
-    """The learning rates that are tried, all arms on the seeds that count, and the models scored with overlap."""
+    """Return the learning rates that are tried, all arms on the seeds that count, and the models scored with overlap."""
     trials, rates = [], {}
     for arm in Arms.of(context).without_overlap:
         trials += context.tuning_trials(name_of(context, arm), **settings_of(context, arm))
@@ -183,7 +183,7 @@ def run(context: ExperimentContext) -> Findings:
 
 
 def first_pieces(context: ExperimentContext, count: int = 24) -> list[str]:
-    """The first tokens of the training text, each as it reads."""
+    """Return the first tokens of the training text, each as it reads."""
     ids = context.corpus.train.take(np.arange(min(count, len(context.corpus.train))))
     return [
         "¶" if i == context.corpus.train.end_of_text else context.corpus.tokenizer.decode([i]) for i in ids.tolist()
@@ -204,7 +204,7 @@ def count_exposures(context: ExperimentContext) -> list[dict[str, Any]]:
 
 
 def find_leaks(context: ExperimentContext) -> dict[str, int]:
-    """Tokens that training and held-out windows share: in the loader here, and where the split comes too late."""
+    """Return tokens that training and held-out windows share: in the loader here, and where the split comes too late."""
     L, corpus = context.config.model.context_length, context.corpus
     of = len(corpus.train) + len(corpus.held_out)
     training, held_out = numbered(corpus.train, 0, of), numbered(corpus.held_out, len(corpus.train), of)
@@ -239,7 +239,7 @@ def leak_laws(leaks: Mapping[str, int]) -> list[Law]:
 
 
 def arm_data(context: ExperimentContext, arm: Arm, found: Sequence[Trained]) -> dict[str, Any]:
-    """An arm's numbers, seed by seed."""
+    """Return an arm's numbers, seed by seed."""
     settings = settings_of(context, arm)
     return {
         **asdict(arm),
@@ -255,7 +255,7 @@ def arm_data(context: ExperimentContext, arm: Arm, found: Sequence[Trained]) -> 
 
 
 def claims_of(context: ExperimentContext, arms: Arms, results: Mapping[Arm, Sequence[Trained]]) -> list[Claim]:
-    """What the note says, of the smallest stride beside stride L, at equal epochs and at equal tokens."""
+    """Return what the note says, of the smallest stride beside stride L, at equal epochs and at equal tokens."""
     L, small, most = stride_of(context, 1), stride_of(context, arms.most), arms.most
     overlapped, few, many, anywhere = Arm(most, 1), Arm(1, 1), Arm(1, most), Arm(most, 1, random=True)
 
@@ -277,7 +277,7 @@ def claims_of(context: ExperimentContext, arms: Arms, results: Mapping[Arm, Sequ
 
 
 def evaluated_trial(context: ExperimentContext, seed: int) -> Trial:
-    """The training whose model is scored with overlap."""
+    """Return the training whose model is scored with overlap."""
     return context.trial(OVERLAP, seed, look=OVERLAP, looks=1, steps=min(context.budget.steps, EVALUATED_STEPS))
 
 
@@ -287,7 +287,7 @@ def evaluation_strides(context: ExperimentContext) -> list[int]:
 
 
 def looks_of(context: ExperimentContext) -> Mapping[str, Look]:
-    """What is looked at: the held-out loss by the stride of the windows that a model is scored in."""
+    """Return what is looked at: the held-out loss by the stride of the windows that a model is scored in."""
 
     def overlap(model: Decoder, corpus: Corpus) -> list[float]:
         return [
@@ -314,7 +314,7 @@ def evaluation_claim(evaluated: Sequence[Mapping[str, Any]]) -> Claim:
 
 
 def remarks_of(context: ExperimentContext, leaks: Mapping[str, int]) -> list[str]:
-    """How it was done."""
+    """Return how it was done."""
     part, L = part_of_text(context), context.config.model.context_length
     late = f"{leaks['shared_late']:,} tokens in {leaks['held_out_late']:,} held-out windows"
     return [

@@ -29,13 +29,13 @@ HASH_BASE = np.uint64(0x9E3779B97F4A7C15)
 
 
 def numbered(tokens: TokenFile, first: int = 0, of: int = 0) -> TokenFile:
-    """The same documents with positions for ids: first, first + 1, ..., out of `of` in all."""
+    """Return the same documents with positions for ids: first, first + 1, ..., out of `of` in all."""
     ids = np.arange(first, first + len(tokens))
     return TokenFile.from_ids(ids, vocab_size=max(of, first + len(tokens)), offsets=tokens.offsets)
 
 
 def epoch_batches(loader: BatchLoader, epochs: int = 1) -> Iterator[Batch]:
-    """The batches of whole epochs; the last one is cut where it runs into the next."""
+    """Yield the batches of whole epochs; the last one is cut where it runs into the next."""
     left, step = loader.windows * epochs, 0
     while left > 0:
         batch = loader.batch(step)
@@ -53,7 +53,7 @@ def exposures(loader: BatchLoader, epochs: int = 1) -> Integers:
 
 
 def interior(counts: Integers, windows: int, context_length: int, stride: int) -> Integers:
-    """Those of the tokens that are away from both edges: all windows that could hold them are there.
+    """Return those of the tokens that are away from both edges: all windows that could hold them are there.
 
     Token p is a target of window i where i s < p <= i s + L. From p = L on none lies before the text, and up to
     p = n s none after its last window.
@@ -62,7 +62,7 @@ def interior(counts: Integers, windows: int, context_length: int, stride: int) -
 
 
 def exposure_row(loader: BatchLoader, L: int, stride: int, random: bool = False) -> dict[str, Any]:
-    """What a loader over `numbered` tokens shows in an epoch, counted."""
+    """Return what a loader over `numbered` tokens shows in an epoch, counted."""
     counts = exposures(loader)
     times, of_tokens = np.unique(counts[1:], return_counts=True)
     inside = interior(counts, loader.windows, L, stride)
@@ -81,7 +81,7 @@ def exposure_row(loader: BatchLoader, L: int, stride: int, random: bool = False)
 
 
 def exposure_laws(counted: Sequence[Mapping[str, Any]], L: int) -> list[Law]:
-    """The number of windows, L / s times away from the edges, and what strides beyond L leave out."""
+    """Return the number of windows, L / s times away from the edges, and what strides beyond L leave out."""
     laws = []
     for row in counted:
         s = row["stride"]
@@ -104,12 +104,12 @@ def exposure_laws(counted: Sequence[Mapping[str, Any]], L: int) -> list[Law]:
 
 
 def shared_tokens(training: Iterable[Batch], held_out: Iterable[Batch]) -> int:
-    """How many of the tokens in the held-out windows are in a training window, too; their tokens are `numbered`."""
+    """Return how many of the tokens in the held-out windows are in a training window, too; their tokens are `numbered`."""
     return len(np.intersect1d(_positions(training), _positions(held_out)))
 
 
 def _positions(batches: Iterable[Batch]) -> Integers:
-    """All positions that windows touch, inputs and targets."""
+    """Return all positions that windows touch, inputs and targets."""
     found = [np.zeros(0, dtype=np.int64)]
     for batch in batches:
         counted = batch.targets != IGNORE
@@ -120,7 +120,7 @@ def _positions(batches: Iterable[Batch]) -> Integers:
 
 
 def split_after_windowing(tokens: TokenFile, context_length: int, stride: int, every: int = 10) -> tuple[Batch, Batch]:
-    """The usual mistake: windows are cut first, and then each tenth is held out. Training and held-out windows.
+    """Return the usual mistake: windows are cut first, and then each tenth is held out. Training and held-out windows.
 
     The tokens are `numbered`; with stride < context_length both sides share tokens.
     """
@@ -135,14 +135,15 @@ def split_after_windowing(tokens: TokenFile, context_length: int, stride: int, e
 
 
 def shared_documents(training: TokenFile, held_out: TokenFile) -> tuple[int, int]:
-    """How many of the held-out documents are training documents as well, word for word; of all. At most MOST_READ
-    tokens of each are read."""
+    """Return how many of the held-out documents are training documents as well, word for word; of all. At most
+    MOST_READ tokens of each are read.
+    """
     known, asked = set(_documents(training)), list(_documents(held_out))
     return sum(document in known for document in asked), len(asked)
 
 
 def _documents(tokens: TokenFile) -> Iterator[bytes]:
-    """The hash of each document, without the token that opens it."""
+    """Yield the hash of each document, without the token that opens it."""
     for start, end in itertools.pairwise(tokens.offsets.tolist()):
         if end > MOST_READ:
             break
@@ -150,7 +151,8 @@ def _documents(tokens: TokenFile) -> Iterator[bytes]:
 
 
 def word_for_word(training: TokenFile, held_out: TokenFile, length: int) -> tuple[int, int]:
-    """How many of the held-out stretches of so many tokens, side by side, occur anywhere in the training text; of all.
+    """Return how many of the held-out stretches of so many tokens, side by side, occur anywhere in the training text;
+    of all.
 
     That is no leak of windows but of the text itself, which repeats: found by rolling hashes, (N,) each.
     """

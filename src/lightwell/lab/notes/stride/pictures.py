@@ -21,7 +21,7 @@ def draw(data: Mapping[str, Any], timings: Mapping[str, Any]) -> list[Picture]:
 
 
 def windows_picture(data: Mapping[str, Any]) -> Picture:
-    """The first windows of four strides, over the first tokens of the text."""
+    """Return the first windows of four strides, over the first tokens of the text."""
     L = min(SHOWN, data["context_length"])
     pieces = [str(piece) for piece in data["pieces"]][: 2 * L + 2]
     strides = [L + 1, L, L // 2, L // 4]
@@ -67,12 +67,12 @@ def windows_picture(data: Mapping[str, Any]) -> Picture:
 
 
 def _visible(piece: str) -> str:
-    """A token as it is drawn: spaces and line ends must be seen."""
+    """Return a token as it is drawn: spaces and line ends must be seen."""
     return drawable(piece.replace(" ", "·").replace("\n", "↵").replace("\t", "→"))
 
 
 def exposure_picture(data: Mapping[str, Any]) -> Picture:
-    """How often tokens are targets: along the beginning of the text, and as shares of all tokens."""
+    """Return how often tokens are targets: along the beginning of the text, and as shares of all tokens."""
     L = data["context_length"]
     rows = [row for row in data["exposures"] if row["stride"] <= L or row["stride"] == L + 1]
     figure = new_figure(
