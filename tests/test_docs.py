@@ -168,3 +168,23 @@ def test_python_examples_give_what_they_show(page: Path, tmp_path: Path, monkeyp
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_no_page_has_a_place_that_was_to_be_filled_in(path: Path) -> None:
     assert not re.search(r"@[A-Z]+@|TODO|FIXME|XXX", path.read_text(encoding="utf-8"))
+
+
+def test_each_law_has_its_tests_and_each_test_of_a_law_its_line() -> None:
+    """docs/laws.md is the one list of the laws: numbers, sentences and the files that hold the tests."""
+    rows = re.findall(r"^\| (\d+) \| (.+?) \| (.+?) \|$", (DOCS / "laws.md").read_text(encoding="utf-8"), re.MULTILINE)
+    listed = {int(number): set(re.findall(r"`(tests/\S+)`", files)) for number, _, files in rows}
+    assert list(listed) == list(range(1, len(rows) + 1))
+    defined: dict[int, set[str]] = {}
+    for path in (REPOSITORY / "tests").rglob("test_*.py"):
+        for number in re.findall(r"^def test_law_(\d+)_", path.read_text(encoding="utf-8"), re.MULTILINE):
+            defined.setdefault(int(number), set()).add(str(path.relative_to(REPOSITORY)))
+    assert listed == defined
+
+
+def test_laws_that_are_cited_are_listed() -> None:
+    laws = len(re.findall(r"^\| \d+ \|", (DOCS / "laws.md").read_text(encoding="utf-8"), re.MULTILINE))
+    for path in [*SOURCES, *PAGES]:
+        for first, second in re.findall(r"\b[Ll]aws? (\d+)(?: and (\d+))?", path.read_text(encoding="utf-8")):
+            for number in filter(None, (first, second)):
+                assert 1 <= int(number) <= laws, f"{path.name} cites law {number}"
