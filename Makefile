@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: run test torture check lint types layers bench bench-check lab-cards clean
+.PHONY: run test torture mutants check lint types layers bench bench-check lab-cards clean
 
 # The main job: learn from the default corpus, save a run with its curve, and show what the model writes.
 run: .venv/run
@@ -18,6 +18,10 @@ TORTURE_FLAGS ?= --kills 60 --damages 40
 torture: .venv/dev
 	PYTHONPATH=tests $(BIN)/python tests/torture.py $(TORTURE_FLAGS)
 	PYTHONPATH=tests $(BIN)/python tests/torture_teams.py $(TEAMS_FLAGS)
+
+# Plausible slips made one at a time: which of them no test notices. Some hours for all; WORDS=clip for some.
+mutants: .venv/dev
+	PYTHONPATH=tests $(BIN)/python tests/mutants.py $(WORDS)
 
 # The cards in docs/lab, made anew: a night of two processors, resumable.
 lab-cards: .venv/dev
