@@ -111,12 +111,15 @@ class OneFile:
     def put(self) -> None:
         write_file(self.path, NEW)
 
+    def repair(self) -> None:
+        """Nothing is needed."""
+
     def content(self) -> bytes | None:
         return self.path.read_bytes() if self.path.exists() else None
 
 
 class OneFolder:
-    """A folder of two files, replaced by `replace_folder` and read after `restore_folder`, as a run is."""
+    """A folder of two files, replaced by `replace_folder`, as a run is."""
 
     CALLS = ("sync beside", "rename to target", "sync home", "remove aside")
     OVER_AN_OLDER = (
@@ -141,8 +144,11 @@ class OneFolder:
     def put(self) -> None:
         replace_folder(self.beside, self.path, self.aside)
 
-    def content(self) -> bytes | None:
+    def repair(self) -> None:
+        """Do what whoever opens the folder after a crash does."""
         restore_folder(self.path, self.aside)
+
+    def content(self) -> bytes | None:
         if not self.path.exists():
             return None
         (content,) = {(self.path / name).read_bytes() for name in ("one", "two")}
@@ -171,6 +177,8 @@ def test_whatever_call_fails_the_target_is_the_old_or_the_new_one(
         with watched(disk), trouble:
             target.put()
         assert tuple(disk.calls[: fatal + 1]) == calls[: fatal + 1]
+        if crash:
+            target.repair()
         # Before the last rename there is the old one, after it the new one.
         renamed = ignored or fatal > calls.index("rename to target")
         assert target.content() == (NEW if renamed else OLD if older else None), calls[fatal]
