@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import tokenizers
 
+from lightwell import atomic
 from lightwell.corpus.manifest import Prepared, open_prepared, prepared_folder, refuse_other_settings
 from lightwell.errors import TextError
 from lightwell.text.config import TextConfig
@@ -176,9 +177,7 @@ class _Keeper:
                 except EncodersDifferError:  # the tokenizer uses the reference now
                     _write(beside, split, tokenizer, self.documents)
                 _put_in_place(beside, entry)
-                beside.mkdir(exist_ok=True)
-                (beside / "note").write_text(entry.name, encoding="utf-8")
-                (beside / "note").replace(self._note(asked))
+                atomic.write_file(self._note(asked), entry.name.encode())
             finally:
                 shutil.rmtree(beside, ignore_errors=True)
         except OSError as error:
@@ -240,10 +239,10 @@ def _put_in_place(folder: Path, entry: Path) -> None:
 
 
 def _remove_abandoned(parent: Path) -> None:
-    for folder in parent.glob(f"{UNFINISHED}*"):
+    for path in [*parent.glob(f"{UNFINISHED}*"), *parent.glob(f"*{atomic.UNFINISHED}")]:
         with contextlib.suppress(FileNotFoundError):  # another process has removed or finished it
-            if time.time() - folder.stat().st_mtime > ABANDONED_AFTER:
-                shutil.rmtree(folder, ignore_errors=True)
+            if time.time() - path.stat().st_mtime > ABANDONED_AFTER:
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
 
 
 def _tokenizer_sentences(tokenizer: Tokenizer, train: TokenFile, held_out: TokenFile, sample: str) -> list[str]:

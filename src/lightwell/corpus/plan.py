@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lightwell.atomic import write_file
 from lightwell.corpus.manifest import FORMAT, MANIFEST, PLAN, TOKENIZER, prepared_folder
 from lightwell.corpus.shards import write_json
 from lightwell.corpus.units.encoding import RECORDS, SHARDS, TRAIN, Work, document_key
@@ -148,7 +149,7 @@ def plan_tokenizer(plan: Plan) -> Tokenizer:
     tokenizer.save(beside / TOKENIZER)
     for name in (CONFIG_FILE, TOKENIZER):  # the tokenizer itself last: where it is, everything is
         if (beside / name).is_file():
-            (beside / name).replace(plan.folder / name)
+            write_file(plan.folder / name, (beside / name).read_bytes())
     return tokenizer
 
 

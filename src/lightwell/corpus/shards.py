@@ -11,7 +11,6 @@ which held-out documents are put in order.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +20,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from lightwell.atomic import write_file
 from lightwell.errors import TextError
 from lightwell.tokens.table_encoding import Ids
 
-UNFINISHED = ".unfinished"
-"""End of the name of a file that is being written."""
 REMEDY = "copy the folder again, or prepare the text anew with --force"
 
 
@@ -54,27 +52,18 @@ def write_shard(
     arrays: dict[str, npt.NDArray[Any]] = {"tokens": tokens, "offsets": offsets.astype("<i8")}
     if keys is not None:
         arrays["keys"] = keys.astype("<u8")
-    hashes = {ending: write_file(folder / f"{name}.{ending}", array.data) for ending, array in arrays.items()}
+    for ending, array in arrays.items():
+        write_file(folder / f"{name}.{ending}", array.data)
+    hashes = {ending: hashlib.sha256(array.data).hexdigest() for ending, array in arrays.items()}
     return Shard(name, len(offsets), len(tokens), hashes)
 
 
-def write_file(path: Path, data: Any) -> str:
-    """Write a file beside, sync and rename it; its SHA-256."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}{UNFINISHED}")
-    try:
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    return hashlib.sha256(data).hexdigest()
-
-
 def write_json(path: Path, content: Any) -> None:
-    """Likewise, as JSON that people can read."""
+    """Write a file as JSON that people can read; it is there whole or not at all.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
+    """
     write_file(path, msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
 
 

@@ -30,7 +30,7 @@ from lightwell.lab.experiments.notes import NOTES
 from lightwell.lab.experiments.store import Store, make_folder
 from lightwell.lab.experiments.trial import Laboratory, Trial
 from lightwell.training.hardware.device import freed_memory_kept, random_state_kept, resolve_device
-from lightwell.training.runs.records import write_whole
+from lightwell.training.runs.records import write_run_file
 from lightwell.training.settings.config import RunConfig
 
 PACE_STEPS, PACE_SECONDS = 7, 10.0
@@ -146,9 +146,9 @@ class Session:
 
     def _write_index(self) -> None:
         cards = kept_cards(self.folder)
-        write_whole(self.folder / "index.md", shown.overview(cards).encode())
+        write_run_file(self.folder / "index.md", shown.overview(cards).encode())
         whole = page.page(cards, "Lightwell's lab: what was noted, and what was measured")
-        write_whole(self.folder / "index.html", whole.encode())
+        write_run_file(self.folder / "index.html", whole.encode())
 
     def _heard(self, trial: Trial) -> None:
         self._done += tokens_of(trial)
@@ -231,10 +231,10 @@ def write_card(card: Card, pictures: Sequence[Picture], folder: Path) -> None:
     make_folder(folder)
     for picture in pictures:
         save_figure(picture.figure, folder, picture.name)
-    write_whole(folder / "card.json", card.to_json().encode())
-    write_whole(folder / "card.md", shown.markdown(card).encode())
+    write_run_file(folder / "card.json", card.to_json().encode())
+    write_run_file(folder / "card.md", shown.markdown(card).encode())
     try:
         whole = page.page([(card, folder)], card.note.title)
     except OSError as error:
         raise RunError(f"A picture in {folder} cannot be read ({error.strerror or error}).") from None
-    write_whole(folder / "card.html", whole.encode())
+    write_run_file(folder / "card.html", whole.encode())

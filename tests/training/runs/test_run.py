@@ -15,7 +15,7 @@ import pytest
 from lightwell.errors import RunError
 from lightwell.text.config import TextConfig
 from lightwell.tokens.tokenizer import Tokenizer, make_tokenizer
-from lightwell.training.runs.records import Records, write_whole
+from lightwell.training.runs.records import Records, write_run_file
 from lightwell.training.runs.references import References
 from lightwell.training.runs.run import Run, list_runs, new_run_path, refuse_to_overwrite
 from lightwell.training.settings.config import RunConfig
@@ -271,7 +271,7 @@ def test_several_processes_may_write_one_file_at_the_same_time(tmp_path: Path) -
         if not child:
             try:
                 for _ in range(40):
-                    write_whole(tmp_path / "config.toml", f"{number}\n".encode() * 1000)
+                    write_run_file(tmp_path / "config.toml", f"{number}\n".encode() * 1000)
                 os._exit(0)
             finally:
                 os._exit(1)

@@ -18,7 +18,7 @@ from lightwell.errors import RunError, TrainingError
 from lightwell.lab.experiments.sources import sources_of
 from lightwell.lab.experiments.trial import Trained, Trial
 from lightwell.training.hardware.host import describe_host
-from lightwell.training.runs.records import write_whole
+from lightwell.training.runs.records import write_run_file
 
 
 class Store:
@@ -81,7 +81,7 @@ class Store:
         # Through JSON and back, so that a new result is what a kept one is.
         text = json.dumps(work())
         make_folder(path.parent)
-        write_whole(path, text.encode())
+        write_run_file(path, text.encode())
         self.made += 1
         return json.loads(text)
 

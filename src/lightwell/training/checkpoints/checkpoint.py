@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from safetensors import SafetensorError
 
+from lightwell.atomic import replace_folder
 from lightwell.errors import RunError
 from lightwell.training.checkpoints.files import (
     ALONE,
@@ -33,7 +34,6 @@ from lightwell.training.checkpoints.files import (
     gather_notes,
     kind_of,
     reason,
-    sync,
     verified_state,
     write_part,
     write_state,
@@ -100,8 +100,7 @@ def save_checkpoint(
             hashes = gather_notes(partial, part.of, given_up)
         if hashes:
             write_state(partial, step, state, hashes)
-            sync(partial)
-            _put_in_place(partial, folder)
+            replace_folder(partial, folder, folder.with_suffix(".replaced"))
     except OSError as error:
         raise RunError(_could_not_be_written(folder, error)) from None
     finally:
@@ -225,21 +224,6 @@ def set_aside_after(checkpoints: Path, step: int) -> None:
                 folder.rename(aside)
             except OSError as error:
                 raise RunError(f"The damaged checkpoint {folder} could not be set aside ({reason(error)}).") from None
-
-
-def _put_in_place(partial: Path, folder: Path) -> None:
-    replaced = folder.with_suffix(".replaced")
-    if folder.exists():
-        shutil.rmtree(replaced, ignore_errors=True)
-        folder.rename(replaced)
-    try:
-        partial.rename(folder)
-    except OSError:
-        if replaced.exists():
-            replaced.rename(folder)
-        raise
-    sync(folder.parent)
-    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _read(folder: Path, *kinds: str) -> tuple[int, dict[str, Any], list[Tensors]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
+from lightwell.atomic import sync, write_file
 from lightwell.errors import RunError
 
 if TYPE_CHECKING:
@@ -63,9 +63,7 @@ def write_part(folder: Path, part: Part, model: Mapping[str, Tensor], training: 
         name: write_tensors(folder / name, tensors) for name, tensors in zip(names, (model, training), strict=True)
     }
     if part.of > 1:
-        beside = folder / f"{part.note}.new"
-        beside.write_text(json.dumps(hashes), encoding="utf-8")
-        beside.rename(folder / part.note)
+        write_file(folder / part.note, json.dumps(hashes).encode())
     return hashes
 
 
@@ -159,17 +157,6 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names, is on the disk itself."""
-    if os.name == "nt" and path.is_dir():  # Windows opens no folders, and orders its renames by itself
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def reason(error: OSError | SafetensorError) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from lightwell import atomic
 from lightwell.errors import RunError
-from lightwell.training.checkpoints.files import sync
 
 
 class Records:
@@ -57,7 +56,7 @@ class Records:
         kept = b"".join(line for record, line in lines if record["step"] <= step)
         if not self.path.exists() or len(kept) == self.path.stat().st_size:
             return
-        write_whole(self.path, kept)
+        write_run_file(self.path, kept)
 
     def sync(self) -> None:
         """Wait until the records are on the disk itself.
@@ -67,8 +66,7 @@ class Records:
         """
         try:
             if self.path.exists():
-                with self.path.open("ab") as file:
-                    os.fsync(file.fileno())
+                atomic.sync(self.path)
         except OSError as error:
             raise RunError(f"{self.path} could not be written ({error.strerror or error}).") from None
 
@@ -91,18 +89,13 @@ class Records:
         return found
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Put a file in its place, or in that of an older one: on the disk itself, whole or not at all.
+def write_run_file(path: Path, content: bytes) -> None:
+    """Put a file in its place, or in that of an older one, as `atomic.write_file` does.
 
     Raises:
-        RunError: the disk is full, or another failure of the file system; an older file is as it was.
+        RunError: the disk is full, or another failure of the file system.
     """
-    partial = path.with_suffix(f".{os.getpid()}.partial")  # several processes may write one at the same time
     try:
-        partial.write_bytes(content)
-        sync(partial)
-        partial.replace(path)
-        sync(path.parent)
+        atomic.write_file(path, content)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise RunError(f"{path} could not be written ({error.strerror or error}).") from None

@@ -18,11 +18,11 @@ import shutil
 from pathlib import Path
 from typing import Any, Self
 
+from lightwell.atomic import replace_folder, restore_folder, sync
 from lightwell.errors import RunError, SettingError
 from lightwell.text.config import TextConfig
 from lightwell.tokens.tokenizer import Tokenizer
-from lightwell.training.checkpoints.files import sync
-from lightwell.training.runs.records import Records, write_whole
+from lightwell.training.runs.records import Records, write_run_file
 from lightwell.training.runs.references import References
 from lightwell.training.settings.config import RunConfig
 
@@ -59,32 +59,23 @@ class Run:
         path = Path(path)
         refuse_to_overwrite(path, force)
         beside, aside = path.with_name(f".{path.name}.new"), path.with_name(f".{path.name}.old")
-        if (
-            aside.exists() and not path.exists()
-        ):  # a replacement was stopped between its two renames: the old run is here
-            aside.rename(path)
+        if aside.exists() and not path.exists():
+            restore_folder(path, aside)
             refuse_to_overwrite(path, force)
         try:
             shutil.rmtree(beside, ignore_errors=True)
             (beside / CHECKPOINTS).mkdir(parents=True)
             (beside / CONFIG).write_text(config.to_toml(), encoding="utf-8")
             tokenizer.save(beside / TOKENIZER)
-            for written in (beside / CONFIG, beside / TOKENIZER, beside):
+            for written in beside.iterdir():
                 sync(written)
-            if path.exists():
-                shutil.rmtree(aside, ignore_errors=True)
-                path.rename(aside)
-            beside.rename(path)
-            sync(path.parent)
+            replace_folder(beside, path, aside)
         except OSError as error:
             raise RunError(
                 f"The run {path} could not be created ({error.strerror or error}); choose another --out."
             ) from None
         finally:
-            if aside.exists() and not path.exists():
-                aside.rename(path)
             shutil.rmtree(beside, ignore_errors=True)
-        shutil.rmtree(aside, ignore_errors=True)
         return cls(path)
 
     def __fspath__(self) -> str:
@@ -164,7 +155,7 @@ class Run:
         Raises:
             RunError: the disk is full, or another failure of the file system.
         """
-        write_whole(self.path / REFERENCES, f"{json.dumps(references.to_dict(), indent=1)}\n".encode())
+        write_run_file(self.path / REFERENCES, f"{json.dumps(references.to_dict(), indent=1)}\n".encode())
 
     def write_config(self, config: RunConfig) -> None:
         """Put another configuration in the place of the run's own, whole or not at all.
@@ -173,7 +164,7 @@ class Run:
             RunError: the disk is full, or another failure of the file system.
         """
         self.__dict__.pop("config", None)  # what was read before
-        write_whole(self.path / CONFIG, config.to_toml().encode())
+        write_run_file(self.path / CONFIG, config.to_toml().encode())
 
     def truncate(self, step: int) -> None:
         """Drop the records after `step`: a resumed run writes them again, without gap or duplicate."""
