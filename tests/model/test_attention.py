@@ -243,7 +243,7 @@ def test_law_04_in_bf16_all_ways_are_the_fp32_values_within_rounding(T: int) -> 
     q, k, v = torch.randn(3, 2, 3, T, 16, generator=generator)
     mask = causal_mask(T)
     exact = explicit_attention(q, k, v, mask)
-    attention_mask = AttentionMask(mask, causal_only=True, everything=False)
+    attention_mask = AttentionMask(mask, is_causal=True)
     rounded_q, rounded_k, rounded_v = q.bfloat16(), k.bfloat16(), v.bfloat16()
     for found in (
         explicit_attention(rounded_q, rounded_k, rounded_v, mask),

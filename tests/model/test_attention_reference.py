@@ -54,7 +54,7 @@ def test_law_04_both_implementations_are_the_loops_at_any_shape(data: st.DataObj
     if documents is not None:
         ids = torch.tensor(documents)
         mask = mask & (ids[:, None, :, None] == ids[:, None, None, :])
-    attention_mask = AttentionMask(mask, causal_only=documents is None and not window, everything=False)
+    attention_mask = AttentionMask(mask, is_causal=documents is None and not window)
     expected = looped(q, k, v, window, documents)
     k, v = repeat_heads(k, group), repeat_heads(v, group)
     for implementation in IMPLEMENTATIONS:

@@ -101,7 +101,7 @@ def test_law_05_the_sum_of_a_dropped_row_is_one_on_average_with_the_predicted_sp
         kept = sample_dropout_mask((n, 1, 8, 8), p, q.device)
         sums = explicit_attention(q, k, v, mask, kept)[:, 0, :, 0]
     else:
-        sums = fused_attention(q, k, v, AttentionMask(mask, causal_only=True, everything=False), p)[:, 0, :, 0]
+        sums = fused_attention(q, k, v, AttentionMask(mask, is_causal=True), p)[:, 0, :, 0]
     a = scores.masked_fill(~mask, -math.inf).softmax(-1)
     expected = (p / (1 - p) * a.square().sum(-1)).sqrt()  # (T,)
     assert torch.equal(a[0], torch.eye(8)[0])

@@ -25,16 +25,13 @@ from lightwell.model.tap import Tap, passthrough
 
 @dataclass(frozen=True)
 class AttentionMask:
-    """Who may attend to whom: the mask, and whether it is so plain that torch needs no mask at all."""
+    """Which keys each query may see."""
 
     mask: Tensor
-    """(T, S) or (B, 1, T, S), bool, True where a query may see a key."""
-    causal_only: bool
-    """The mask is the square lower triangle and nothing else."""
-    everything: bool
-    """The mask is True everywhere, as for one new token after a cache."""
-    penalty: Tensor | None = None
-    """`additive_mask(mask)` in fp32, where compiled code may want it."""
+    """(T, S) or (B, 1, T, S): bool, True where a query may see a key; for compiled blocks in bf16 on a CPU, which read
+    it faster so, fp32: 0 there and -inf elsewhere."""
+    is_causal: bool
+    """The mask is causal and nothing else: the last of the T queries sees all S keys, the one before it one fewer."""
 
 
 class Attention(nn.Module):
@@ -88,28 +85,28 @@ def repeat_heads(x: Tensor, times: int) -> Tensor:
 def attend(
     implementation: str, q: Tensor, k: Tensor, v: Tensor, attention_mask: AttentionMask, dropout: float, tap: Tap
 ) -> Tensor:
-    """Return the one place that chooses how attention is computed; all ways give the same values to 1e-5 in fp32.
+    """Choose how attention is computed, in this one place; all ways give the same values to 1e-5 in fp32.
 
-    `fused` stands for the fastest, which on a processor is sometimes the formula.
+    `fused` stands for the fastest, which on a CPU is sometimes the formula.
 
     A tap on the fused path is served by the explicit formula computed beside it, so that watching changes no bit of
     what flows; to intervene inside attention, choose the explicit implementation. Beside a GPU's kernel it shows the
-    weights without dropout, since nobody is told which ones the kernel drops.
+    weights without dropout, since the kernel does not say which ones it drops.
     """
-    on_cpu = q.device.type == "cpu"
-    blocks = on_cpu and use_blockwise(q, k)
-    # torch has no kernel with dropout for processors; its kernels for GPUs draw their masks themselves.
-    own_mask = dropout > 0 and (implementation == "explicit" or on_cpu)
-    dropout_mask = sample_dropout_mask((*q.shape[:-1], k.size(-2)), dropout, q.device) if own_mask else None
-    if implementation == "explicit" or (dropout_mask is not None and not blocks):
-        return explicit_attention(q, k, v, attention_mask.mask, dropout_mask, tap)
+    mask, dropout_mask = attention_mask.mask, None
+    if dropout > 0 and (implementation == "explicit" or q.device.type == "cpu"):  # kernels for GPUs draw their own
+        dropout_mask = sample_dropout_mask((*q.shape[:-1], k.size(-2)), dropout, q.device)
+    if implementation == "explicit":
+        return explicit_attention(q, k, v, mask, dropout_mask, tap)
+    blockwise = use_blockwise(q, k.size(-2))
+    if dropout_mask is not None and not blockwise:  # torch has no kernel with dropout for CPUs
+        return explicit_attention(q, k, v, mask, dropout_mask, tap)
     if tap is not passthrough:
-        explicit_attention(q, k, v, attention_mask.mask, dropout_mask, tap)
-    if blocks:
-        if torch.compiler.is_compiling() and attention_mask.penalty is not None:
-            return blockwise_attention(fused_backward_attention, q, k, v, attention_mask.penalty, dropout_mask)
-        return blockwise_attention(explicit_attention, q, k, v, attention_mask.mask, dropout_mask)
-    return fused_attention(q, k, v, attention_mask, dropout)
+        explicit_attention(q, k, v, mask, dropout_mask, tap)
+    if not blockwise:
+        return fused_attention(q, k, v, attention_mask, dropout)
+    lean = torch.compiler.is_compiling() and mask.is_floating_point()
+    return blockwise_attention(fused_backward_attention if lean else explicit_attention, q, k, v, mask, dropout_mask)
 
 
 def explicit_attention(
@@ -117,20 +114,24 @@ def explicit_attention(
 ) -> Tensor:
     """Scaled dot-product attention, Vaswani 2017, equation 1. q (B, H, T, K), k and v (B, H, S, K) -> (B, H, T, K).
 
-    mask (T, S) or (B, 1, T, S), True where a query may see a key; dropout_mask (B, H, T, S): on the weights.
+    mask: as in `AttentionMask`; dropout_mask (B, H, T, S): on the weights.
     """
     scores = tap("scores", q @ k.transpose(-2, -1))  # (B, H, T, S)  similarity of each query with each key
     scaled = tap("scaled", scores / math.sqrt(q.size(-1)))  # (B, H, T, S)  variance 1 again, whatever K is
     masked = tap("masked", scaled + additive_mask(mask, q.dtype))  # (B, H, T, S)  the future cannot be seen
     weights = tap("weights", softmax(masked))  # (B, H, T, S)  each row sums to 1
-    dropped = tap(
-        "dropped", (weights if dropout_mask is None else dropout_mask(weights)).to(v.dtype)
-    )  # kept ones x 1/(1-p)
+    kept = weights if dropout_mask is None else dropout_mask(weights)  # (B, H, T, S)  what is kept grows by 1/(1-p)
+    dropped = tap("dropped", kept.to(v.dtype))
     return tap("values", dropped @ v)  # (B, H, T, K)  a weighted mean of the values
 
 
 def additive_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """0 where the mask is True and -inf where it is False: to add is faster than to fill, and gives the same bits."""
+    """0 where the mask is True and -inf where it is False: to add is faster than to fill, and gives the same bits.
+
+    A mask that is of numbers already is only cast.
+    """
+    if mask.is_floating_point():
+        return mask.to(dtype)
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -math.inf)
 
 
@@ -140,10 +141,9 @@ def softmax(scores: Tensor) -> Tensor:
 
 
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, attention_mask: AttentionMask, dropout: float) -> Tensor:
-    """Return the same in one call to torch, which need not store the (T, S) matrices. Shapes as in
-    `explicit_attention`.
-    """
-    mask = None if attention_mask.causal_only or attention_mask.everything else attention_mask.mask
-    return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=attention_mask.causal_only
-    )
+    """Compute attention in one call to torch, which need not store the (T, S) matrices. Shapes as in the formula."""
+    T, S = q.size(-2), k.size(-2)
+    square = attention_mask.is_causal and T == S  # torch's own causal mask begins at the first key
+    sees_all = attention_mask.is_causal and T == 1  # one new token after a cache
+    mask = None if square or sees_all else attention_mask.mask
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=square)

@@ -38,7 +38,7 @@ class KVCache:
         return self.documents.size(1)
 
     def layer(self, index: int) -> LayerCache:
-        """Return the part that one block appends to."""
+        """Return the keys and values of one block, which appends to them."""
         return LayerCache(self.keys[index], self.values[index], self.length)
 
     def advance(self, documents: Tensor | None, count: int) -> None:

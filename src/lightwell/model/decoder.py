@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lightwell.errors import SettingError
 from lightwell.model.attention import Attention, AttentionMask, additive_mask
-from lightwell.model.blockwise import LONGEST
+from lightwell.model.blockwise import use_blockwise
 from lightwell.model.cache import KVCache, LayerCache
 from lightwell.model.config import ModelConfig
 from lightwell.model.dropout import Dropout
@@ -72,7 +73,14 @@ class Decoder(nn.Module):
         # A tied head is the token embedding itself, so there is no second tensor to keep in step with it.
         self.unembedding = None if config.tied_head else Linear(config.d_model, config.vocab_size, bias=False)
         self.make_buffers()
+        self.blocks_are_compiled = False
         self.initialise(seed)
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Run the blocks compiled from now on, with these options of torch.compile; one translation serves them all."""
+        for block in self.layers:
+            block.compile(**options)
+        self.blocks_are_compiled = True
 
     def make_buffers(self) -> None:
         """Make what is neither learned nor saved: the mask, and the table of rotations.
@@ -97,12 +105,12 @@ class Decoder(nn.Module):
             parameter.copy_(values)
 
     def initial_weights(self, seed: int) -> Iterator[tuple[nn.Parameter, Tensor]]:
-        """Yield each weight with its first values, drawn from N(0, init_std^2); biases 0, gains 1. Two kinds are
-        smaller:
+        """Yield each weight with its first values, drawn from N(0, init_std^2); biases are 0 and gains 1.
 
-        Projections into the residual stream by sqrt(2 n_layers), since so many branches add up there (GPT-2, section
-        2.3). Embeddings and head so that logits, sums of D products with a normed x, start with a standard deviation
-        of at most 0.3: the untrained loss is then within 0.3^2 / 2 = 0.05 of ln V at any width (law 1).
+        Two kinds are smaller. Projections into the residual stream by sqrt(2 n_layers), since so many branches add up
+        there (GPT-2, section 2.3). Embeddings and head so that logits, sums of D products with a normed x, start with a
+        standard deviation of at most 0.3: the untrained loss is then within 0.3^2 / 2 = 0.05 of ln V at any width
+        (law 1).
         """
         std, D = self.config.init_std, self.config.d_model
         into_residual = std / math.sqrt(2 * self.config.n_layers)
@@ -155,8 +163,9 @@ class Decoder(nn.Module):
         dtype: torch.dtype | None = None,
         tap: Tap = passthrough,
     ) -> Tensor:
-        """Return the normed end of the residual stream, (B, T, D), which `head` makes logits of. Arguments as in
-        `forward`.
+        """Return the normed end of the residual stream, (B, T, D), which `head` makes logits of.
+
+        The arguments are those of `forward`.
         """
         T, past = tokens.size(1), cache.length if cache else 0
         if past + T > self.config.context_length:
@@ -166,10 +175,10 @@ class Decoder(nn.Module):
             )
         if documents is None and cache and cache.has_documents:  # padding stays unseen also without being named again
             documents = torch.zeros_like(tokens)
-        attention_mask = self._attention_mask(T, documents, cache)
-        rotation = self._rotation(T, past, positions)
         x = self._embed(tap("tokens", tokens), past, positions, tap)
         x = tap("embeddings", self.embedding_dropout(x if dtype is None else x.to(dtype)))
+        attention_mask = self._attention_mask(x, documents, cache)
+        rotation = self._rotation(T, past, positions)
         for index, block in enumerate(self.layers):
             layer_cache = cache.layer(index) if cache else None
             x = block(x, attention_mask, rotation, layer_cache, under(tap, f"layers.{index}"))
@@ -198,16 +207,16 @@ class Decoder(nn.Module):
             return Rotation(self.cos[past : past + T], self.sin[past : past + T])
         return Rotation(self.cos[positions].unsqueeze(1), self.sin[positions].unsqueeze(1))
 
-    def _attention_mask(self, T: int, documents: Tensor | None, cache: KVCache | None) -> AttentionMask:
-        """Return what the T new tokens may attend to among the S tokens so far, themselves included."""
-        past = cache.length if cache else 0
+    def _attention_mask(self, x: Tensor, documents: Tensor | None, cache: KVCache | None) -> AttentionMask:
+        """Return which of the S tokens so far, themselves included, the T new ones, x (B, T, D), may attend to."""
+        T, past = x.size(1), cache.length if cache else 0
         mask = self.causal_mask[past : past + T, : past + T]  # (T, S)
-        plain = documents is None and not self.config.attention_window
         if documents is not None:
             keys = documents if cache is None else torch.cat((cache.documents[:, :past], documents), dim=1)  # (B, S)
             mask = mask & (documents[:, None, :, None] == keys[:, None, None, :])  # (B, 1, T, S)
-        penalty = additive_mask(mask, torch.float32) if 1 < T <= LONGEST else None
-        return AttentionMask(mask, causal_only=plain and past == 0, everything=plain and T == 1, penalty=penalty)
+        if self.blocks_are_compiled and use_blockwise(x, past + T):
+            mask = additive_mask(mask, torch.float32)  # once, and outside of compiled code: see blockwise.py
+        return AttentionMask(mask, is_causal=documents is None and not self.config.attention_window)
 
 
 def causal_mask(context_length: int, window: int = 0) -> Tensor:

@@ -18,24 +18,24 @@ LEVELS = 2**16
 
 @dataclass(frozen=True, eq=False)
 class DropoutMask:
-    """Which values stay, and how likely that was for each of them."""
+    """Which values are kept, and how likely that was for each of them."""
 
     mask: Tensor
-    """bool, True for what stays."""
+    """bool, True for what is kept."""
     probability: float
     """1 - p, as it was rounded."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        """x, of the shape of the mask: what does not stay is 0, what stays is divided by `probability`."""
+        """x, of the shape of the mask: what is kept is divided by `probability`, the rest is 0."""
         return x * self.mask * (1.0 / self.probability)
 
-    def part(self, rows: slice, end: int) -> DropoutMask:
-        """Return the mask for these rows (the last dimension but one) and the columns before `end`."""
+    def block(self, rows: slice, end: int) -> DropoutMask:
+        """Return the mask of a block: these rows (the last dimension but one) and the columns before `end`."""
         return DropoutMask(self.mask[..., rows, :end], self.probability)
 
 
 def sample_dropout_mask(shape: tuple[int, ...], p: float, device: torch.device) -> DropoutMask:
-    """Return a mask from torch's random stream of that device, each value by itself; p (0 < p < 1) is that of dropping."""
+    """Draw a mask from torch's random stream of that device, each value by itself; p (0 < p < 1): of dropping one."""
     level = min(max(round(p * LEVELS), 1), LEVELS - 1)
     return DropoutMask(_random_levels(shape, device) >= level - LEVELS // 2, 1.0 - level / LEVELS)
 
@@ -43,7 +43,7 @@ def sample_dropout_mask(shape: tuple[int, ...], p: float, device: torch.device) 
 def _random_levels(shape: tuple[int, ...], device: torch.device) -> Tensor:
     """Uniform int16, four out of each 64 random bits: a tenth of the time that torch takes for as many draws.
 
-    That counts on a processor, where dropout would otherwise take a third of a step (docs/performance.md).
+    That counts on a CPU, where dropout would otherwise take a third of a step (docs/performance.md).
     """
     count = math.prod(shape)
     words = torch.randint(-(2**63), 2**63 - 1, (-(-count // 4),), device=device)  # random_() would break compiled code
@@ -62,5 +62,5 @@ class Dropout(nn.Module):
         return sample_dropout_mask(x.shape, self.p, x.device)(x) if self.training and self.p else x
 
     def extra_repr(self) -> str:
-        """As torch's own shows it."""
+        """Return what `print(model)` shows, as for torch's own dropout."""
         return f"p={self.p}"

@@ -25,7 +25,7 @@ def gelu_tanh(x: Tensor) -> Tensor:
 
 
 def gelu_by_sigmoid(x: Tensor) -> Tensor:
-    """Return the same, since (1 + tanh z) / 2 = sigmoid(2z): the compiler makes a fast sigmoid and a slow tanh."""
+    """GELU by tanh, written with a sigmoid since (1 + tanh z) / 2 = sigmoid(2z): the compiler makes a slow tanh."""
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     twice_z = 2 * math.sqrt(2 / math.pi) * wide * (1 + 0.044715 * wide * wide)
     return (wide * torch.sigmoid(twice_z)).to(x.dtype)

@@ -28,7 +28,7 @@ def project(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 class Embedding(nn.Embedding):
-    """A table of vectors, without torch's own initialisation for the same reason."""
+    """A table of vectors, without torch's own initialisation, as `Linear` is."""
 
     def reset_parameters(self) -> None:
         """Leave the weights to `Decoder.initialise`."""

@@ -41,23 +41,23 @@ AXES: dict[str, tuple[str, ...]] = {
 
 
 def passthrough(name: str, value: Tensor) -> Tensor:
-    """Return the tap that does nothing."""
+    """Return the value unchanged: the tap that does nothing."""
     return value
 
 
-def recording(seen: dict[str, Tensor], part: str = "") -> Tap:
-    """Return a tap that keeps in `seen` what flows under the names that contain `part`, and changes nothing."""
+def recording(into: dict[str, Tensor], containing: str = "") -> Tap:
+    """Return a tap that keeps, in `into`, what flows under the names containing this text, and changes nothing."""
 
     def record(name: str, value: Tensor) -> Tensor:
-        if part in name:
-            seen[name] = value
+        if containing in name:
+            into[name] = value
         return value
 
     return record
 
 
 def under(tap: Tap, prefix: str) -> Tap:
-    """Return the same tap for a part of the model: names get `prefix.` before them."""
+    """Return the tap for a module inside the model: names get `prefix.` before them."""
     if tap is passthrough:
         return passthrough
     return lambda name, value: tap(f"{prefix}.{name}", value)

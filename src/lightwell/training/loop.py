@@ -91,7 +91,7 @@ def settle_length(job: Job) -> None:
     if job.deadline is None:
         return
     if is_open(job.config, job.progress.step):
-        job.config = job.deadline.settle(job.config, job.progress.step, job.progress.seconds)
+        job.config = job.deadline.update_steps(job.config, job.progress.step, job.progress.seconds)
     if not is_open(job.config, job.progress.step):
         job.deadline = None
         job.run.write_config(job.config)

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lightwell.corpus.corpus import Corpus, prepare
 from lightwell.errors import SettingError
-from lightwell.model.config import ModelConfig
 from lightwell.training.planning import budget
-from lightwell.training.planning.budget import choose, predicted_loss
+from lightwell.training.planning.budget import choose
 from lightwell.training.planning.deadline import ending_seconds
 from lightwell.training.planning.plan import Measured, flops_per_step
+from lightwell.training.planning.scaling_law import SMALL_MODELS
 from lightwell.training.runs.listener import Listener
 from lightwell.training.settings.compose import compose
 from lightwell.training.settings.config import RunConfig
@@ -74,9 +71,9 @@ def test_more_time_means_no_smaller_model(corpus: Corpus, pretended: list[RunCon
 def test_the_lowest_prediction_is_chosen_and_larger_ones_are_not_measured_for_long(
     corpus: Corpus, pretended: list[RunConfig]
 ) -> None:
-    best, looked_at = choose(automatic(1), corpus, time.monotonic() + 60, make_loader)
-    assert best.loss == min(candidate.loss for candidate in looked_at)
-    assert len(pretended) == len(looked_at) <= looked_at.index(best) + 4  # two larger ones, and a longer context
+    best, candidates = choose(automatic(1), corpus, time.monotonic() + 60, make_loader)
+    assert best.loss == min(candidate.loss for candidate in candidates)
+    assert len(pretended) == len(candidates) <= candidates.index(best) + 4  # two larger ones, and a longer context
     assert best.steps * flops_per_step(best.config) / SPEED < 60
     assert best.row()["steps"] == best.steps
 
@@ -91,16 +88,75 @@ def test_no_memory_and_no_time_are_told(
         choose(automatic(1), corpus, time.monotonic() + 60, make_loader)
 
 
-@given(st.integers(1, 40), st.integers(1, 40), st.floats(1e4, 1e10), st.floats(1e4, 1e10))
-def test_the_law_falls_with_parameters_and_tokens_and_repetition_is_worth_less(
-    n_layers: int, heads: int, tokens: float, unique: float
+def follow(monkeypatch: pytest.MonkeyPatch, curve: dict[tuple[int, int], float], contexts: dict[int, float]) -> None:
+    """Predict these losses: by number of layers and width, and what is added for a context."""
+    by_parameters = {12 * n_layers * d_model**2: loss for (n_layers, d_model), loss in curve.items()}
+
+    def loss(*, parameters: int, tokens: float, unique_tokens: float, context_length: int) -> float:
+        return by_parameters[parameters] + contexts[context_length]
+
+    monkeypatch.setattr(budget, "SMALL_MODELS", SimpleNamespace(loss=loss))
+    monkeypatch.setattr(budget, "available_memory", lambda device: 10**15)
+
+
+@pytest.mark.parametrize(
+    ("losses", "contexts", "measured", "chosen"),
+    [
+        ([5.0, 4.0, 4.5, 3.0, 3.5, 3.6, 1.0], {128: 0.0, 256: -0.1, 512: -0.2}, 8, (3, 192, 512)),
+        ([5.0, 4.0, 4.5, 3.0, 3.5, 3.6, 1.0], {128: 0.0, 256: 0.1, 512: -0.2}, 7, (3, 192, 128)),
+        ([5.0, 4.0, 4.5, 3.0, 3.5, 3.6, 1.0], {128: 0.0, 256: -0.2, 512: -0.1}, 8, (3, 192, 256)),
+        ([5.0, 5.1, 5.2, 1.0], {128: 0.0, 256: 0.1}, 4, (1, 128, 128)),
+    ],
+    ids=["a bump, and the longest context", "a longer context is worse", "the longest is worse", "two worse end it"],
+)
+def test_the_search_goes_over_a_bump_and_ends_at_two_worse_shapes_or_one_worse_context(
+    corpus: Corpus,
+    pretended: list[RunConfig],
+    monkeypatch: pytest.MonkeyPatch,
+    losses: list[float],
+    contexts: dict[int, float],
+    measured: int,
+    chosen: tuple[int, int, int],
 ) -> None:
-    model = ModelConfig(n_layers=n_layers, n_heads=heads, d_model=64 * heads)
-    loss = predicted_loss(model, tokens, unique)
-    assert predicted_loss(dataclasses.replace(model, n_layers=2 * n_layers), tokens, unique) < loss
-    assert predicted_loss(model, 2 * tokens, unique) <= loss
-    assert predicted_loss(model, tokens, 2 * unique) <= loss
-    assert predicted_loss(dataclasses.replace(model, context_length=2 * model.context_length), tokens, unique) < loss
+    follow(monkeypatch, dict(zip(budget.SHAPES, losses, strict=False)), contexts)
+    best, candidates = choose(automatic(500), corpus, time.monotonic() + 60 * 500, make_loader)
+    assert len(pretended) == len(candidates) == measured
+    assert (best.config.model.n_layers, best.config.model.d_model, best.config.model.context_length) == chosen
+
+
+def test_a_candidate_is_predicted_from_its_parameters_tokens_and_passes(
+    corpus: Corpus, pretended: list[RunConfig]
+) -> None:
+    _, candidates = choose(automatic(5), corpus, time.monotonic() + 300, make_loader)
+    text = len(corpus.train.tokens)
+    assert len(candidates) > 2
+    for candidate in candidates:
+        model, tokens = candidate.config.model, candidate.steps * budget.BATCH * candidate.config.model.context_length
+        assert candidate.parameters == model.parameter_count()
+        assert candidate.epochs == tokens / text > 1
+        assert candidate.loss == SMALL_MODELS.loss(
+            parameters=12 * model.n_layers * model.d_model**2,
+            tokens=tokens,
+            unique_tokens=text,
+            context_length=model.context_length,
+        )
+        assert candidate.memory_bytes == (12 + 16) * candidate.parameters + 10**6
+        assert candidate.config.training.eval_every == max(1, candidate.steps // 5)
+        assert candidate.config.training.checkpoint_every == candidate.config.training.eval_every
+
+
+@pytest.mark.parametrize(("missing", "measured"), [(0, 3), (2, 2)])  # bytes
+def test_what_does_not_fit_into_seven_tenths_of_the_memory_is_not_measured(
+    corpus: Corpus, pretended: list[RunConfig], monkeypatch: pytest.MonkeyPatch, missing: int, measured: int
+) -> None:
+    n_layers, d_model = budget.SHAPES[2]
+    third = automatic(5).with_values({"n_layers": n_layers, "d_model": d_model, "n_heads": d_model // 64})
+    needed = 28 * third.model.parameter_count() + 2 * 10**6  # twice the activations of the one before
+    monkeypatch.setattr(budget, "available_memory", lambda device: (needed - missing) / 0.7 + 0.1)
+    choose(automatic(5), corpus, time.monotonic() + 300, make_loader)
+    shapes = [(config.model.n_layers, config.model.d_model) for config in pretended]
+    assert shapes[:measured] == list(budget.SHAPES[:measured])
+    assert budget.SHAPES[measured] not in shapes
 
 
 def test_what_the_user_sets_is_left_alone(corpus: Corpus, pretended: list[RunConfig]) -> None:
@@ -148,10 +204,10 @@ def test_what_no_longer_fits_after_looking_is_left_out_and_looking_has_an_end(
     monkeypatch.setattr("lightwell.training.planning.budget.time", SimpleNamespace(monotonic=lambda: clock["now"]))
     for minutes in (1, 3, 30):
         clock["now"] = 0.0
-        best, looked_at = choose(automatic(minutes), corpus, 60.0 * minutes, make_loader)
-        smallest = 3 * flops_per_step(looked_at[0].config) / 3e9
-        assert clock["now"] <= smallest + budget.LOOKING * 60 * minutes
-        assert best in looked_at
+        best, candidates = choose(automatic(minutes), corpus, 60.0 * minutes, make_loader)
+        smallest = 3 * flops_per_step(candidates[0].config) / 3e9
+        assert clock["now"] <= smallest + budget.SEARCH_SHARE * 60 * minutes
+        assert best in candidates
 
 
 def test_evaluations_count_as_time(corpus: Corpus) -> None:

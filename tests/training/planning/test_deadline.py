@@ -57,9 +57,18 @@ def test_what_was_stable_stays_so_when_the_number_is_settled(planned: int, fitti
         now = time.monotonic()
         start = step - 1
         deadline = Deadline(now + AT_THE_END + fitting, began=(start, now - start), recent=deque([(start, start)]))
-        settled = deadline.settle(config, step, float(step))  # a step takes a second
-        assert stable_steps(settled.training.steps, settled.training) >= step
-        assert settled.training.steps >= step
+        steps = deadline.update_steps(config, step, float(step)).training.steps  # a step takes a second
+        assert steps >= step
+        assert stable_steps(steps, config.training) >= step
+
+
+@pytest.mark.parametrize("step", [60, 61, 62, 63])
+def test_without_time_it_is_the_fewest_steps_that_leave_the_past_as_it_was(step: int) -> None:
+    config = RunConfig().with_values({**TIMED, "steps": 1000})
+    now, start = time.monotonic(), step - 1
+    deadline = Deadline(now, began=(start, now - start), recent=deque([(start, start)]))
+    fewest = next(n for n in range(step, 1000) if n - round(0.4 * n) >= step)  # decay_fraction is 0.4
+    assert deadline.update_steps(config, step, float(step)).training.steps == fewest
 
 
 def test_the_pace_is_that_of_recent_steps_after_the_first_ones(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +78,7 @@ def test_the_pace_is_that_of_recent_steps_after_the_first_ones(monkeypatch: pyte
     deadline = Deadline(1000.0 + AT_THE_END)
     for step in range(1, 101):
         clock += 60.0 if step < FIRST_STEPS else 0.1 if step < 50 else 2.0  # compiles, is fast, and then is slow
-        settled = deadline.settle(config, step, clock)
+        settled = deadline.update_steps(config, step, clock)
         assert (settled is config) == (step <= FIRST_STEPS)
     assert settled.training.steps == pytest.approx(100 + (1000 - clock) / 2.0, abs=2)
 
@@ -80,10 +89,13 @@ def test_evaluations_to_come_are_counted(monkeypatch: pytest.MonkeyPatch) -> Non
     def steps(**settings: Any) -> int:
         config = RunConfig().with_values({**TIMED, "steps": 100, **settings})
         deadline = Deadline(100.0 + AT_THE_END, evaluation=5.0, began=(9, -9.0), recent=deque([(9, 9.0)]))
-        return deadline.settle(config, 10, 10.0).training.steps
+        return deadline.update_steps(config, 10, 10.0).training.steps
 
     assert steps(eval_every=0) == 10 + 100 - 5  # one at the end
     assert steps(eval_every=25) == 10 + 100 - 20  # after 25, 50 and 75 steps as well
+    assert steps(eval_every=10) == 10 + 100 - 50  # after 10, ... 90 steps, that of this very step too
+    assert steps(eval_every=11) == 10 + 100 - 50  # after 11, ... 99 steps
+    assert steps(eval_every=100) == 10 + 100 - 5  # the one after 100 steps is the one at the end
 
 
 @pytest.fixture

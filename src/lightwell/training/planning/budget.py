@@ -1,18 +1,11 @@
 """The best model for the time one has: which shape and batch to train for so many seconds on this machine.
 
-Each candidate is trained for a moment, to see how many tokens it would get through in the time. What that buys is
-predicted by a law of the form of Hoffmann 2022 ("Chinchilla", equation 10),
-
-    loss = E + A / parameters^alpha + B / tokens^beta + C / context,
-
-with repeated text worth less the more often it is repeated (Muennighoff 2023, equation 5). alpha is Hoffmann's; the
-others were fitted to runs of one, three and ten minutes on the default corpus by the recipe of the small presets
-(docs/performance.md). E, the same for all, decides nothing.
+Each candidate is trained for a moment, to see how many tokens it would get through in the time; what loss that buys is
+predicted by a scaling law (scaling_law.py).
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,27 +13,18 @@ from dataclasses import dataclass
 from lightwell.batches.loader import BatchLoader
 from lightwell.corpus.corpus import Corpus
 from lightwell.errors import SettingError
-from lightwell.model.config import ModelConfig
 from lightwell.training.hardware.device import available_memory, resolve_device
 from lightwell.training.planning.deadline import FIRST_STEPS, ending_seconds
 from lightwell.training.planning.plan import Measured, flops_per_step, measure
+from lightwell.training.planning.scaling_law import SMALL_MODELS, block_parameters
 from lightwell.training.settings.config import RunConfig
 from lightwell.training.settings.presets import DEFAULT_PRESET, preset
 from lightwell.training.update.compilation import compile_in_time, expected_seconds
 
-A, ALPHA = 30.0, 0.34
-B, BETA = 428.0, 0.452
-C = 8.0
-"""Nats times tokens of context."""
-E = 2.3
-"""Nats per token."""
-WORTH = 3.0
-"""R*: repeating a text without end is worth this many times reading it anew, for models of 0.4 to 11 million
-parameters; for ones a thousand times as large Muennighoff 2023 (section 5) has 15.4."""
-TRIED = 2
-"""Timed micro-batches for each candidate."""
-LOOKING = 0.08
-"""The share of the time that may go into looking at candidates, beyond the smallest."""
+TIMED_MICRO_BATCHES = 2
+"""How many of them a candidate is timed with."""
+SEARCH_SHARE = 0.08
+"""The share of the time that may go into measuring candidates, beyond the smallest."""
 
 SHAPES = ((1, 128), (2, 128), (2, 192), (3, 192), (3, 256), (4, 256), (5, 384), (6, 512), (8, 512), (8, 768), (12, 768))
 """Layers and d_model, the smallest first; heads are 64 wide."""
@@ -58,7 +42,7 @@ BYTES_PER_PARAMETER = 28
 def fit(config: RunConfig, measured: Measured, seconds: float, held_out: int) -> RunConfig:
     """Return the configuration with as many steps as fit into so many seconds, compiled where that pays.
 
-    held_out: tokens there are to evaluate on; scoring one takes about a third of learning from it.
+    held_out: how many tokens there are to evaluate on; scoring one takes about a third of learning from it.
 
     Raises:
         SettingError: not even a few steps fit.
@@ -98,7 +82,7 @@ class Candidate:
         return self.config.training.steps
 
     def row(self) -> dict[str, float]:
-        """Return what speaks for and against it."""
+        """Return what speaks for and against the candidate, by name."""
         model, batches = self.config.model, self.config.batches
         return {
             "n_layers": model.n_layers,
@@ -117,48 +101,53 @@ class Candidate:
 def choose(
     config: RunConfig, corpus: Corpus, ends: float, make_loader: Callable[[RunConfig, Corpus], BatchLoader]
 ) -> tuple[Candidate, list[Candidate]]:
-    """Return the candidate that is predicted to stand lowest at `ends` (time.monotonic()), and all that were looked at.
+    """Return the candidate with the lowest loss predicted for `ends` (time.monotonic()), and all that were measured.
 
     Shapes from small to large, until two in a row are predicted to be worse than the best; then longer contexts for
-    the best shape, until one is worse. Those for which there is no memory are not tried, and none when looking would
-    take more than LOOKING of the time.
+    the best shape, until one is worse. Those for which there is no memory are not tried, and none when measuring it
+    would take the search beyond SEARCH_SHARE of the time.
 
     Raises:
         SettingError: there is not enough time, or memory, for any.
     """
     search = _Search(corpus, ends, make_loader, 0.7 * available_memory(resolve_device(config.training.device)))
     for n_layers, d_model in SHAPES:
-        if not search.look_at(_shaped(config, corpus, n_layers, d_model, CONTEXTS[0])) or search.worse_in_a_row > 1:
+        if not search.measure(_shaped(config, corpus, n_layers, d_model, CONTEXTS[0])) or search.since_best > 1:
             break
     for context in CONTEXTS[1:]:
-        best = search.best().config
+        best = lowest(search.candidates()).config
         longer = _shaped(config, corpus, best.model.n_layers, best.model.d_model, context)
         steps = best.training.steps * best.model.context_length / context
         if steps < ENOUGH_STEPS or longer.model.context_length == best.model.context_length:  # the text is no longer
             break
-        if not search.look_at(longer) or search.worse_in_a_row:
+        if not search.measure(longer) or search.since_best:
             break
-    looked_at = search.candidates()
-    return min(looked_at, key=lambda one: one.loss), looked_at
+    candidates = search.candidates()
+    return lowest(candidates), candidates
+
+
+def lowest(candidates: list[Candidate]) -> Candidate:
+    """Return the candidate with the lowest predicted loss."""
+    return min(candidates, key=lambda candidate: candidate.loss)
 
 
 class _Search:
-    """What was looked at so far."""
+    """The candidates that were measured so far."""
 
     def __init__(
-        self, corpus: Corpus, ends: float, make_loader: Callable[[RunConfig, Corpus], BatchLoader], room: float
+        self, corpus: Corpus, ends: float, make_loader: Callable[[RunConfig, Corpus], BatchLoader], memory: float
     ) -> None:
-        self._corpus, self._ends, self._make_loader, self._room = corpus, ends, make_loader, room
-        self._until = time.monotonic() + LOOKING * (ends - time.monotonic())
+        self._corpus, self._ends, self._make_loader, self._memory = corpus, ends, make_loader, memory
+        self._until = time.monotonic() + SEARCH_SHARE * (ends - time.monotonic())
         self._measured: list[tuple[RunConfig, Measured]] = []
         self._losses: list[float] = []
 
     @property
-    def worse_in_a_row(self) -> int:
-        """Return how many were looked at since the best."""
+    def since_best(self) -> int:
+        """Return how many were measured after the best."""
         return len(self._losses) - 1 - self._losses.index(min(self._losses))
 
-    def look_at(self, config: RunConfig) -> bool:
+    def measure(self, config: RunConfig) -> bool:
         """Train it for a moment; False where there is no memory or no time for that, or it is too slow for the time.
 
         Raises:
@@ -166,13 +155,15 @@ class _Search:
         """
         last = self._measured[-1] if self._measured else None
         activations = 2 * last[1].activation_bytes if last else 0
-        if BYTES_PER_PARAMETER * config.model.parameter_count() + activations > self._room:
+        if BYTES_PER_PARAMETER * config.model.parameter_count() + activations > self._memory:
             if last is None:
                 raise SettingError("There is not enough free memory for even the smallest model; end other programs.")
             return False
-        if last and _until_seen(config, *last) > self._until:
-            return False
-        measured = measure(config, self._make_loader(config, self._corpus), TRIED)
+        if last:
+            step = last[1].seconds_per_step * flops_per_step(config) / flops_per_step(last[0])
+            if time.monotonic() + (TIMED_MICRO_BATCHES + 1) * step > self._until:  # the first one is not timed
+                return False
+        measured = measure(config, self._make_loader(config, self._corpus), TIMED_MICRO_BATCHES)
         try:
             self._losses.append(_candidate(config, measured, self._corpus, self._ends).loss)
         except SettingError:
@@ -188,36 +179,14 @@ class _Search:
         Raises:
             SettingError: it is too short for the smallest.
         """
-        found: list[Candidate] = []
-        for one in self._measured:
+        candidates: list[Candidate] = []
+        for config, measured in self._measured:
             try:
-                found.append(_candidate(*one, self._corpus, self._ends))
+                candidates.append(_candidate(config, measured, self._corpus, self._ends))
             except SettingError:
-                if one is self._measured[0]:
+                if measured is self._measured[0][1]:
                     raise
-        return found
-
-    def best(self) -> Candidate:
-        """Return the one with the lowest prediction."""
-        return min(self.candidates(), key=lambda one: one.loss)
-
-
-def _until_seen(config: RunConfig, last: RunConfig, measured: Measured) -> float:
-    """When a candidate would have been looked at, by the time that a step of the one before took."""
-    step = measured.seconds_per_step * flops_per_step(config) / flops_per_step(last)
-    return time.monotonic() + (TRIED + 1) * step
-
-
-def predicted_loss(model: ModelConfig, tokens: float, unique_tokens: float) -> float:
-    """Return nats per token after `tokens`, of which no more than unique_tokens differ.
-
-    Parameters are those of the blocks, about 12 n_layers d_model^2, as is usual for such laws: a table of embeddings is
-    only looked up.
-    """
-    parameters = 12 * model.n_layers * model.d_model**2
-    repeats = max(0.0, tokens / unique_tokens - 1.0)
-    worth = min(tokens, unique_tokens) + unique_tokens * WORTH * (1.0 - math.exp(-repeats / WORTH))
-    return float(E + A / parameters**ALPHA + B / worth**BETA + C / model.context_length)
+        return candidates
 
 
 def _shaped(config: RunConfig, corpus: Corpus, n_layers: int, d_model: int, context: int) -> RunConfig:
@@ -234,20 +203,30 @@ def _shaped(config: RunConfig, corpus: Corpus, n_layers: int, d_model: int, cont
 
 
 def _candidate(config: RunConfig, measured: Measured, corpus: Corpus, ends: float) -> Candidate:
+    """Return what becomes of a configuration whose step was measured, in the time until `ends`.
+
+    Raises:
+        SettingError: not even a few steps fit.
+    """
     config = fit(config, measured, ends - time.monotonic(), len(corpus.held_out.tokens))
     steps = config.training.steps
     per_step, _ = expected_seconds(config.training.compile, measured.seconds_per_step)
     every = max(1, steps // EVALUATIONS)
     usual = preset(DEFAULT_PRESET).training
-    watching = {"eval_every": every, "checkpoint_every": every, "sample_every": 0}  # what the user sets is left alone
-    watching = {name: new for name, new in watching.items() if getattr(config.training, name) == getattr(usual, name)}
+    watching = {"eval_every": every, "checkpoint_every": every, "sample_every": 0}
+    unset = {name: new for name, new in watching.items() if getattr(config.training, name) == getattr(usual, name)}
     tokens_per_step = config.batches.batch_size * config.model.context_length
     unique, parameters = len(corpus.train.tokens), config.model.parameter_count()
     return Candidate(
-        config=config.with_values(watching),
+        config=config.with_values(unset),  # what the user sets is left alone
         parameters=parameters,
         tokens_per_second=tokens_per_step / per_step,
         memory_bytes=12 * parameters + 2 * measured.optimizer_bytes + measured.activation_bytes,
         epochs=steps * tokens_per_step / unique,
-        loss=predicted_loss(config.model, steps * tokens_per_step, unique),
+        loss=SMALL_MODELS.loss(
+            parameters=block_parameters(config.model),
+            tokens=steps * tokens_per_step,
+            unique_tokens=unique,
+            context_length=config.model.context_length,
+        ),
     )

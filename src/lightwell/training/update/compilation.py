@@ -101,8 +101,7 @@ def compile_for_training(model: Decoder) -> HeadLoss:
     Each shape is translated when it first occurs, which takes seconds; none is left dynamic, which would be slower.
     """
     torch.compiler.reset()  # models of other shapes in this process would count against torch's limit of translations
-    for block in model.layers:
-        block.compile(dynamic=False, options=OPTIONS)
+    model.compile_blocks(dynamic=False, options=OPTIONS)
     compiled: HeadLoss = torch.compile(head_loss, dynamic=False, options=OPTIONS)
     return compiled
 
