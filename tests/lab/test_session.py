@@ -21,7 +21,6 @@ from lightwell.lab.experiments import sources
 from lightwell.lab.experiments.budget import budget_of
 from lightwell.lab.experiments.context import ExperimentContext, differences, rate_of
 from lightwell.lab.experiments.experiment import Experiment, Findings, Picture
-from lightwell.lab.experiments.notes import NOTES
 from lightwell.lab.experiments.rate_search import search
 from lightwell.lab.experiments.setup import base_config, opened
 from lightwell.lab.experiments.store import Store
@@ -31,6 +30,7 @@ from lightwell.lab.verdicts.verdict import Claim, Law, Rule
 from lightwell.training.runs.listener import Listener
 from small import write_text
 
+NOTES = catalogue.notes()
 RULE = Rule("lower", 0.02)
 
 
@@ -289,7 +289,7 @@ def test_a_training_that_diverges_is_made_once_and_other_notes_go_on(
 
 def test_each_module_of_the_experiments_either_measures_or_does_not() -> None:
     """A new module has to be put on one side, so that its results are made again when it changes."""
-    judging = {"__init__", "budget", "context", "experiment", "notes", "rate_search", "setup", "sources", "store"}
+    judging = {"__init__", "budget", "context", "experiment", "note", "rate_search", "setup", "sources", "store"}
     there = {path.stem for path in Path(sources.__file__).parent.glob("*.py")}
     assert there == judging | set(sources.INSTRUMENTS)
     assert not judging & set(sources.INSTRUMENTS)

@@ -1,13 +1,31 @@
-"""The experiment of each note, in the module of the same name, imported when it is asked for."""
+"""The notes that there are: a folder of lab/notes/ each, found by looking.
+
+    NOTE/note.py          NOTE, the words; there is no torch in it
+    NOTE/experiment.py    EXPERIMENT, imported when it is asked for
+
+A folder with these two is all that another note needs.
+"""
 
 from __future__ import annotations
 
 import importlib
+import pkgutil
+from typing import TYPE_CHECKING
 
 from lightwell.errors import SettingError
-from lightwell.lab.experiments.experiment import Experiment
-from lightwell.lab.experiments.notes import NOTES
+from lightwell.lab import notes as folders
+from lightwell.lab.experiments.note import Note
 from lightwell.settings import nearest
+
+if TYPE_CHECKING:
+    from lightwell.lab.experiments.experiment import Experiment
+
+
+def notes() -> dict[str, Note]:
+    """Return the words of all notes by name, in the order of their numbers."""
+    names = [module.name for module in pkgutil.iter_modules(folders.__path__) if module.ispkg]
+    words: list[Note] = [importlib.import_module(f"{folders.__name__}.{name}.note").NOTE for name in names]
+    return {note.name: note for note in sorted(words, key=lambda note: (note.number, note.name))}
 
 
 def experiment(name: str) -> Experiment:
@@ -16,7 +34,9 @@ def experiment(name: str) -> Experiment:
     Raises:
         SettingError: there is no such note; the nearest is offered.
     """
-    if name not in NOTES:
-        raise SettingError(f"There is no note {name}; there are {', '.join(NOTES)}.{nearest(name, NOTES)}")
-    found: Experiment = importlib.import_module(f"lightwell.lab.notes.{name.replace('-', '_')}.experiment").EXPERIMENT
-    return found
+    names = list(notes())
+    if name not in names:
+        raise SettingError(f"There is no note {name}; there are {', '.join(names)}.{nearest(name, names)}")
+    module = importlib.import_module(f"{folders.__name__}.{name.replace('-', '_')}.experiment")
+    experiment: Experiment = module.EXPERIMENT
+    return experiment

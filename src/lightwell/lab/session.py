@@ -22,11 +22,10 @@ from lightwell.errors import RunError, TrainingError
 from lightwell.lab.cards import page, shown
 from lightwell.lab.cards.card import Card, make_card
 from lightwell.lab.cards.figures import drawing, save_figure
-from lightwell.lab.catalogue import experiment
+from lightwell.lab.catalogue import experiment, notes
 from lightwell.lab.experiments.budget import BUDGETS, Budget
 from lightwell.lab.experiments.context import TUNING_SEED, ExperimentContext
 from lightwell.lab.experiments.experiment import Experiment, Picture
-from lightwell.lab.experiments.notes import NOTES
 from lightwell.lab.experiments.store import Store, make_folder
 from lightwell.lab.experiments.trial import Laboratory, Trial
 from lightwell.training.hardware.device import freed_memory_kept, random_state_kept, resolve_device
@@ -193,14 +192,14 @@ def kept_card(folder: Path) -> Card | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     whole = all((folder / f"{picture}.svg").is_file() for picture, _ in card.pictures)
-    return card if whole and card.note.name in NOTES and card.budget in BUDGETS else None
+    return card if whole and card.note.name in notes() and card.budget in BUDGETS else None
 
 
 def kept_cards(folder: Path) -> list[tuple[Card, Path]]:
     """Return all cards below a session's folder, each with its own folder, by note and by budget."""
     found = [(card, path.parent) for path in folder.glob("*/card.json") if (card := kept_card(path.parent))]
-    notes, budgets = list(NOTES), list(BUDGETS)
-    return sorted(found, key=lambda one: (notes.index(one[0].note.name), budgets.index(one[0].budget), one[1].name))
+    names, budgets = list(notes()), list(BUDGETS)
+    return sorted(found, key=lambda one: (names.index(one[0].note.name), budgets.index(one[0].budget), one[1].name))
 
 
 def tokens_per_step(trial: Trial) -> int:

@@ -10,9 +10,10 @@ import pytest
 
 from lightwell.lab.cards import shown
 from lightwell.lab.cards.card import Card
-from lightwell.lab.experiments.notes import NOTES
+from lightwell.lab.catalogue import notes
 from lightwell.lab.verdicts.verdict import decide, overall
 
+NOTES = notes()
 ROOT = Path(__file__).parents[3]
 FOLDERS = {name: ROOT / "docs" / "lab" / f"{name}-night" for name in NOTES}
 

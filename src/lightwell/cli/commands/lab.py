@@ -13,8 +13,8 @@ from cyclopts import Parameter
 from lightwell.cli import words
 from lightwell.cli.flags import Json
 from lightwell.cli.progress import counting, progress
+from lightwell.lab.catalogue import experiment, notes
 from lightwell.lab.experiments.budget import BUDGETS, Budget, budget_of
-from lightwell.lab.experiments.notes import NOTES
 from lightwell.training.settings.config import RunConfig
 
 if TYPE_CHECKING:
@@ -42,14 +42,13 @@ def lab(
 ) -> None:
     """Measure what the notes say, and give each a verdict."""
     if not note:
-        print(json_text.dumps([found.to_dict() for found in NOTES.values()]) if json else listing())
+        print(json_text.dumps([each.to_dict() for each in notes().values()]) if json else listing())
         return
     from lightwell.lab.cards import shown
-    from lightwell.lab.catalogue import experiment
     from lightwell.lab.experiments.setup import base_config, opened
     from lightwell.lab.session import Session
 
-    chosen, names = budget_of(budget), list(NOTES) if note == "all" else [note]
+    chosen, names = budget_of(budget), list(notes()) if note == "all" else [note]
     for name in names:
         experiment(name)  # a name that is none is said before the text is read
     listener = progress()
@@ -82,7 +81,7 @@ def lab(
 
 def listing() -> str:
     """Return the notes, and how to measure them."""
-    rows = [(name, note.sentence) for name, note in NOTES.items()]
+    rows = [(name, note.sentence) for name, note in notes().items()]
     return f"{words.table(rows)}\n\nlightwell lab NOTE, or lightwell lab all; with --budget {', '.join(BUDGETS)}."
 
 

@@ -16,7 +16,7 @@ import torch
 
 from lightwell.lab.experiments.context import ExperimentContext
 from lightwell.lab.experiments.experiment import Findings, Picture
-from lightwell.lab.experiments.notes import Note
+from lightwell.lab.experiments.note import Note
 from lightwell.lab.verdicts.statistics import FEWEST
 from lightwell.lab.verdicts.verdict import Claim, Kind, Law, finite, overall
 from lightwell.training.hardware.host import describe_host

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lightwell.lab.experiments.context import ExperimentContext
-from lightwell.lab.experiments.notes import Note
+from lightwell.lab.experiments.note import Note
 from lightwell.lab.experiments.trial import Change, Look, Trial
 from lightwell.lab.verdicts.verdict import Claim, Law
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib
 from pathlib import Path
 
 FOLDERS = ("model", "batches", "generation", "training")
@@ -26,7 +27,8 @@ def sources_of(note: str) -> str:
     files = sorted(path for folder in FOLDERS for path in (root / folder).rglob("*.py"))
     files += [root / "lab" / "experiments" / f"{name}.py" for name in INSTRUMENTS]
     if note:
-        own = (root / "lab" / "notes" / note.replace("-", "_")).glob("*.py")
+        folder = importlib.import_module(f"lightwell.lab.notes.{note.replace('-', '_')}").__path__[0]
+        own = Path(folder).glob("*.py")
         files += sorted(path for path in own if path.stem not in WORDS_AND_PICTURES)
     total = hashlib.sha256()
     for path in files:

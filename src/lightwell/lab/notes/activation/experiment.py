@@ -13,9 +13,9 @@ import numpy as np
 
 from lightwell.lab.experiments.context import ExperimentContext, differences
 from lightwell.lab.experiments.experiment import Experiment, Findings
-from lightwell.lab.experiments.notes import NOTES
 from lightwell.lab.experiments.pace import seconds_per_step
 from lightwell.lab.experiments.trial import Trained, Trial
+from lightwell.lab.notes.activation.note import NOTE
 from lightwell.lab.notes.activation.pictures import draw
 from lightwell.lab.notes.activation.zeros import EDGES, NEAR, look_zeros
 from lightwell.lab.verdicts.verdict import Claim, Law, Rule
@@ -254,4 +254,4 @@ def remarks_of(context: ExperimentContext, data: Mapping[str, Any]) -> list[str]
     ]
 
 
-EXPERIMENT = Experiment(NOTES["activation"], plan, run, draw, looks={"zeros": look_zeros})
+EXPERIMENT = Experiment(NOTE, plan, run, draw, looks={"zeros": look_zeros})

@@ -11,7 +11,6 @@ import numpy as np
 
 from lightwell.lab.experiments.context import ExperimentContext, differences
 from lightwell.lab.experiments.experiment import Experiment, Findings
-from lightwell.lab.experiments.notes import NOTES
 from lightwell.lab.experiments.pace import seconds_per_step
 from lightwell.lab.experiments.trial import Trained, Trial
 from lightwell.lab.notes.batch_size.gradients import (
@@ -23,6 +22,7 @@ from lightwell.lab.notes.batch_size.gradients import (
     refuse_too_large,
     scale_words,
 )
+from lightwell.lab.notes.batch_size.note import NOTE
 from lightwell.lab.notes.batch_size.pictures import draw
 from lightwell.lab.verdicts.statistics import fit_line
 from lightwell.lab.verdicts.verdict import Claim, Law, Rule
@@ -255,4 +255,4 @@ def remarks_of(context: ExperimentContext, noise: Sequence[Mapping[str, Any]], m
     ]
 
 
-EXPERIMENT = Experiment(NOTES["batch-size"], plan, run, draw)
+EXPERIMENT = Experiment(NOTE, plan, run, draw)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from lightwell.lab.cards.figures import COLOURS, new_figure
 from lightwell.lab.experiments.context import ExperimentContext
 from lightwell.lab.experiments.experiment import Experiment, Findings, Picture
-from lightwell.lab.experiments.notes import NOTES
 from lightwell.lab.experiments.trial import Trial
+from lightwell.lab.notes.buffer.note import NOTE
 from lightwell.lab.notes.buffer.tensor_rows import tensor_table
 from lightwell.lab.verdicts.verdict import Law
 from lightwell.model.decoder import Decoder
@@ -144,4 +144,4 @@ def draw(data: Mapping[str, Any], timings: Mapping[str, Any]) -> list[Picture]:
     return [Picture("bytes", caption, figure)]
 
 
-EXPERIMENT = Experiment(NOTES["buffer"], plan, run, draw)
+EXPERIMENT = Experiment(NOTE, plan, run, draw)

@@ -15,11 +15,11 @@ from lightwell.generation.generate import resting
 from lightwell.generation.language_model import LanguageModel
 from lightwell.lab.experiments.context import ExperimentContext, differences
 from lightwell.lab.experiments.experiment import Experiment, Findings
-from lightwell.lab.experiments.notes import NOTES
 from lightwell.lab.experiments.skipping import skipping
 from lightwell.lab.experiments.trial import Look, Trained, Trial, held_out_loss
 from lightwell.lab.notes.causal.checks import LENGTH, check_causal, gradient_map
 from lightwell.lab.notes.causal.models import DecoderSubject
+from lightwell.lab.notes.causal.note import NOTE
 from lightwell.lab.notes.causal.pictures import draw
 from lightwell.lab.verdicts.verdict import Claim, Law, Rule
 from lightwell.model.decoder import Decoder
@@ -192,4 +192,4 @@ def _quoted(text: str, longest: int = 160) -> str:
     return '"' + " ".join(text.split())[:longest] + '"'
 
 
-EXPERIMENT = Experiment(NOTES["causal"], plan, run, draw, changes={"unmasked": unmasked})
+EXPERIMENT = Experiment(NOTE, plan, run, draw, changes={"unmasked": unmasked})

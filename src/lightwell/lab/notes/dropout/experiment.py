@@ -15,9 +15,9 @@ import numpy as np
 
 from lightwell.lab.experiments.context import ExperimentContext, differences
 from lightwell.lab.experiments.experiment import Experiment, Findings
-from lightwell.lab.experiments.notes import NOTES
 from lightwell.lab.experiments.part import tokens_for
 from lightwell.lab.experiments.trial import Trained, Trial
+from lightwell.lab.notes.dropout.note import NOTE
 from lightwell.lab.notes.dropout.pictures import draw
 from lightwell.lab.notes.dropout.row_sums import look_modes, look_rows
 from lightwell.lab.verdicts.crossing import crossing_of
@@ -207,7 +207,7 @@ def row_laws(rows: Mapping[str, Any]) -> list[Law]:
                  first, math.sqrt(p / (1.0 - p)), 4.0 * first_error),
         Law.near("Share of draws in which the first row is all zero",
                  rows["first row empty"], p, 4.0 * math.sqrt(p * (1.0 - p) / first_draws)),
-        Law.near("DropoutMask weights that are not exactly the weight x 1/(1-p)", rows["wrongly scaled"], 0, 0),
+        Law.near("Kept weights that are not exactly the weight x 1/(1-p)", rows["wrongly scaled"], 0, 0),
     ]  # fmt: skip
 
 
@@ -272,4 +272,4 @@ def remarks_of(context: ExperimentContext, data: Mapping[str, Any]) -> list[str]
 
 
 LOOKS = {"rows": look_rows, "modes": look_modes}
-EXPERIMENT = Experiment(NOTES["dropout"], plan, run, draw, looks=LOOKS)
+EXPERIMENT = Experiment(NOTE, plan, run, draw, looks=LOOKS)

@@ -14,10 +14,10 @@ from torch import Tensor
 from lightwell.corpus.corpus import Corpus
 from lightwell.lab.experiments.context import ExperimentContext, differences
 from lightwell.lab.experiments.experiment import Experiment, Findings
-from lightwell.lab.experiments.notes import NOTES
 from lightwell.lab.experiments.skipping import skipping
 from lightwell.lab.experiments.trial import Look, Trained, Trial
 from lightwell.lab.notes.self_attention.influence import inside
+from lightwell.lab.notes.self_attention.note import NOTE
 from lightwell.lab.notes.self_attention.pictures import draw
 from lightwell.lab.notes.self_attention.saturation import crossing, saturation
 from lightwell.lab.verdicts.verdict import Claim, Law, Rule
@@ -259,4 +259,4 @@ def _mean(rows: Sequence[Mapping[str, float]], name: str) -> float:
     return float(np.mean([row[name] for row in rows]))
 
 
-EXPERIMENT = Experiment(NOTES["self-attention"], plan, run, draw, changes={"unscaled": unscaled})
+EXPERIMENT = Experiment(NOTE, plan, run, draw, changes={"unscaled": unscaled})

@@ -15,7 +15,6 @@ from lightwell.batches.loader import BatchLoader
 from lightwell.corpus.corpus import Corpus
 from lightwell.lab.experiments.context import ExperimentContext, differences
 from lightwell.lab.experiments.experiment import Experiment, Findings
-from lightwell.lab.experiments.notes import NOTES
 from lightwell.lab.experiments.part import first_tokens
 from lightwell.lab.experiments.trial import Look, Trained, Trial, held_out_loss
 from lightwell.lab.notes.stride.exposure import (
@@ -28,6 +27,7 @@ from lightwell.lab.notes.stride.exposure import (
     split_after_windowing,
     word_for_word,
 )
+from lightwell.lab.notes.stride.note import NOTE
 from lightwell.lab.notes.stride.pictures import draw
 from lightwell.lab.verdicts.verdict import Claim, Law, Rule
 from lightwell.model.decoder import Decoder
@@ -332,4 +332,4 @@ def remarks_of(context: ExperimentContext, leaks: Mapping[str, int]) -> list[str
     ]
 
 
-EXPERIMENT = Experiment(NOTES["stride"], plan, run, draw)
+EXPERIMENT = Experiment(NOTE, plan, run, draw)
