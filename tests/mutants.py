@@ -49,7 +49,9 @@ class Mutant:
 
     def test_folders(self) -> Iterator[Path]:
         """Yield where its tests are likely to be, the likeliest first."""
-        folders = [Path("tests", *Path(self.file).parts[:depth]) for depth in range(len(Path(self.file).parts) - 1, 0, -1)]
+        folders = [
+            Path("tests", *Path(self.file).parts[:depth]) for depth in range(len(Path(self.file).parts) - 1, 0, -1)
+        ]
         yield from (folder for folder in folders if (REPOSITORY / folder).is_dir())
         yield Path("tests")
 
@@ -74,10 +76,22 @@ def first_failure(root: Path, mutant: Mutant) -> str:
     done: list[Path] = []
     for folder in mutant.test_folders():
         ignored = [f"--ignore={path}" for path in done]
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-n", "2", *ignored, str(folder)]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-n",
+            "2",
+            *ignored,
+            str(folder),
+        ]
         try:
             tests = subprocess.run(
-                command, cwd=root, env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False
+                [*pytest, *ignored, str(folder)], cwd=root, env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False
             )
         except subprocess.TimeoutExpired:
             return f"{folder} took more than {TIMEOUT} s"
