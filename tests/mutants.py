@@ -1,9 +1,8 @@
 """Plausible slips, one at a time: `make mutants` says which of them no test notices.
 
-mutants.toml has them, each as a line of the sources and what it becomes. A slip is made in a copy of the repository, and
-the tests run until the first one fails: those that mirror the changed module, then those of its folder, then all others.
-A slip that fails none is named, and the exit code is 1. Some ten minutes for each that goes unnoticed, seconds to a
-minute for each that does not.
+mutants.toml has them, each as a line of the sources and what it becomes. A slip is made in a copy of the repository,
+and the tests run until the first one fails: those that mirror the changed module, then those of its folder, then all
+others. A slip that fails none is named, and the exit code is 1.
 
     python tests/mutants.py                 all of them
     python tests/mutants.py clip deadline   those whose name contains one of these words
@@ -25,6 +24,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 LIST = Path(__file__).with_name("mutants.toml")
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", "runs", "lab-*", "__pycache__", ".*_cache", "node_modules")
+PYTEST = (sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-n", "2")
 TIMEOUT = 1200
 """Seconds after which a run of tests counts as failed: a slip may make something wait for ever."""
 
@@ -75,23 +75,10 @@ def first_failure(root: Path, mutant: Mutant) -> str:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root / "src"), str(root / "tests")])}
     done: list[Path] = []
     for folder in mutant.test_folders():
-        ignored = [f"--ignore={path}" for path in done]
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-x",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "-n",
-            "2",
-            *ignored,
-            str(folder),
-        ]
+        command = [*PYTEST, *(f"--ignore={path}" for path in done), str(folder)]
         try:
             tests = subprocess.run(
-                [*pytest, *ignored, str(folder)], cwd=root, env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False
+                command, cwd=root, env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False
             )
         except subprocess.TimeoutExpired:
             return f"{folder} took more than {TIMEOUT} s"
