@@ -25,7 +25,7 @@ import lightwell
 from lightwell.batches.config import BatchConfig
 from lightwell.batches.loader import BatchLoader
 from lightwell.corpus import plan as corpus_plan
-from lightwell.corpus import workers as unit_workers
+from lightwell.corpus import workers
 from lightwell.corpus.corpus import prepare
 from lightwell.corpus.manifest import MANIFEST, open_prepared, read_manifest
 from lightwell.corpus.plan import make_plan
@@ -134,7 +134,7 @@ def test_what_was_stopped_goes_on_and_makes_the_same_bytes(
         encoded.append(unit.number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(unit_workers, "encode_unit", stop)
+        patch.setattr(workers, "encode_unit", stop)
         with pytest.raises(KeyboardInterrupt, match=rf"^Stopped; {after} of \d+ units are in .* the same command"):
             made(corpus, tmp_path / "out")
     assert not (tmp_path / "out" / MANIFEST).exists()
@@ -151,10 +151,10 @@ def test_what_was_killed_goes_on_and_makes_the_same_bytes(corpus: Path, tmp_path
     made(corpus, tmp_path / "whole", workers=2)
     program = (
         "import sys, time; from pathlib import Path\n"
-        "from lightwell.text import unit_workers\n"
+        "from lightwell.corpus import workers\n"
         "from lightwell.text.config import TextConfig; from lightwell.corpus.prepare import prepare_corpus\n"
-        "encode = unit_workers.encode_unit\n"
-        "unit_workers.encode_unit = lambda *given: (encode(*given), time.sleep(0.2))\n"
+        "encode = workers.encode_unit\n"
+        "workers.encode_unit = lambda *given: (encode(*given), time.sleep(0.2))\n"
         f"prepare_corpus(TextConfig(paths=(sys.argv[1],), tokenizer='byte'), 0, Path(sys.argv[2]), workers=1, "
         f"unit_bytes={UNIT})"
     )
@@ -162,6 +162,7 @@ def test_what_was_killed_goes_on_and_makes_the_same_bytes(corpus: Path, tmp_path
     deadline = time.monotonic() + 60
     while len(list((tmp_path / "out" / "units").glob("0*.json"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
+    assert process.poll() is None, "it is killed in the middle of its work"
     process.kill()
     process.wait()
     assert not (tmp_path / "out" / MANIFEST).exists()
@@ -174,7 +175,7 @@ def environment() -> dict[str, str]:
 
 
 def test_a_worker_that_is_killed_is_noticed(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unit_workers, "_encode", kill_this_worker)
+    monkeypatch.setattr(workers, "_encode", kill_this_worker)
     with pytest.raises(TextError, match=r"A worker process died.*give the same command again"):
         made(corpus, tmp_path / "out", workers=2)
     monkeypatch.undo()

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from lightwell.errors import TextError
 from lightwell.text.config import TextConfig
+from lightwell.text.decoding import Decoding
 from lightwell.text.documents import Document, ReadReport, read_documents
-from lightwell.text.formats import Decoding
 
 SENTENCE = "Ein kleines Licht: 光, ß, 👩‍🚀.\r\n"
 HUGE = "long " * 200_000  # a million characters; the csv module's own limit is 131,072

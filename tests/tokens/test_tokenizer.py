@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from tokenizers import pre_tokenizers
 
 from lightwell.errors import SettingError, TextError
-from lightwell.text import pieces
 from lightwell.text.config import TextConfig
 from lightwell.text.documents import read_documents
+from lightwell.tokens import pieces
 from lightwell.tokens.building import END_OF_TEXT, build_bpe, build_byte, build_character, chosen_vocab_size
 from lightwell.tokens.stream import TextStream
 from lightwell.tokens.token_bytes import byte_alphabet

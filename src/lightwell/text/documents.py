@@ -15,7 +15,8 @@ from functools import cached_property
 from lightwell.errors import TextError
 from lightwell.text.config import TextConfig
 from lightwell.text.corpora import bible_chapters, stdlib_sources
-from lightwell.text.formats import Decoding, UnreadableError, read_file
+from lightwell.text.decoding import Undecodable, UnreadableError, empty_file
+from lightwell.text.formats import FileReader
 from lightwell.text.sources import Source, find_sources
 
 NAMES_SHOWN = 3
@@ -46,18 +47,6 @@ class Skipped:
 
     source: str
     reason: str
-
-
-@dataclass(frozen=True)
-class Undecodable:
-    """Bytes of one file that are not UTF-8. Each sequence of them became one U+FFFD in the text."""
-
-    source: str
-    """The file, or "file:record" of the first record with such bytes."""
-    count: int
-    """Byte sequences replaced."""
-    first_offset: int
-    """Byte offset of the first one, in the uncompressed file or in that record's text."""
 
 
 @dataclass
@@ -105,7 +94,7 @@ def read_documents(config: TextConfig) -> tuple[list[Document], ReadReport]:
             in all of the paths.
     """
     if not config.paths and config.corpus == "bible":
-        chapters = [Document(record.name, record.text) for record in bible_chapters()]
+        chapters = [Document(name, text) for name, text in bible_chapters()]
         return chapters, ReadReport(1, len(chapters), sum(chapter.size for chapter in chapters))
     sources = find_sources(config.paths) if config.paths else stdlib_sources()
     report = ReadReport(skipped=[Skipped(name, reason) for name, reason in sources.skipped])
@@ -125,16 +114,21 @@ def read_documents(config: TextConfig) -> tuple[list[Document], ReadReport]:
 
 
 def _read_source(source: Source, text_field: str, report: ReadReport) -> list[Document]:
-    decoding = Decoding()
-    records = read_file(source.path, source.name, text_field, decoding)
-    documents = [Document(record.name, record.text) for record in records if record.text.strip()]
+    reader = FileReader(source.path, source.name, text_field)
+    documents: list[Document] = []
+    empty = 0
+    for texts, numbers in reader.texts():
+        names = [source.name] if numbers is None else (f"{source.name}:{number}" for number in numbers)
+        some = [Document(name, text) for name, text in zip(names, texts, strict=True) if text.strip()]
+        empty += len(texts) - len(some)
+        documents += some
     if not documents:
-        raise UnreadableError("is empty", "name a file that holds text")
+        raise empty_file()
     report.files += 1
-    if len(documents) < len(records):
-        report.empty_records[source.name] = len(records) - len(documents)
-    if decoding.count:
-        report.undecodable.append(Undecodable(decoding.first_source, decoding.count, decoding.first_offset))
+    if empty:
+        report.empty_records[source.name] = empty
+    if undecodable := reader.undecodable():
+        report.undecodable.append(undecodable)
     return documents
 
 

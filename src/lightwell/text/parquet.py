@@ -6,17 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lightwell.text.formats import Decoding, UnreadableError, check_text_column
+from lightwell.text.decoding import Decoding, UnreadableError, missing
 
-BLOCK = 2 << 20
-"""Bytes of text that are wanted at a time."""
 READ_AT_ONCE = 1 << 20
 """Bytes that pyarrow reads of a column at a time."""
 MOST_ROWS = 8192
 
 
 def group_sizes(path: Path) -> list[int]:
-    """Uncompressed bytes of each row group.
+    """Return the uncompressed bytes of each row group.
 
     Raises:
         UnreadableError: it is not a .parquet file.
@@ -25,29 +23,34 @@ def group_sizes(path: Path) -> list[int]:
     return [file.metadata.row_group(group).total_byte_size for group in range(file.num_row_groups)]
 
 
-def read_groups(path: Path, name: str, field: str, groups: range, decoding: Decoding) -> Iterator[list[str]]:
-    """Yield the texts of column `field` in some row groups, in blocks; a missing value is an empty text.
+def read_groups(
+    content: Path | bytes, name: str, field: str, groups: range | None, decoding: Decoding, at_once: int
+) -> Iterator[list[str]]:
+    """Yield the texts of column `field` in some row groups, or in all, in blocks of about `at_once` bytes.
+
+    content: the file, or its bytes. A missing value is an empty text.
 
     Raises:
         UnreadableError: no such column, or the file is damaged.
     """
     import pyarrow as pa
 
-    file = _open(path)
-    kind = check_text_column(file.schema_arrow, field)
-    before = sum(file.metadata.row_group(group).num_rows for group in range(groups.start))
+    file = _open(content if isinstance(content, Path) else pa.BufferReader(content))
+    kind = _text_type(file.schema_arrow, field)
+    groups = range(file.num_row_groups) if groups is None else groups
+    number = sum(file.metadata.row_group(group).num_rows for group in range(groups.start))
     for group in groups:
         about = file.metadata.row_group(group)
-        rows = max(1, min(MOST_ROWS, BLOCK * about.num_rows // max(1, about.total_byte_size)))
+        rows = max(1, min(MOST_ROWS, at_once * about.num_rows // max(1, about.total_byte_size)))
         try:
             for batch in file.iter_batches(batch_size=rows, row_groups=[group], columns=[field], use_threads=False):
-                yield _texts(batch.column(0), kind, name, before, decoding)
-                before += batch.num_rows
+                yield _texts(batch.column(0), kind, name, number, decoding)
+                number += batch.num_rows
         except (pa.ArrowException, OSError) as error:
             raise _damaged(error) from None
 
 
-def _texts(column: Any, kind: Any, name: str, before: int, decoding: Decoding) -> list[str]:
+def _texts(column: Any, kind: Any, name: str, number: int, decoding: Decoding) -> list[str]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -55,16 +58,36 @@ def _texts(column: Any, kind: Any, name: str, before: int, decoding: Decoding) -
     try:
         return [text or "" for text in pc.cast(as_bytes, pa.large_string()).to_pylist()]
     except pa.ArrowInvalid:  # not all of it is UTF-8, whatever the file calls it
-        values = enumerate(as_bytes.to_pylist(), start=before + 1)
+        values = enumerate(as_bytes.to_pylist(), start=number + 1)
         return [decoding.decode(value or b"", f"{name}:{number}") for number, value in values]
 
 
-def _open(path: Path) -> Any:
+def _text_type(schema: Any, field: str) -> Any:
+    """Return the pyarrow type of a column's values.
+
+    Raises:
+        UnreadableError: there is no such column, or it holds no text.
+    """
+    import pyarrow as pa
+
+    if field not in schema.names:
+        raise missing("column", field, schema.names)
+    kind = schema.field(field).type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    checks = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    if not any(check(kind) for check in checks):
+        remedy = "name the column that holds the text with --text-field"
+        raise UnreadableError(f"has no text in column {field} but {kind}", remedy)
+    return kind
+
+
+def _open(content: Any) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(path, buffer_size=READ_AT_ONCE, pre_buffer=False)
+        return pq.ParquetFile(content, buffer_size=READ_AT_ONCE, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
         raise _damaged(error) from None
 

@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import gzip
+import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO, TypeVar
 
-from lightwell.text.formats import UnreadableError
-from lightwell.text.pieces import gathered
+from lightwell.text.decoding import UnreadableError
 
 BLOCK = 2 << 20
-"""Bytes in a block: enough that Python's work for one is nothing, few enough to stay in the processor's cache."""
+"""Bytes in a block: enough that Python's work for one is nothing, few enough to stay in the CPU's cache."""
+ALL = sys.maxsize
+"""The size of a block that holds all of a file."""
 PACKED_AT_ONCE = 1 << 16
 """Packed bytes that are unpacked at a time; text is seldom packed to less than a hundredth."""
-LARGEST_WINDOW = 1 << 27
-"""Bytes that a .zst frame may look back, which take as much memory; what zstd itself accepts without being told."""
+LARGEST_WINDOW = 1 << 31
+"""Bytes that a .zst frame may look back, which take as much memory where a frame says that it does; large corpora are
+packed with zstd --long=31, above the library's limit."""
 LARGEST_LINE = 64 << 20
-"""Bytes of a line, which must be in memory as a whole."""
+"""Bytes of a line that is read in blocks; all of it must be in memory."""
+
+Piece = TypeVar("Piece", str, bytes)
 
 
-def read_blocks(path: Path, packing: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-    """Yield the uncompressed bytes in blocks of about `BLOCK`; `start` and `end` cut a range out of a file without
+def suffix_of(path: Path) -> tuple[str, str]:
+    """Return what tells the format, e.g. ".jsonl" of mail.jsonl.gz, and how it is packed: ".gz", ".zst" or ""."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    packing = suffixes.pop() if suffixes and suffixes[-1] in (".gz", ".zst") else ""
+    return (suffixes[-1] if suffixes else ""), packing
+
+
+def read_blocks(
+    path: Path, packing: str, start: int = 0, end: int | None = None, at_once: int = BLOCK
+) -> Iterator[bytes]:
+    """Yield the uncompressed bytes in blocks of about `at_once`; `start` and `end` cut a range out of a file without
     packing.
 
     Raises:
@@ -32,11 +46,12 @@ def read_blocks(path: Path, packing: str, start: int = 0, end: int | None = None
         with path.open("rb") as file:
             if packing == ".gz":
                 with gzip.open(file) as unpacked:
-                    yield from iter(lambda: unpacked.read(BLOCK), b"")
+                    yield from _to_the_end(unpacked, at_once)
             elif packing == ".zst":
-                yield from map(b"".join, gathered(filter(None, _unpack_zstandard(file)), BLOCK))
+                yield from map(b"".join, gathered(filter(None, _unpack_zstandard(file)), at_once))
             else:
-                yield from _range(file, start, end)
+                file.seek(start)
+                yield from _to_the_end(file, at_once) if end is None else _range(file, end - start, at_once)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UnreadableError(f"is not a whole {packing} file ({error})", "make or download it again") from None
     except OSError as error:
@@ -62,12 +77,28 @@ def whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
         yield rest
 
 
-def _range(file: BinaryIO, start: int, end: int | None) -> Iterator[bytes]:
-    file.seek(start)
-    left = end - start if end is not None else -1
-    while block := file.read(BLOCK if left < 0 else min(BLOCK, left)):
+def gathered(pieces: Iterable[Piece], least: int) -> Iterator[list[Piece]]:
+    """Yield the pieces in lists that hold at least so many characters, or bytes, together (but the last)."""
+    some: list[Piece] = []
+    size = 0
+    for piece in pieces:
+        some.append(piece)
+        size += len(piece)
+        if size >= least:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
+
+
+def _to_the_end(file: IO[bytes] | gzip.GzipFile, at_once: int) -> Iterator[bytes]:
+    return iter(lambda: file.read(-1 if at_once == ALL else at_once), b"")
+
+
+def _range(file: BinaryIO, left: int, at_once: int) -> Iterator[bytes]:
+    while block := file.read(min(at_once, left)):
         yield block
-        left -= len(block) if left >= 0 else 0
+        left -= len(block)
 
 
 def _unpack_zstandard(file: BinaryIO) -> Iterator[bytes]:
@@ -76,8 +107,10 @@ def _unpack_zstandard(file: BinaryIO) -> Iterator[bytes]:
 
     unpacker = zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW)
     frame = unpacker.decompressobj()
+    some = False
     try:
         while chunk := file.read(PACKED_AT_ONCE):
+            some = True
             while chunk:
                 if frame.eof:
                     frame = unpacker.decompressobj()
@@ -85,5 +118,5 @@ def _unpack_zstandard(file: BinaryIO) -> Iterator[bytes]:
                 chunk = frame.unused_data if frame.eof else b""
     except zstandard.ZstdError as error:
         raise EOFError(str(error)) from None
-    if not frame.eof:
+    if some and not frame.eof:
         raise EOFError("it ends too early")

@@ -12,7 +12,7 @@ import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 
 from lightwell.errors import TextError, VocabularyError
-from lightwell.text.pieces import PIECE, cut_in_pieces
+from lightwell.tokens.pieces import PIECE, cut_in_pieces
 from lightwell.tokens.token_bytes import byte_alphabet
 
 END_OF_TEXT = "<|endoftext|>"

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lightwell.errors import TextError
-from lightwell.text.pieces import gathered
+from lightwell.text.unpacking import gathered
 from lightwell.tokens.concatenated import ConcatenatedTokens
 from lightwell.tokens.tokenizer import Tokenizer
 

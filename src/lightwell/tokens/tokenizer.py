@@ -23,10 +23,10 @@ import tokenizers
 from lightwell.errors import SettingError, TextError
 from lightwell.settings import nearest
 from lightwell.text.config import TextConfig
-from lightwell.text.pieces import PIECE, can_be_cut, cut_in_pieces
 from lightwell.tokens.building import END_OF_TEXT, build_bpe, build_byte, build_character
 from lightwell.tokens.fast_encoding import DIFFER, WORTH_IT, EncodersDifferError, FastEncoder, fast_encoder
 from lightwell.tokens.files import find_end_of_text, known_end_of_text, load_backend, write_end_of_text
+from lightwell.tokens.pieces import PIECE, can_be_cut, cut_in_pieces
 from lightwell.tokens.table_encoding import DirectEncoder, Ids
 from lightwell.tokens.token_bytes import byte_alphabet, decoder_names, fallback_byte, token_bytes
 

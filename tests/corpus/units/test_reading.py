@@ -21,7 +21,7 @@ from lightwell.corpus.units import reading as unit_reading
 from lightwell.corpus.units.reading import Found, read_unit
 from lightwell.corpus.units.units import cut_in_units
 from lightwell.errors import TextError
-from lightwell.text import parquet, unpacking
+from lightwell.text import formats, unpacking
 from lightwell.text.config import TextConfig
 from lightwell.text.documents import read_documents
 from lightwell.text.sources import find_sources
@@ -34,8 +34,7 @@ texts = st.lists(any_text, min_size=1, max_size=40).filter(lambda texts: any(tex
 @contextmanager
 def blocks_of(size: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for module in (unpacking, unit_reading, parquet):
-            patch.setattr(module, "BLOCK", size)
+        patch.setattr(unit_reading, "BLOCK", size)
         yield
 
 
@@ -168,7 +167,7 @@ def test_a_line_larger_than_memory_is_refused(tmp_path: Path, monkeypatch: pytes
 def test_a_quote_that_is_never_closed_does_not_swallow_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unit_reading, "LARGEST_LINE", 1000)
+    monkeypatch.setattr(formats, "LARGEST_LINE", 1000)
     (tmp_path / "a.csv").write_text('text\n"' + "x\n" * 5000)
     with pytest.raises(TextError, match=r"is not a proper table in line .*field larger than field limit"):
         read(tmp_path / "a.csv")

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from lightwell.corpus.shards import Shard, has_size, write_json, write_shard
 from lightwell.corpus.units.reading import Found, read_unit
 from lightwell.corpus.units.units import Unit
-from lightwell.text.pieces import PIECE
+from lightwell.tokens.pieces import PIECE
 from lightwell.tokens.table_encoding import Ids
 from lightwell.tokens.token_file import token_type
 from lightwell.tokens.tokenizer import Tokenizer

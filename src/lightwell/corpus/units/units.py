@@ -15,13 +15,13 @@ import itertools
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias
 
 from lightwell.errors import TextError
-from lightwell.text.formats import WIDE_BYTE_ORDER_MARKS, UnreadableError
+from lightwell.text.decoding import UnreadableError, empty_file, refuse_binary
 from lightwell.text.parquet import group_sizes
 from lightwell.text.sources import Source, Sources
+from lightwell.text.unpacking import suffix_of
 
 UNIT_BYTES = 32 << 20
 """Bytes of text in a unit: enough that starting one costs nothing, few enough that a kill loses seconds."""
@@ -96,13 +96,6 @@ def cut_text(data: bytes, size: int) -> Iterator[bytes]:
         yield data[start:]
 
 
-def suffix_of(path: Path) -> tuple[str, str]:
-    """Return what tells the format, e.g. ".jsonl" of mail.jsonl.gz, and how it is packed: ".gz", ".zst" or ""."""
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    packing = suffixes.pop() if suffixes and suffixes[-1] in (".gz", ".zst") else ""
-    return (suffixes[-1] if suffixes else ""), packing
-
-
 def _parts(sources: Sources, unit_bytes: int) -> Iterator[tuple[Part, int]]:
     """Yield every part with about the bytes of text that it holds."""
     for source in sources.files:
@@ -121,7 +114,7 @@ def _parts_of(source: Source, unit_bytes: int) -> Iterable[tuple[Part, int]]:
         if not stat.S_ISREG(about.st_mode):  # reading a pipe or a device might never end
             raise UnreadableError("is not a regular file", "name a file that holds text")
         if not about.st_size:
-            raise UnreadableError("is empty", "name a file that holds text")
+            raise empty_file()
         if suffix == ".parquet":
             return _row_groups(source, packing, unit_bytes)
         if packing or suffix in (".csv", ".tsv"):
@@ -130,18 +123,11 @@ def _parts_of(source: Source, unit_bytes: int) -> Iterable[tuple[Part, int]]:
         if about.st_size <= unit_bytes:
             return [(Part(source, kind if kind == "lines" else "whole", 0, about.st_size), about.st_size)]
         with source.path.open("rb") as file:
-            _refuse_binary(file.read(SNIFFED))
+            refuse_binary(file.read(SNIFFED), first=True)
             edges = list(_edges(file, about.st_size, unit_bytes, kind))
     except OSError as error:
         raise UnreadableError(f"cannot be read ({error.strerror})", "check that it is there and readable") from None
     return [(Part(source, kind, start, end), end - start) for start, end in itertools.pairwise(edges)]
-
-
-def _refuse_binary(start: bytes) -> None:
-    if start.startswith(WIDE_BYTE_ORDER_MARKS):
-        raise UnreadableError("is UTF-16 text", "convert it to UTF-8")
-    if b"\0" in start:
-        raise UnreadableError("is binary", "name a file that holds text")
 
 
 def _row_groups(source: Source, packing: str, unit_bytes: int) -> Iterator[tuple[Part, int]]:

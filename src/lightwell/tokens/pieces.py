@@ -1,16 +1,13 @@
 """Cuts a long text where byte-pair encoding with GPT-2's pattern cannot notice.
 
 The tokenizers library takes longer for one long text than for its parts, and only parts can go to several cores.
-Small pieces are gathered for the same reason: a call costs as much as some thousand characters.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
-
-Piece = TypeVar("Piece", str, bytes)
+from collections.abc import Iterator
+from typing import Any
 
 PIECE = 10_000
 """Characters after which a text is cut at the next place where it can be."""
@@ -26,20 +23,6 @@ def cut_in_pieces(text: str) -> Iterator[str]:
         yield text[start : cut.start()]
         start = cut.start()
     yield text[start:]
-
-
-def gathered(pieces: Iterable[Piece], least: int) -> Iterator[list[Piece]]:
-    """Pieces in lists that hold at least so many characters, or bytes, together (but the last)."""
-    some: list[Piece] = []
-    size = 0
-    for piece in pieces:
-        some.append(piece)
-        size += len(piece)
-        if size >= least:
-            yield some
-            some, size = [], 0
-    if some:
-        yield some
 
 
 def can_be_cut(spec: dict[str, Any]) -> bool:

@@ -1,0 +1,237 @@
+"""Every format, packed or not and read in blocks of any size, gives what reading it the simplest way gives."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import itertools
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightwell.text.decoding import Undecodable, UnreadableError
+from lightwell.text.formats import FileReader, PlainTabs
+from lightwell.text.unpacking import ALL
+
+Named = list[tuple[str, str]]
+"""The texts that hold anything, each with the number of its record, or "" where the file is one text."""
+
+PACKINGS: dict[str, Callable[[bytes], bytes]] = {
+    "": lambda data: data,
+    ".gz": lambda data: gzip.compress(data[:7], mtime=0) + gzip.compress(data[7:], mtime=0),
+    ".zst": lambda data: zstandard.compress(data[:7]) + zstandard.compress(data[7:]),
+}
+OPENING = "The first text is long enough that a few bytes of no text are a small share of it. " * 2
+words = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12),
+    st.sampled_from(['"', '""', ",", "\t", "\n", "\r\n", "\r", "\n\n", "\u2028", " ", "\ufffd", "\ufeff", "光👩", "'"]),
+)
+texts_of_records = st.lists(st.lists(words, max_size=5).map("".join), max_size=12)
+halves = st.sampled_from([r"\ud83d", r"\ud83d\ude00", r"\u0041", r"\udc00x"])
+bad_bytes = st.lists(st.tuples(st.floats(0, 1), st.sampled_from([b"\xff", b"\xe9", b"\xf0\x9f", b"\xc3"])), max_size=3)
+
+
+def damaged(data: bytes, bad: list[tuple[float, bytes]], mark: bool) -> bytes:
+    """The bytes with others among them that are no UTF-8, behind the opening, and a byte order mark before them."""
+    for share, piece in bad:
+        at = len(OPENING) + 20 + int(share * max(0, len(data) - len(OPENING) - 20))
+        data = data[:at] + piece + data[at:]
+    return b"\xef\xbb\xbf" * mark + data
+
+
+def read(suffix: str, data: bytes, packing: str, at_once: int) -> tuple[Named, FileReader]:
+    """What the reader gives, and the reader itself."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"x{suffix}{packing}"
+        path.write_bytes(PACKINGS[packing](data))
+        reader = FileReader(path, "x", "text", at_once=at_once)
+        named: Named = []
+        for texts, numbers in reader.texts():
+            names = [""] if numbers is None else [str(number) for number in numbers]
+            named += [pair for pair in zip(names, texts, strict=True) if pair[1].strip()]
+        return named, reader
+
+
+def plainly(suffix: str, data: bytes) -> Named:
+    """The same from all of the bytes at once, by the standard library alone; ValueError where it is no such file."""
+    text = data.decode(errors="replace").removeprefix("\ufeff")
+    if suffix == ".txt":
+        return [("", text)] if text.strip() else []
+    if suffix == ".jsonl":
+        lines = [(str(number), line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+        values = [(number, json.loads(line)["text"] or "") for number, line in lines]
+    else:
+        dialects = {".csv": [csv.excel], ".tsv": [csv.excel_tab, PlainTabs]}[suffix]
+        rows = table(text, dialects)
+        place = rows[0].index("text")
+        values = [(str(n), row[place] if place < len(row) else "") for n, row in enumerate(rows[1:], 1)]
+    whole = [(name, "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in value)) for name, value in values]
+    return [(name, value) for name, value in whole if value.strip()]
+
+
+def table(text: str, dialects: list[type[csv.Dialect]]) -> list[list[str]]:
+    """The rows by the first dialect that takes all of them."""
+    for dialect in dialects:
+        try:
+            return [row for row in csv.reader(io.StringIO(text, newline=""), dialect, strict=True) if row]
+        except csv.Error:
+            continue
+    raise ValueError("no table")
+
+
+def first_fault(data: bytes) -> tuple[int, int]:
+    """How many sequences are not UTF-8, and where the first one is, one error after another."""
+    places, start = [], 0
+    while True:
+        try:
+            data[start:].decode()
+        except UnicodeDecodeError as error:
+            places.append(start + error.start)
+            start += error.end
+        else:
+            return len(places), places[0] if places else 0
+
+
+def compare(suffix: str, data: bytes, packing: str, at_once: int) -> None:
+    """Hold the reader against the plain way."""
+    try:
+        expected = plainly(suffix, data)
+    except (ValueError, KeyError):
+        with pytest.raises(UnreadableError):
+            read(suffix, data, packing, at_once)
+        return
+    named, reader = read(suffix, data, packing, at_once)
+    assert named == expected
+    count, offset = first_fault(data)
+    undecodable = reader.undecodable()
+    if count:
+        assert undecodable is not None
+        assert undecodable.count >= count
+        assert (undecodable.source, undecodable.first_offset) == ("x", offset)
+    elif suffix != ".jsonl":
+        assert undecodable is None
+
+
+any_block = st.one_of(st.integers(1, 300), st.just(ALL))
+every_packing = pytest.mark.parametrize("packing", PACKINGS)
+
+
+@every_packing
+@given(texts=texts_of_records, bad=bad_bytes, mark=st.booleans(), at_once=any_block)
+def test_a_plain_file_is_one_text(
+    packing: str, texts: list[str], bad: list[tuple[float, bytes]], mark: bool, at_once: int
+) -> None:
+    compare(".txt", damaged("\n".join([OPENING, *texts]).encode(), bad, mark), packing, at_once)
+
+
+@every_packing
+@given(
+    texts=texts_of_records, half=st.lists(halves, max_size=3), ends=st.sampled_from(["\n", "\r\n", "\n\n", " \n"]),
+    last=st.booleans(), bad=bad_bytes, mark=st.booleans(), at_once=any_block, order=st.randoms(use_true_random=False),
+)  # fmt: skip
+def test_lines_of_json_are_texts(
+    packing: str, texts: list[str], half: list[str], ends: str, last: bool, bad: list[tuple[float, bytes]], mark: bool,
+    at_once: int, order: object,
+) -> None:  # fmt: skip
+    lines = [json.dumps({"id": n, "text": text, "x": None}, ensure_ascii=n % 2 > 0) for n, text in enumerate(texts)]
+    lines += [f'{{"text": "{piece}", "x": NaN}}' for piece in half] + ['{"text": null}', ' {"text": "a", "text": "b"} ']
+    order.shuffle(lines)  # type: ignore[attr-defined]
+    data = ends.join([json.dumps({"text": OPENING}), *lines]) + ends * last
+    compare(".jsonl", damaged(data.encode(), bad, mark), packing, at_once)
+
+
+@every_packing
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+@given(
+    texts=texts_of_records, ends=st.sampled_from(["\n", "\r\n", "\r"]), quotes=st.booleans(), bad=bad_bytes,
+    mark=st.booleans(), at_once=any_block,
+)  # fmt: skip
+def test_rows_of_a_table_are_texts(
+    packing: str, suffix: str, texts: list[str], ends: str, quotes: bool, bad: list[tuple[float, bytes]], mark: bool,
+    at_once: int,
+) -> None:  # fmt: skip
+    rows = [["id", "text"], ["0", OPENING], *([str(n), text] for n, text in enumerate(texts, 1)), [], ["short"]]
+    if quotes:
+        with io.StringIO(newline="") as file:
+            csv.writer(file, csv.excel if suffix == ".csv" else csv.excel_tab, lineterminator=ends).writerows(rows)
+            data = file.getvalue()
+    else:  # whatever stands in the texts, quotes that are never closed among it
+        data = ends.join(("," if suffix == ".csv" else "\t").join(row) for row in rows)
+    compare(suffix, damaged(data.encode(), bad, mark), packing, at_once)
+
+
+@every_packing
+@given(
+    values=st.lists(st.one_of(st.none(), st.binary(max_size=9), words.map(str.encode)), min_size=1, max_size=30),
+    group=st.integers(1, 9), at_once=any_block,
+)  # fmt: skip
+def test_rows_of_parquet_are_texts(packing: str, values: list[bytes | None], group: int, at_once: int) -> None:
+    with io.BytesIO() as file:
+        pq.write_table(pa.table({"text": pa.array(values, pa.binary())}), file, row_group_size=group)
+        data = file.getvalue()
+    named, reader = read(".parquet", data, packing, at_once)
+    decoded = [(str(number), (value or b"").decode(errors="replace")) for number, value in enumerate(values, 1)]
+    assert named == [pair for pair in decoded if pair[1].strip()]
+    faults = [(number, *first_fault(value or b"")) for number, value in enumerate(values, 1)]
+    count = sum(found for _, found, _ in faults)
+    first = next(((number, offset) for number, found, offset in faults if found), None)
+    expected = first and Undecodable(f"x:{first[0]}", count, first[1])
+    assert reader.undecodable() == expected
+
+
+@given(lines=st.lists(st.sampled_from(["one", "two", ""]), min_size=1), cut=st.integers(0, 200), at_once=any_block)
+def test_a_range_of_lines_counts_from_where_it_begins(lines: list[str], cut: int, at_once: int) -> None:
+    data = [json.dumps({"text": line}).encode() + b"\n" for line in lines]
+    cut = min(cut, len(data) - 1)
+    start = sum(map(len, data[:cut]))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x.jsonl"
+        path.write_bytes(b"".join(data) + b"wrong\n")
+        reader = FileReader(path, "x", "text", start, start + len(b"".join(data[cut:])), at_once)
+        blocks = list(reader.texts())
+        assert list(itertools.chain.from_iterable(block.texts for block in blocks)) == lines[cut:]
+        assert [n for block in blocks for n in block.numbers or ()] == list(range(1, len(lines) - cut + 1))
+        with pytest.raises(UnreadableError, match=rf"is not JSON in line {len(lines) + 1} \("):
+            list(FileReader(path, "x", "text", start, None, at_once).texts())
+
+
+@pytest.mark.parametrize("line", ['{"text": "a"} {"text": "b"}\n', '{"text":\n"a"}'])
+def test_a_record_is_a_line_and_a_line_a_record(line: str) -> None:
+    """As many records as lines are not enough: two share one, and another has none or is broken over two."""
+    data = '{"text": "first"}\n' + line + ('\n{"text": "b"}{"text": "c"}\n' if "\n" in line[:-1] else "\n")
+    with pytest.raises(UnreadableError, match="is not JSON in line 2"):
+        read(".jsonl", data.encode(), "", ALL)
+
+
+def test_bytes_that_are_not_utf8_are_counted_in_fields_that_are_not_read() -> None:
+    named, reader = read(".jsonl", b'{"text": "a long enough text", "x": "\xff"}\n', "", ALL)
+    assert named == [("1", "a long enough text")]
+    assert reader.undecodable() == Undecodable("x", 1, 37)
+
+
+def test_the_place_of_bytes_counts_more_than_that_of_halves() -> None:
+    _, reader = read(".jsonl", b'{"text": "\\ud800 half of one"}\n{"text": "caf\xe9"}\n', "", ALL)
+    assert reader.undecodable() == Undecodable("x", 2, 44)
+    _, reader = read(".jsonl", b'{"text": "fine"}\n{"text": "ab\\ud800"}\n', "", ALL)
+    assert reader.undecodable() == Undecodable("x:2", 1, 2)
+
+
+def test_a_table_that_is_no_proper_one_says_so_before_its_columns() -> None:
+    for at_once in (5, ALL):
+        with pytest.raises(UnreadableError, match="is not a proper table in line 2"):
+            read(".csv", b'title,body\na,"b', "", at_once)
+
+
+def test_a_quarter_may_be_undecodable_and_no_more() -> None:
+    assert read(".txt", b"abc\xff", "", ALL)[0] == [("", "abc\ufffd")]
+    with pytest.raises(UnreadableError, match="is binary or in another encoding than UTF-8"):
+        read(".txt", b"ab\xff", "", ALL)
