@@ -68,7 +68,7 @@ def sparkline(values: Sequence[float], width: int = 60) -> str:
 
 
 def visible(text: str) -> str:
-    """Return the text with control characters, which could steer a terminal, as the pictures that Unicode has for them."""
+    """Return the text with Unicode's pictures in place of control characters, which could steer a terminal."""
     pictures = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"}
     return text.translate({**pictures, 0x7F: 0x2421, **dict.fromkeys(range(0x80, 0xA0), 0xFFFD)})
 
