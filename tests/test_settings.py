@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import compileall
 import json
 import math
+import os
 import re
+import shutil
+import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +22,7 @@ from hypothesis import strategies as st
 from lightwell.errors import SettingError
 from lightwell.settings import Field, Meta, Settings, nearest
 from lightwell.training.settings.config import RunConfig
+from paths import REPOSITORY
 
 SECTIONS = RunConfig.sections()
 FIELDS = [(section, field) for section, cls in SECTIONS.items() for field in cls.fields()]
@@ -91,6 +97,19 @@ def test_the_help_is_the_sentence_under_the_field() -> None:
     assert helps["heat"] == "How hot,\nas a share."
     assert [field.default for field in Kitchen.fields()] == [1, 0.5, True, "gas", ()]
     assert [field.type for field in Kitchen.fields()] == [int, float, bool, Literal["gas", "electric"], tuple[str, ...]]
+
+
+def test_without_its_sources_the_program_runs_and_names_stand_for_sentences(tmp_path: Path) -> None:
+    """As in a package of compiled files alone."""
+    shutil.copytree(REPOSITORY / "src" / "lightwell", tmp_path / "lightwell")
+    assert compileall.compile_dir(tmp_path / "lightwell", quiet=1, legacy=True)
+    for source in (tmp_path / "lightwell").rglob("*.py"):
+        source.unlink()
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "COLUMNS": "100"}
+    command = [sys.executable, "-m", "lightwell", "train", "--help"]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"--learning-rate X +Learning rate\. \[0\.01\]", done.stdout)
 
 
 def test_the_nearest_name_is_offered_only_when_one_is_near() -> None:

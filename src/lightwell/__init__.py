@@ -123,9 +123,9 @@ def train(
     from lightwell.training import start
     from lightwell.training.runs.run import new_run_path
 
-    whole = _compose(paths, preset, config, settings)
-    folder = Path(out) if out is not None else new_run_path(whole.text)
-    return start.train(whole, out=folder, force=force, listener=listener or _progress(folder))
+    composed = _compose(paths, preset, config, settings)
+    folder = Path(out) if out is not None else new_run_path(composed.text)
+    return start.train(composed, out=folder, force=force, listener=listener or _progress(folder))
 
 
 def plan(
@@ -152,7 +152,7 @@ def prepare(
     """Turn a text of any size into tokens on disk, in bounded memory, for `train(out)`.
 
     The same call goes on where one before was stopped or killed. workers: processes, 0 for as many as there are
-    processors; they change no byte. force: begin anew. Settings are the fields text_field, validation_fraction,
+    CPUs; they change no byte. force: begin anew. Settings are the fields text_field, validation_fraction,
     tokenizer, end_of_text and vocab_size.
 
     Raises:
@@ -170,9 +170,9 @@ def prepare(
     for name in settings:
         if name not in PREPARED:
             raise SettingError(f"prepare has no setting {name}, only {', '.join(PREPARED)}.{nearest(name, PREPARED)}")
-    whole = compose(text_paths(*paths), settings=settings)
+    composed = compose(text_paths(*paths), settings=settings)
     say = (listener or _progress()).say
-    return prepare_corpus(whole.text, whole.model.vocab_size, Path(out), workers=workers, force=force, say=say)
+    return prepare_corpus(composed.text, composed.model.vocab_size, Path(out), workers=workers, force=force, say=say)
 
 
 def resume(run: str | os.PathLike[str], *, listener: Listener | None = None) -> Run:

@@ -1,4 +1,4 @@
-"""What a user is told when something foreseeable goes wrong: one sentence that names the thing and the remedy."""
+"""What a user reads when something foreseeable goes wrong: one sentence that names the thing and the remedy."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class TrainingError(LightwellError):
 
 
 class LeftAloneError(LightwellError):
-    """Another process of a team has ended, so that this one cannot go on; what happened is for that one to say."""
+    """Another process of a group has ended, so that this one cannot go on; what happened is for that one to say."""
 
 
 class TryAgainError(LightwellError):
-    """A process of a team that is to be started again with all others, from the newest checkpoint."""
+    """A process of a group that is to be started again with all others, from the newest checkpoint."""

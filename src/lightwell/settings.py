@@ -1,7 +1,8 @@
 """Settings: what a configuration field is, how a value for it is checked, and how it gets its help.
 
 Every configuration in Lightwell is a frozen dataclass. The annotation of a field says what is allowed, and the
-sentence under it is the help of the command line, the label in the page and the row in the docs:
+sentence under it is the help of the command line, the label in the page and the row in the docs (where the sources
+cannot be read, the field's name in words stands in for it):
 
     @dataclass(frozen=True)
     class ModelConfig(Settings):
@@ -84,7 +85,12 @@ class Settings:
         hints = typing.get_type_hints(cls, include_extras=True)
         sentences = _sentences_under_fields(cls)
         return tuple(
-            Field(item.name, hints[item.name], _default(item), sentences[item.name])
+            Field(
+                item.name,
+                hints[item.name],
+                item.default if item.default_factory is dataclasses.MISSING else item.default_factory(),
+                sentences.get(item.name, f"{item.name.replace('_', ' ').capitalize()}."),
+            )
             for item in dataclasses.fields(cls)  # type: ignore[arg-type]
         )
 
@@ -132,15 +138,16 @@ def _limits_in_words(limits: Meta | None) -> list[str]:
     return [text for limit, text in words if limit is not None]
 
 
-def _default(item: dataclasses.Field[Any]) -> Any:
-    return item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
-
-
 def _sentences_under_fields(cls: type) -> dict[str, str]:
-    """Return each annotated field's following string literal; Python keeps none of them, so they are read from the
-    source.
+    """Return the string literal under each annotated field, read from the source, since Python keeps none of them.
+
+    Without a source (a package of .pyc files alone, a frozen program) there is none.
     """
-    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    try:
+        source = inspect.getsource(cls)
+    except (OSError, TypeError):
+        return {}
+    (definition,) = ast.parse(textwrap.dedent(source)).body
     assert isinstance(definition, ast.ClassDef)
     sentences: dict[str, str] = {}
     for statement, below in zip(definition.body, definition.body[1:], strict=False):

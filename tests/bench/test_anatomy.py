@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lightwell.bench.anatomy import KINDS, REST, by_kind, dissect, draw, in_ms, kind_of
-from lightwell.bench.shapes import shape
+from lightwell.bench.contenders.shapes import shape
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from cli_house import call
-from lightwell.bench import contenders, table, worker
+from lightwell.bench import table
 from lightwell.bench.check import ratio_of, sentence
-from lightwell.bench.shapes import SHAPES, Shape, shape
+from lightwell.bench.contenders import contender, worker
+from lightwell.bench.contenders.shapes import SHAPES, Shape, shape
 from lightwell.training.settings.config import RunConfig
 
 Capture = pytest.CaptureFixture[str]
-PEERS_SCRIPT = Path(contenders.__file__).with_name("peers.py")
+PEERS_SCRIPT = Path(contender.__file__).with_name("peers.py")
 
 
 def test_lightwell_alone_is_measured(tmp_path: Path, capsys: Capture) -> None:
@@ -91,7 +92,7 @@ def test_what_cannot_be_measured_is_refused_at_once(tokens: list[str], said: str
 
 
 def test_every_variant_is_a_configuration() -> None:
-    assert worker.VARIANTS.keys() == contenders.OURS.keys()
+    assert worker.VARIANTS.keys() == contender.OURS.keys()
     for name in worker.VARIANTS:
         config = RunConfig().with_values(worker.settings(shape("S-dropout"), name))
         assert config.model.attention_dropout == 0.2
@@ -124,7 +125,7 @@ def test_the_peers_script_knows_every_peer() -> None:
     code = "import runpy; print(sorted(runpy.run_path('peers.py')['PEERS']))"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=PEERS_SCRIPT.parent)
-    assert ast.literal_eval(done.stdout) == sorted([*contenders.NANOGPT, *contenders.PACKAGES])
+    assert ast.literal_eval(done.stdout) == sorted([*contender.NANOGPT, *contender.PACKAGES])
 
 
 def test_the_check_compares_medians_of_pairs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from lightwell.bench import rounds
-from lightwell.bench.contenders import Contender
-from lightwell.bench.results import shape_results
-from lightwell.bench.rounds import Rounds, Turns, Watcher, ratios, rotated
-from lightwell.bench.shapes import shape
+from lightwell.bench.contenders.contender import Contender
+from lightwell.bench.contenders.shapes import shape
+from lightwell.bench.turns import rounds
+from lightwell.bench.turns.results import shape_results
+from lightwell.bench.turns.rounds import Rounds, Turns, Watcher, ratios, rotated
 
 FAKE = """
 import json, os, sys

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightwell.bench import nanogpt_data
+from lightwell.bench.contenders import nanogpt_data
 from lightwell.bench.quality import PARTS, Trial, ablation, halves, summary, train_lightwell
 from lightwell.training.settings.compose import compose
 from small import write_text

@@ -158,3 +158,74 @@ def test_the_ends_of_the_unit_interval_draw_no_impossible_token(
     monkeypatch.setattr(torch, "rand", lambda *size, **others: torch.full(size, uniform, dtype=torch.float64))
     drawn = sample(p, generators(*range(64)))
     assert drawn.tolist() == [100 if first else 899] * 64
+
+
+# Borders: probabilities that float32 has exactly, so that a border is met and not missed by rounding ------------------
+
+HALVES = torch.tensor([[0.25, 0.5, 0.25]]).log()
+EIGHTHS = torch.tensor([[0.5, 0.25, 0.125, 0.125]]).log()
+
+
+@pytest.mark.parametrize(
+    ("logits", "p", "expected"),
+    [
+        (HALVES, 0.49, [0.0, 1.0, 0.0]),
+        (HALVES, 0.5, [0.0, 1.0, 0.0]),  # the first reaches p exactly: no second
+        (HALVES, 0.51, [1 / 3, 2 / 3, 0.0]),  # of two equals, the one that comes first
+        (HALVES, 0.75, [1 / 3, 2 / 3, 0.0]),
+        (HALVES, 0.76, [0.25, 0.5, 0.25]),
+        (EIGHTHS, 0.75, [2 / 3, 1 / 3, 0.0, 0.0]),
+        (EIGHTHS, 0.875, [4 / 7, 2 / 7, 1 / 7, 0.0]),
+        (EIGHTHS, 0.999, [0.5, 0.25, 0.125, 0.125]),
+    ],
+)
+def test_top_p_at_its_borders(logits: Tensor, p: float, expected: list[float]) -> None:
+    torch.testing.assert_close(probabilities(logits, top_p=p), torch.tensor([expected]))
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"),
+    [
+        (0.25, [0.5, 0.25, 0.125, 0.125]),  # exactly a quarter as likely as the likeliest: kept
+        (0.26, [2 / 3, 1 / 3, 0.0, 0.0]),
+        (0.5, [2 / 3, 1 / 3, 0.0, 0.0]),
+        (0.51, [1.0, 0.0, 0.0, 0.0]),
+        (1.0, [1.0, 0.0, 0.0, 0.0]),
+    ],
+)
+def test_min_p_at_its_borders(share: float, expected: list[float]) -> None:
+    torch.testing.assert_close(probabilities(EIGHTHS, min_p=share), torch.tensor([expected]))
+
+
+@pytest.mark.parametrize(("k", "kept"), [(1, [0.5]), (2, [0.25, 0.5]), (3, [0.125, 0.25, 0.5]), (4, EIGHTHS[0].exp())])
+def test_top_k_keeps_as_many_of_equals_as_make_k(k: int, kept: Any) -> None:
+    expected = torch.as_tensor(kept).sort().values
+    result = probabilities(EIGHTHS, top_k=k)[0].sort().values[-k:]
+    torch.testing.assert_close(result, expected / expected.sum())
+
+
+def test_the_lowest_temperature_that_divides_and_the_highest_that_does_not() -> None:
+    tiny = torch.finfo(torch.float32).tiny
+    near = torch.tensor([[0.0, tiny]])  # logits so near each other that the division shows
+    torch.testing.assert_close(probabilities(near, temperature=tiny), torch.tensor([[0.0, 1.0]]).softmax(-1))
+    assert probabilities(near, temperature=tiny / 2).tolist() == [[0.0, 1.0]]
+    equal = torch.tensor([[3.0, 3.0]])
+    assert probabilities(equal, temperature=1e-30).tolist() == [[0.5, 0.5]]
+    assert probabilities(equal, temperature=0.0).tolist() == [[1.0, 0.0]]  # the first of equals
+
+
+def test_the_penalty_divides_what_is_above_zero_and_multiplies_what_is_not() -> None:
+    logits = torch.tensor([[2.0, 0.0, -2.0, 2.0, -2.0]])
+    seen = torch.tensor([[True, True, True, False, False]])
+    expected = torch.tensor([[0.5, 0.0, -8.0, 2.0, -2.0]]).softmax(dim=-1)
+    torch.testing.assert_close(probabilities(logits, seen, repetition_penalty=4.0), expected)
+    more = torch.tensor([[4.0, 0.0, -1.0, 2.0, -2.0]]).softmax(dim=-1)
+    torch.testing.assert_close(probabilities(logits, seen, repetition_penalty=0.5), more)
+
+
+@pytest.mark.parametrize(("uniform", "token"), [(0.0, 0), (0.2499, 0), (0.25, 1), (0.7499, 1), (0.75, 2), (0.9999, 2)])
+def test_sample_takes_the_first_token_whose_cumulative_probability_exceeds_the_draw(
+    uniform: float, token: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "rand", lambda *size, **others: torch.full(size, uniform, dtype=torch.float64))
+    assert sample(torch.tensor([[0.25, 0.5, 0.25]]), generators(1)).tolist() == [token]

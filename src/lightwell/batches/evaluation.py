@@ -33,7 +33,7 @@ def evaluation_batches(
 
     A target is scored by the first window of the grid that holds it: the one that gives it the most context.
     stride 0 means `context_length`; max_tokens scores only that many targets from the start, 0 all of them.
-    `boundaries` is document_boundaries, as the model was trained: cross lays one grid over the whole text, mask too but
+    `boundaries` is document_boundaries, as the model was trained: cross lays one grid over the text, mask too but
     hides other documents, cut begins a grid, and the positions, anew at each document.
 
     Raises:

@@ -27,12 +27,12 @@ class BatchLoader:
 
     @property
     def windows(self) -> int:
-        """Return windows of one epoch."""
+        """Return how many windows an epoch has."""
         return len(self._windows)
 
     @property
     def steps_per_epoch(self) -> float:
-        """Return batches that show each window once; not rounded, as a batch may end one epoch and begin the next."""
+        """Return how many batches show each window once; not rounded, as a batch may span two epochs."""
         return self.windows / self.config.batch_size
 
     def batch(self, step: int) -> Batch:
@@ -46,7 +46,7 @@ class BatchLoader:
         )
 
     def windows_of(self, step: int) -> tuple[Integers, Integers]:
-        """Return which windows make the batch of the 0-based `step`: the epoch of each, and its number within it, (B,)."""
+        """Return which windows make the batch of the 0-based `step`: the epoch of each, and its number in it, (B,)."""
         sequence = step * self.config.batch_size + np.arange(self.config.batch_size, dtype=np.int64)
         epochs, positions = np.divmod(sequence, self.windows)
         # Random offsets are in random order already.

@@ -54,8 +54,9 @@ def draw(positions: int, n: int, seed: int, epoch: int) -> int: ...
 @overload
 def draw(positions: Integers, n: int, seed: int, epoch: int | Integers) -> Integers: ...
 def draw(positions: int | Integers, n: int, seed: int, epoch: int | Integers) -> int | Integers:
-    """Return a uniform number in 0..n-1 for each position of the epoch, independent of all others (bias below n /
-    2^64).
+    """Return a uniform number in 0..n-1 for each position of the epoch, independent of all others.
+
+    Its bias is below n / 2^64.
     """
     assert n > 0
     return _like(positions, _hash(seed, epoch, _DRAW, positions) % np.uint64(n))

@@ -58,16 +58,15 @@ class Windows:
             self._firsts = np.concatenate(([0], np.cumsum(self._counts)))  # number of each document's first window
 
     def __len__(self) -> int:
-        """Return windows of one epoch."""
+        """Return how many windows an epoch has."""
         if self.cut:
             return int(self._firsts[-1])
         return -((self.context_length - 1 - self.targets) // self.stride)  # ceil((N - L) / s)
 
     def spans(self, numbers: Integers, epochs: Integers) -> Spans:
-        """Return where windows `numbers` (B,) of the given epochs (B,) stand; only random offsets differ between
-        epochs.
+        """Return where windows `numbers` (B,) of the given epochs (B,) stand; only random offsets differ by epoch.
 
-        A document is found among n of them in O(log n).
+        Which of n documents a window is in is looked up in O(log n).
         """
         L = self.context_length
         if not self.cut:
@@ -85,7 +84,7 @@ class Windows:
 
     @property
     def targets_per_epoch(self) -> float:
-        """Return targets presented in one epoch, repeats counted (for random offsets in cut documents: on average)."""
+        """Return how many targets an epoch presents, repeats counted (random offsets in cut documents: on average)."""
         L = self.context_length
         if not self.cut:
             return float(len(self) * L)
@@ -97,9 +96,7 @@ class Windows:
 
     @property
     def targets_skipped(self) -> int:
-        """Return targets in no window, however long one trains: between windows where s > L, and a tail that fills
-        none.
-        """
+        """Return how many targets are in no window: between windows where s > L, and a tail that fills none."""
         if self.random:
             return 0
         step = min(self.stride, self.context_length)  # targets that each further window adds
@@ -108,7 +105,7 @@ class Windows:
         return self.targets - ((len(self) - 1) * step + self.context_length)
 
     def _last_lengths(self) -> Integers:
-        """Return targets of each document's last window."""
+        """Return how many targets each document's last window has."""
         return np.minimum(self.context_length, self._targets - (self._counts - 1) * self.stride)
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lightwell.bench.shapes import Shape
+from lightwell.bench.contenders.shapes import Shape
 from lightwell.errors import LightwellError
 
 KINDS: tuple[tuple[str, str], ...] = (
@@ -48,9 +48,9 @@ class Anatomy:
     shape: str
     contender: str
     step_seconds: float
-    """With the profiler watching, which costs a little."""
+    """Seconds of a step under the profiler, which costs a little."""
     seconds: dict[str, float]
-    """By kind, in the order of KINDS and then the rest; they add up to `step_seconds`."""
+    """Seconds by kind, in the order of KINDS and then the rest; they add up to `step_seconds`."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -76,7 +76,7 @@ def dissect(shape: Shape, variant: str) -> Anatomy:
     import torch._inductor.config
     from torch.profiler import ProfilerActivity, profile
 
-    from lightwell.bench.worker import make_bench_job
+    from lightwell.bench.contenders.worker import make_bench_job
     from lightwell.training.hardware.device import freed_memory_kept, random_state_kept
     from lightwell.training.loop import train_step
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lightwell.bench.shapes import Shape
+from lightwell.bench.contenders.shapes import Shape
 
 SHAPE = Shape("check", n_layers=4, n_heads=4, d_model=256, context_length=128, batch_size=8, vocab_size=1024)
 VARIANT = "lightwell-eager"
@@ -28,7 +28,7 @@ def compare(bound: float = BOUND) -> tuple[float, str]:
     """Return the ratio of our step to the bare products, and a sentence that says whether it is within the bound."""
     import torch
 
-    from lightwell.bench.worker import make_bench_job
+    from lightwell.bench.contenders.worker import make_bench_job
     from lightwell.training.hardware.device import freed_memory_kept, random_state_kept
     from lightwell.training.loop import train_step
     from lightwell.training.planning.plan import flops_per_token
@@ -46,22 +46,22 @@ def compare(bound: float = BOUND) -> tuple[float, str]:
 def ratio_of(step: Callable[[], object], product: Callable[[], object], products: float) -> float:
     """Return the median, over pairs that follow each other at once, of a step's time to that of so many products."""
     ratios = []
-    whole = max(1, round(products))
+    count = max(1, round(products))
     for pair in range(WARM_UP + PAIRS):
         taken = _seconds(step)
-        bare = _seconds(lambda: [product() for _ in range(whole)]) * products / whole
+        bare = _seconds(lambda: [product() for _ in range(count)]) * products / count
         if pair >= WARM_UP:
             ratios.append(taken / bare)
     return statistics.median(ratios)
 
 
 def sentence(ratio: float, precision: str, bound: float) -> str:
-    """Return what was found, and what to do where it is too much."""
-    found = f"A training step takes {ratio:.2f} times as long as bare {precision} matrix products of the same FLOPs"
+    """Return the ratio in a sentence, and what to do where it is too much."""
+    measured = f"A training step takes {ratio:.2f} times as long as bare {precision} matrix products of the same FLOPs"
     if ratio <= bound:
-        return f"{found}; up to {bound:g} is allowed."
+        return f"{measured}; up to {bound:g} is allowed."
     return (
-        f"{found}, but only {bound:g} is allowed: something in the step has become slow; "
+        f"{measured}, but only {bound:g} is allowed: something in the step has become slow; "
         f"`lightwell bench S --contenders {VARIANT} --profile step.png` draws where the time goes."
     )
 

@@ -29,7 +29,7 @@ from lightwell.training.update.loss import accumulate_gradients
 from lightwell.training.update.optimizers import Optimizers
 
 TOKENS = 16
-"""Of each sequence: what is held does not depend on them."""
+"""Tokens of each sequence: what is held does not depend on them."""
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
     python -m lightwell.bench.minutes 3 --lanes 2 --out minutes-3.json
 
-Each run is a whole process, `lightwell train` on the default corpus, with the recipe of the small presets; the first
-one chooses for itself. All find the corpus tokenized and nothing compiled, are evaluated at the start and the end only,
-and are scored on the whole held-out text. With more than one lane, as many run side by side, each with its share of the
-processors: what a smaller machine would find in as much time, in a fraction of the hours.
+Each run is a process of its own, `lightwell train` on the default corpus, with the recipe of the small presets; the
+first one chooses for itself. All find the corpus tokenized and nothing compiled, are evaluated at the start and the end
+only, and are scored on all of the held-out text. With more than one lane, as many run side by side, each with its share
+of the CPUs: what a smaller machine would reach in as much time, in a fraction of the hours.
 
 Every run is written to the file as it ends; what is there already is not run again.
 """
@@ -82,18 +82,18 @@ class Finished:
     steps: int
     tokens: int
     bits_per_byte: float
-    """Over the whole held-out text."""
+    """Bits per byte over all of the held-out text."""
 
 
-def train(how: str, flags: Sequence[str], minutes: float, processors: Sequence[int]) -> Finished:
-    """Train in a process of its own on these processors, then score the run."""
+def train(how: str, flags: Sequence[str], minutes: float, cpus: Sequence[int]) -> Finished:
+    """Train in a process of its own on these CPUs, then score the run."""
     from lightwell.training.runs.run import Run
     from lightwell.training.runs.summary import Summary
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        fresh = {"OMP_NUM_THREADS": str(len(processors)), "TORCHINDUCTOR_CACHE_DIR": f"{folder}/compiled"}
-        bound = ("taskset", "--cpu-list", ",".join(map(str, processors)), sys.executable, "-m", "lightwell")
+        fresh = {"OMP_NUM_THREADS": str(len(cpus)), "TORCHINDUCTOR_CACHE_DIR": f"{folder}/compiled"}
+        bound = ("taskset", "--cpu-list", ",".join(map(str, cpus)), sys.executable, "-m", "lightwell")
         started = time.perf_counter()
         run_quietly(
             [*bound, "train", "--minutes", f"{minutes:g}", "--out", str(out), *QUIET, *flags], Path(folder), fresh
@@ -108,16 +108,16 @@ def train(how: str, flags: Sequence[str], minutes: float, processors: Sequence[i
         )  # fmt: skip
 
 
-def lanes_of(processors: Sequence[int], lanes: int) -> list[list[int]]:
-    """Return the processors in so many equal parts, what is left over unused.
+def lanes_of(cpus: Sequence[int], lanes: int) -> list[list[int]]:
+    """Return the CPUs in so many equal groups, what is left over unused.
 
     Raises:
-        SettingError: there are fewer processors than lanes.
+        SettingError: there are fewer CPUs than lanes.
     """
-    each = len(processors) // lanes if lanes > 0 else 0
+    each = len(cpus) // lanes if lanes > 0 else 0
     if not each:
-        raise SettingError(f"--lanes is {lanes}, but must be from 1 to {len(processors)}, the processors there are.")
-    return [list(processors[lane * each : (lane + 1) * each]) for lane in range(lanes)]
+        raise SettingError(f"--lanes is {lanes}, but must be from 1 to {len(cpus)}, the processors there are.")
+    return [list(cpus[lane * each : (lane + 1) * each]) for lane in range(lanes)]
 
 
 def compare(
@@ -144,9 +144,9 @@ def compare(
 
 
 def summary(finished: Sequence[Finished], minutes: float, lanes: int) -> dict[str, Any]:
-    """Return all runs, the best one first, and how far above the best of those by hand the choice is, in bits per byte."""
+    """Return all runs, the best first, and how far the choice is above the best of those by hand in bits per byte."""
     ranked = sorted(finished, key=lambda one: one.bits_per_byte)
-    found: dict[str, Any] = {
+    results: dict[str, Any] = {
         "minutes": minutes,
         "lanes": lanes,
         "date": datetime.date.today().isoformat(),
@@ -157,8 +157,8 @@ def summary(finished: Sequence[Finished], minutes: float, lanes: int) -> dict[st
     chosen = [one.bits_per_byte for one in ranked if one.how == CHOICE]
     by_hand = [one.bits_per_byte for one in ranked if one.how != CHOICE]
     if chosen and by_hand:
-        found["choice_above_best"] = chosen[0] / by_hand[0] - 1.0
-    return found
+        results["choice_above_best"] = chosen[0] / by_hand[0] - 1.0
+    return results
 
 
 def already(out: Path | None) -> list[Finished]:

@@ -1,4 +1,4 @@
-"""Time to quality: the seconds that a whole process takes to learn a text, character by character, and how well.
+"""Time to quality: the seconds that a process takes, from start to end, to learn a text's characters, and how well.
 
     python -m lightwell.bench.quality TEXT --seeds 5 --nanogpt ../nanoGPT --peers .venv-peers/bin/python
 
@@ -66,7 +66,7 @@ class Trial:
     seed: int
     seconds: float
     loss: float
-    """Nats per character over the whole last tenth."""
+    """Nats per character over all of the last tenth."""
     parameters: int
 
 
@@ -107,7 +107,7 @@ def train_nanogpt(text: Path, seed: int, checkout: Path, python: str) -> Trial:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "nanoGPT"
         shutil.copytree(checkout, place, ignore=shutil.ignore_patterns(".git", "assets", "*.ipynb"))
-        scorer = Path(__file__).with_name("nanogpt_data.py")
+        scorer = Path(__file__).parent / "contenders" / "nanogpt_data.py"
         run_quietly([python, str(scorer), "prepare", str(text.resolve())], place)
         seconds = _timed([python, "train.py", *NANOGPT], str(place), {})
         said = json.loads(
@@ -127,10 +127,10 @@ def summary(trials: Sequence[Trial]) -> dict[str, Any]:
             "seconds": _range([trial.seconds for trial in own]),
             "loss": _range([trial.loss for trial in own]),
         }
-    found: dict[str, Any] = {"contenders": by_who, "trials": [asdict(trial) for trial in trials]}
+    results: dict[str, Any] = {"contenders": by_who, "trials": [asdict(trial) for trial in trials]}
     if len(by_who) == 2:
-        found["times_faster"] = by_who["nanogpt"]["seconds"]["mean"] / by_who["lightwell"]["seconds"]["mean"]
-    return found
+        results["times_faster"] = by_who["nanogpt"]["seconds"]["mean"] / by_who["lightwell"]["seconds"]["mean"]
+    return results
 
 
 def ablation(text: Path, seeds: int) -> dict[str, Any]:
@@ -138,15 +138,15 @@ def ablation(text: Path, seeds: int) -> dict[str, Any]:
     trials: dict[str, list[Trial]] = {part: [] for part in PARTS}
     for seed in range(1, seeds + 1):
         for part, flags in PARTS.items():
-            trials[part].append(told(train_lightwell(text, seed, flags), part))
+            trials[part].append(shown(train_lightwell(text, seed, flags), part))
     return {
         part: {"seconds": _range([one.seconds for one in own]), "loss": _range([one.loss for one in own])}
         for part, own in trials.items()
     }
 
 
-def told(trial: Trial, part: str = "") -> Trial:
-    """Return the trial, after it was shown as it came: what is measured for an hour must not be lost to the last
+def shown(trial: Trial, part: str = "") -> Trial:
+    """Return the trial, after printing it as it came: what is measured for an hour must not be lost to the last
     minute.
     """
     about = f"{trial.who}  seed {trial.seed}  {trial.seconds:.1f} s  loss {trial.loss:.4f}  {part}"
@@ -154,10 +154,10 @@ def told(trial: Trial, part: str = "") -> Trial:
     return trial
 
 
-def keep(found: Mapping[str, Any], out: Path | None) -> None:
+def keep(results: Mapping[str, Any], out: Path | None) -> None:
     """Write the results as JSON, where they are wanted."""
     if out is not None:
-        out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 def _range(values: Sequence[float]) -> dict[str, float]:
@@ -197,19 +197,19 @@ def main(
 ) -> None:
     """Measure the time to quality of Lightwell, and of nanoGPT where there is a checkout."""
     if parts:
-        found = ablation(text.resolve(), seeds)
-        keep(found, out)
-        print(json.dumps(found, indent=1))
+        results = ablation(text.resolve(), seeds)
+        keep(results, out)
+        print(json.dumps(results, indent=1))
         return
     trials: list[Trial] = []
     for seed in range(1, seeds + 1):
-        trials.append(told(train_lightwell(text.resolve(), seed)))
+        trials.append(shown(train_lightwell(text.resolve(), seed)))
         if nanogpt is not None and seed <= nanogpt_seeds:
             python = os.path.abspath(shutil.which(peers) or peers)  # noqa: PTH100 - resolve() would leave the venv
-            trials.append(told(train_nanogpt(text, seed, nanogpt, python)))
-    found = summary(trials)
-    keep(found, out)
-    print(json.dumps({key: value for key, value in found.items() if key != "trials"}, indent=1))
+            trials.append(shown(train_nanogpt(text, seed, nanogpt, python)))
+    results = summary(trials)
+    keep(results, out)
+    print(json.dumps({key: value for key, value in results.items() if key != "trials"}, indent=1))
 
 
 def as_command(module: str, function: Callable[..., None]) -> None:

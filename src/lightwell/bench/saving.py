@@ -3,7 +3,7 @@
 Rounds of steps with a checkpoint at their start and rounds without one take turns in one process, on the bare disk and
 with all syncing. A round is long enough for a checkpoint to be written beside it, so that its snapshot and all that its
 writing takes from the steps are in the difference, which is put beside a minute. Where the machine is noisier than
-that, the processor's time says more: that of the thread that writes, and how long the snapshot keeps training waiting.
+that, CPU time says more: that of the thread that writes, and how long the snapshot keeps training waiting.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from lightwell.bench.contenders.shapes import shape
 from lightwell.bench.quality import as_command
-from lightwell.bench.shapes import shape
 from lightwell.training.hardware.host import describe_host
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ WARM_UP = 2
 
 def cost(name: str, rounds: int, steps: int, folder: Path) -> dict[str, Any]:
     """Return seconds of each kind of round, and what a checkpoint every minute costs, as a share."""
-    from lightwell.bench.worker import make_bench_job
+    from lightwell.bench.contenders.worker import make_bench_job
     from lightwell.training.events.saving import save
     from lightwell.training.hardware.device import freed_memory_kept, random_state_kept
     from lightwell.training.loop import train_step
@@ -69,20 +69,20 @@ def cost(name: str, rounds: int, steps: int, folder: Path) -> dict[str, Any]:
 
 
 def timed_writing(writer: Writer) -> list[float]:
-    """Return the list to which the processor's seconds of every later write are added."""
-    found: list[float] = []
+    """Return the list to which the CPU seconds of every later write are added."""
+    seconds: list[float] = []
     write = writer.write
 
     def timed(task: Callable[[], None], then: Callable[[], None]) -> None:
         def measured() -> None:
             started = time.thread_time()
             task()
-            found.append(time.thread_time() - started)
+            seconds.append(time.thread_time() - started)
 
         write(measured, then)
 
     writer.write = timed  # type: ignore[method-assign]
-    return found
+    return seconds
 
 
 def main(

@@ -25,14 +25,15 @@ SENT = 3 * 4
 COUNTED_AT = 4096
 """Tokens of context."""
 UTILISATION = 0.4
-"""Of the stated products, in well-tuned training of such models (Chowdhery 2022 reports 0.46 for PaLM); assumed."""
+"""The share of the stated FLOP/s that is reached in well-tuned training of such models, as
+assumed here (Chowdhery 2022 reports 0.46 for PaLM)."""
 ROOM = 0.9
-"""Of a GPU's memory; the rest is for what allocators leave between tensors."""
+"""The share of a GPU's memory that a model may take; the rest is for what allocators leave between tensors."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """Its maker's figures, for each GPU: bytes of memory, bf16 FLOP/s, and bytes/s within and between machines."""
+    """A kind of GPU by its maker's figures: bytes of memory, bf16 FLOP/s, and bytes/s within and between machines."""
 
     name: str
     memory: float
@@ -84,9 +85,9 @@ class Fit:
     each: float
     """Bytes that a sequence of a full context keeps."""
     sequences: int
-    """That fit beside them on each GPU; 0: the model cannot be trained so."""
+    """Sequences that fit beside what is fixed on each GPU; 0: the model cannot be trained so."""
     tokens_per_second: float
-    """Of all GPUs together."""
+    """Tokens per second of all GPUs together."""
 
 
 def fit(model: ModelConfig, gpus: int, gpu: Gpu = H100) -> Fit:
@@ -126,7 +127,7 @@ def _put_together(model: ModelConfig) -> float:
 
 
 def table() -> str:
-    """Return all of it in Markdown."""
+    """Return the page in Markdown."""
     lines = [
         "| model | parameters | context | " + " | ".join(f"{n} GPU{'s' * (n > 1)}" for n in GPUS) + " |",
         "| --- | ---: | ---: |" + " --- |" * len(GPUS),
@@ -139,13 +140,13 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def _cell(found: Fit) -> str:
-    if not found.sequences:
-        return f"does not fit: {found.fixed / 1e9:,.0f} GB each, and {found.each / 1e9:,.0f} GB a sequence"
-    rate = found.tokens_per_second
+def _cell(fitting: Fit) -> str:
+    if not fitting.sequences:
+        return f"does not fit: {fitting.fixed / 1e9:,.0f} GB each, and {fitting.each / 1e9:,.0f} GB a sequence"
+    rate = fitting.tokens_per_second
     shown = f"{rate / 1e6:.1f}M" if rate >= 1e6 else f"{rate / 1e3:,.0f}k"
-    sequences = f"{found.sequences} sequence{'s' * (found.sequences > 1)}"
-    return f"{found.fixed / 1e9:,.1f} GB each, {sequences}, {shown} tokens/s"
+    sequences = f"{fitting.sequences} sequence{'s' * (fitting.sequences > 1)}"
+    return f"{fitting.fixed / 1e9:,.1f} GB each, {sequences}, {shown} tokens/s"
 
 
 def main() -> None:

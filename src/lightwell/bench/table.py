@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightwell.bench.results import FORMAT
-from lightwell.bench.shapes import Shape
+from lightwell.bench.contenders.shapes import Shape
+from lightwell.bench.turns.results import FORMAT
 from lightwell.errors import LightwellError
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
@@ -56,7 +56,7 @@ def remarks(result: Mapping[str, Any]) -> list[str]:
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-    """Return all shapes as Markdown, below what they were measured on."""
+    """Return the tables of all shapes as Markdown, below what they were measured on."""
     host = results["host"]
     memory = f", {host['memory_bytes'] / 1e9:.0f} GB of memory" if host["memory_bytes"] else ""
     parts = [
@@ -109,7 +109,7 @@ def refresh(results: Path, page: Path) -> None:
 
 
 def _rank(contender: Mapping[str, Any]) -> float:
-    """Return the fastest first, by the ratio within rounds: tokens/s of groups that ran at different times do not
+    """Return what sorts the fastest first: the ratio within rounds, since speeds of groups at other times do not
     compare.
     """
     ratio = contender.get("baseline_is_times")
@@ -132,13 +132,13 @@ def _row(contender: Mapping[str, Any], with_peak: bool) -> list[str]:
 
 def _versions(results: Mapping[str, Any]) -> str:
     """Return the versions of all packages that took part, those that differ between processes together."""
-    found: dict[str, dict[str, None]] = {}
+    versions_of: dict[str, dict[str, None]] = {}
     for result in results["shapes"]:
         for contender in result["contenders"]:
             versions = {"Python": contender["python"], **contender["versions"]} if "python" in contender else {}
             for name, version in versions.items():
-                found.setdefault(name, {})[version] = None
-    said = ", ".join(f"{name} {' and '.join(versions)}" for name, versions in found.items())
+                versions_of.setdefault(name, {})[version] = None
+    said = ", ".join(f"{name} {' and '.join(versions)}" for name, versions in versions_of.items())
     return f"{said}." if said else ""
 
 
@@ -149,7 +149,7 @@ def _markdown_table(lines: list[list[str]]) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Return the command; 0 when done."""
+    """Put the tables into the page, as the arguments say; 0 when done."""
     if len(arguments) != 2:
         print(f"Usage: {COMMAND} RESULTS.json PAGE.md", file=sys.stderr)
         return 2

@@ -79,7 +79,7 @@ def _in_words(value: Any) -> str:
 
 
 def _find_run(_: type, tokens: tuple[Token, ...]) -> Path:
-    """Return a run is meant by its path, or by its bare name where it is in runs/."""
+    """Return the run's folder: a run is meant by its path, or by its bare name where it is in runs/."""
     path = Path(tokens[0].value)
     inside = Path("runs") / path
     return inside if not _is_run(path) and _is_run(inside) else path

@@ -1,4 +1,4 @@
-"""This invocation of the command line: its words, when it began, and the exit codes that it may end with."""
+"""This invocation of the command line: its words, the time at which it began, and its exit codes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from collections.abc import Sequence
 started = time.monotonic()
 """When this command began; `--minutes` counts from here."""
 command_line: Sequence[str] = ()
-"""Its words, the command's name first."""
+"""The words of the command line, the command's name first."""
 
 DONE, FAILED, WRONG_USAGE, TRY_AGAIN, INTERRUPTED, TERMINATED = 0, 1, 2, 75, 130, 143

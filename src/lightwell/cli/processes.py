@@ -27,7 +27,7 @@ LEADS = os.environ.get("RANK", "0") == "0"
 AGAIN = "LIGHTWELL_AGAIN"
 """The variable that says that these processes are started anew after others that ran out of memory."""
 RESTARTED = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0" or AGAIN in os.environ
-"""Whether it has been started again, by torchrun or by our launcher."""
+"""Whether this process has been started again, by torchrun or by our launcher."""
 SINCE = "LIGHTWELL_SINCE"
 """The variable with the time at which the command began, in nanoseconds: a run from before is not its own."""
 FAILED = "LIGHTWELL_FAILED"
@@ -71,8 +71,8 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     return code
 
 
-def _launched(processes: int, arguments: Sequence[str], told: dict[str, str]) -> int:
-    """Do so once; told: variables for the processes."""
+def _launched(processes: int, arguments: Sequence[str], variables: dict[str, str]) -> int:
+    """Run the processes once, with these variables in their environment."""
     from lightwell.training.events.interrupt import Terminated
 
     threads = str(max(1, (os.cpu_count() or 1) // processes))
@@ -86,7 +86,7 @@ def _launched(processes: int, arguments: Sequence[str], told: dict[str, str]) ->
         # dead: four of six restarts hung in init_process_group with torch 2.13. With a store of their own, none did.
         store = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
         quiet = {"LOGLEVEL": "ERROR"}  # of torchrun, which else tells each signal that it passes on
-        environment = {"OMP_NUM_THREADS": threads, **store, **quiet, **os.environ, **told, FAILED: str(failed)}
+        environment = {"OMP_NUM_THREADS": threads, **store, **quiet, **os.environ, **variables, FAILED: str(failed)}
         started = subprocess.Popen(command, env=environment, start_new_session=True)
         got: list[int] = []
 
@@ -129,7 +129,7 @@ def note_failure(code: int) -> bool:
     mine = failed.with_name(f"{failed.name}-{os.getpid()}")
     try:
         mine.write_text(str(code))
-        failed.hardlink_to(mine)  # whole, and only for the first
+        failed.hardlink_to(mine)  # complete, and only for the first
     except FileExistsError:
         return False
     except OSError:

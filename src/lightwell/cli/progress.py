@@ -150,9 +150,9 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
     bar = Progress(*columns, console=console, transient=True, expand=True)
     task = bar.add_task(what, total=None)
     began = last_line = time.monotonic()
-    done_at_first = -1  # what was done before anything was told, e.g. before the job was stopped and went on
+    done_at_first = -1  # what was done before the first report, e.g. before the job was stopped and went on
 
-    def told(done: int, of: int) -> None:
+    def on_progress(done: int, of: int) -> None:
         nonlocal began, done_at_first, last_line
         if done_at_first < 0:
             began, done_at_first = time.monotonic(), done
@@ -165,7 +165,7 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
             console.print(f"{done:,} of {of:,} {what}  {words.duration(left)} left")
 
     try:
-        yield told
+        yield on_progress
     finally:
         if bar.live.is_started:
             bar.stop()

@@ -1,4 +1,4 @@
-"""torch's launcher as it is, but for the traceback that it shows when it is told to stop."""
+"""The launcher of torch as it is, but for the traceback that it shows when it is told to stop."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """As `torchrun`; 1 where a signal stopped it, and its processes with it."""
+    """Run torchrun; exit with 1 where a signal stopped it, and its processes with it."""
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.run import main as torchrun
 

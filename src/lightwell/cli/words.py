@@ -35,17 +35,17 @@ def duration(seconds: float) -> str:
         return f"{seconds * 1000:.3g} ms"
     if seconds < 9.95:
         return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    hours, rest = divmod(whole, 3600)
+    rounded = round(seconds)
+    if rounded < 60:
+        return f"{rounded} s"
+    if rounded < 3600:
+        return f"{rounded // 60} min {rounded % 60} s"
+    hours, rest = divmod(rounded, 3600)
     return f"{hours:,} h {rest // 60} min"
 
 
 def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """Rows with their columns aligned, two spaces apart; the columns `right` are aligned to the right."""
+    """Return rows with their columns aligned, two spaces apart; the columns `right` are aligned to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(
@@ -68,7 +68,7 @@ def sparkline(values: Sequence[float], width: int = 60) -> str:
 
 
 def visible(text: str) -> str:
-    """Return the text with control characters, which could steer a terminal, as the pictures that Unicode has for them."""
+    """Return the text with Unicode's pictures in place of control characters, which could steer a terminal."""
     pictures = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"}
     return text.translate({**pictures, 0x7F: 0x2421, **dict.fromkeys(range(0x80, 0xA0), 0xFFFD)})
 
@@ -80,7 +80,7 @@ def indented(text: str, width: int = 96) -> str:
 
 
 def excerpt(text: str, lines: int = 5) -> str:
-    """Return the first lines of a text, likewise, without empty ones."""
+    """Return the first lines of a text, set off like `indented` and without empty ones."""
     shown = [line for line in indented(text).splitlines() if line]
     return "\n".join(shown[:lines] + ["    …"] * (len(shown) > lines))
 
@@ -105,7 +105,7 @@ def standing(loss: float, references: Mapping[str, float]) -> str:
 
 
 def bits_per_byte(nats_per_token: float, references: Mapping[str, float]) -> float:
-    """Return the same loss in bits per byte of the held-out text."""
+    """Return a loss in bits per byte of the held-out text."""
     return nats_per_token / math.log(2) / references["bytes_per_token"]
 
 

@@ -2,7 +2,7 @@
 
 While n tokens fit the context length L, the model sees them all. Then the start moves on in hops of L / 4: after a hop
 three quarters of the context are filled, and each token of the next quarter costs one token's work. A start that moved
-with every token would have the whole context computed anew every time, as each key and value depends on it.
+with every token would have all of the context computed anew every time, as each key and value depends on it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class RollingContext:
         return self._decoder.head(x[[self._rows.index(row) for row in rows]])
 
     def _read(self, texts: list[Sequence[int]]) -> Tensor:
-        """Fill a new cache with the texts; the end of the residual stream at their last tokens, (B, D)."""
+        """Fill a new cache with the texts; return the end of the residual stream at their last tokens, (B, D)."""
         B, T = len(texts), max(map(len, texts))
         dtype = self._decoder.token_embedding.weight.dtype
         self._cache = KVCache(self._decoder.config, B, device=self._device, dtype=dtype)
@@ -74,7 +74,7 @@ class RollingContext:
         return self._hidden(self._cache, tokens, positions, documents)
 
     def _read_on(self, cache: KVCache, texts: list[Sequence[int]]) -> Tensor:
-        """Add the last token of each text to the cache; the end of the residual stream there, (B, D)."""
+        """Add the last token of each text to the cache; return the end of the residual stream there, (B, D)."""
         tokens = torch.tensor([[text[-1]] for text in texts])
         positions = torch.tensor([[len(text) - 1] for text in texts])
         return self._hidden(cache, tokens, positions, torch.full_like(tokens, TEXT, dtype=torch.int32))

@@ -43,10 +43,10 @@ def generate_tokens(
         texts = [row.tokens for row in rows]
         with at_rest(decoder):
             logits = context.logits(texts, writing)  # (B, V)
-            seen = None
+            penalised = None
             if config.repetition_penalty != 1:
-                seen = seen_tokens([texts[index] for index in writing], logits, end_of_text)  # (B, V)
-            probabilities = next_token_probabilities(logits, config, seen)  # (B, V)
+                penalised = occurring_tokens([texts[index] for index in writing], logits, end_of_text)  # (B, V)
+            probabilities = next_token_probabilities(logits, config, penalised)  # (B, V)
             tokens = sample(probabilities, [rows[index].generator for index in writing])  # (B,)
         step: list[int | None] = [None] * len(rows)
         for index, token in zip(writing, tokens.tolist(), strict=True):
@@ -58,21 +58,21 @@ def generate_tokens(
         yield step
 
 
-def seen_tokens(texts: Sequence[Sequence[int]], logits: Tensor, end_of_text: int) -> Tensor:
-    """(B, V) bool: the tokens that occur in each text, prompt included.
+def occurring_tokens(texts: Sequence[Sequence[int]], logits: Tensor, end_of_text: int) -> Tensor:
+    """Return the tokens that occur in each text, prompt included, as (B, V) bool.
 
     end_of_text never counts: it opens every document, and a penalty on it would keep texts from ending.
     """
-    seen = torch.zeros(logits.shape, dtype=torch.bool)
-    for row, text in zip(seen, texts, strict=True):
+    occurring = torch.zeros(logits.shape, dtype=torch.bool)
+    for row, text in zip(occurring, texts, strict=True):
         row[torch.tensor(text)] = True
-    seen[:, end_of_text] = False
-    return seen.to(logits.device)
+    occurring[:, end_of_text] = False
+    return occurring.to(logits.device)
 
 
 @contextmanager
 def resting(model: nn.Module) -> Iterator[None]:
-    """No dropout inside; afterwards every module is in the mode it was in."""
+    """Turn dropout off inside; afterwards every module is in the mode it was in."""
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False
@@ -85,6 +85,6 @@ def resting(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def at_rest(decoder: Decoder) -> Iterator[None]:
-    """`resting`, and no gradient."""
+    """Turn dropout and gradients off inside."""
     with resting(decoder), torch.no_grad():
         yield

@@ -30,12 +30,12 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        """Return where the weights are and the computing happens."""
+        """Return the device that the weights are on."""
         return self.decoder.token_embedding.weight.device
 
     @property
     def context_length(self) -> int:
-        """Return tokens that the model sees at once; longer texts are seen through a rolling context."""
+        """Return how many tokens the model sees at once; longer texts are seen through a rolling context."""
         return self.decoder.config.context_length
 
     @overload
@@ -65,14 +65,14 @@ class LanguageModel:
     def stream(self, prompt: str = "", *, seed: int | None = None, **settings: Any) -> Iterator[str]:
         """Return the text of `generate` in pieces, each as soon as it is certain.
 
-        A character of several tokens comes whole, and nothing that might become a stop string comes before it is
+        A character of several tokens comes in one piece, and nothing that might become a stop string comes before it is
         decided. Arguments and errors as in `generate`.
         """
         config = sampling_config(settings)
         return (piece for _, piece in self._pieces([prompt], seed, config) if piece)
 
     def _pieces(self, prompts: list[str], seed: int | None, config: SamplingConfig) -> Iterator[tuple[int, str]]:
-        """(row, piece of its text) as the texts of all rows are written."""
+        """Yield (row, piece of its text) as the texts of all rows are written."""
         if seed is None:
             seed = int.from_bytes(os.urandom(6), "little")
         end_of_text = self.tokenizer.end_of_text
@@ -92,7 +92,7 @@ class LanguageModel:
 
 
 class _Text:
-    """New tokens of one row become pieces that can be shown."""
+    """The text of one row, which turns new tokens into pieces that can be shown."""
 
     def __init__(self, tokenizer: Tokenizer, stop: Sequence[str]) -> None:
         self.stops = StopStrings(stop)

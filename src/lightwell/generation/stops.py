@@ -38,7 +38,7 @@ class StopStrings:
         return text[:shown]
 
     def flush(self) -> str:
-        """Return the text has ended: what was held back was no stop string."""
+        """Return what was held back: the text has ended, so it was no stop string."""
         held, self._held = self._held, ""
         return held
 

@@ -22,19 +22,20 @@ class NamedArray:
     values: Tensor
     axes: tuple[str, ...]
     labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """By axis: what stands at each position, e.g. the text of each token along "key"."""
+    """The labels of each axis: what stands at each position, e.g. the text of each token along "key"."""
 
     def __post_init__(self) -> None:
         assert self.values.dim() == len(self.axes), f"{self.axes} for shape {tuple(self.values.shape)}"
 
     @property
     def shape(self) -> dict[str, int]:
-        """Size by axis, in order."""
+        """Return the size of each axis, in order."""
         return dict(zip(self.axes, self.values.shape, strict=True))
 
     def select(self, **where: int) -> NamedArray:
-        """Return the part at one position of each named axis; those axes are gone. Negative positions count from the
-        end.
+        """Return what is at one position of each named axis; those axes are gone.
+
+        Negative positions count from the end.
 
         Raises:
             SettingError: there is no such axis (the nearest is offered), or no such position along it.

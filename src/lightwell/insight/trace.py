@@ -39,7 +39,7 @@ class Traceable(Protocol):
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """Its tokenizer."""
+        """Return the tokenizer."""
         ...
 
 
@@ -53,12 +53,12 @@ class Trace(Mapping[str, NamedArray]):
 
     @property
     def names(self) -> list[str]:
-        """Return all names."""
+        """Return the names of all intermediates."""
         return list(self._arrays)
 
     @property
     def logits(self) -> NamedArray:
-        """(batch, time, vocabulary): what the model expects after each token."""
+        """Return what the model expects after each token, (batch, time, vocabulary)."""
         return self["logits"]
 
     def names_matching(self, pattern: str) -> list[str]:
@@ -66,7 +66,7 @@ class Trace(Mapping[str, NamedArray]):
         return fnmatch.filter(self._arrays, pattern)
 
     def __getitem__(self, name: str) -> NamedArray:
-        """One intermediate.
+        """Return one intermediate.
 
         Raises:
             SettingError: there is none of that name; the nearest is offered.

@@ -11,10 +11,10 @@ from typing import Annotated, Any, TypeAlias
 from cyclopts import Parameter
 
 from lightwell.bench import table
-from lightwell.bench.contenders import OURS, Peers, choose
-from lightwell.bench.rounds import Watcher
-from lightwell.bench.shapes import SHAPES, Shape, shape
-from lightwell.bench.suite import Suite, measure
+from lightwell.bench.contenders.contender import OURS, Peers, choose
+from lightwell.bench.contenders.shapes import SHAPES, Shape, shape
+from lightwell.bench.turns.rounds import Watcher
+from lightwell.bench.turns.suite import Suite, measure
 from lightwell.cli import words
 from lightwell.cli.flags import Json
 from lightwell.cli.progress import counting, progress

@@ -22,14 +22,14 @@ def runs(
     """List the runs in a folder, the newest first."""
     if not folder.is_dir() and folder != Path("runs"):
         raise RunError(f"There is no folder {folder}.")
-    found = summaries(folder, say=lambda sentence: print(sentence, file=sys.stderr))
+    listed = summaries(folder, say=lambda sentence: print(sentence, file=sys.stderr))
     if json:
-        print(json_text.dumps([summary.to_dict() for summary in found]))
-    elif not found:
+        print(json_text.dumps([summary.to_dict() for summary in listed]))
+    elif not listed:
         print(f"No run is in {folder} yet; `lightwell train` makes one.")
     else:
         head = ("run", "steps", "parameters", "held-out loss", "bits/byte", "size", "last written")
-        print(words.table([head, *map(_row, found)], right=(1, 2, 3, 4, 5)))
+        print(words.table([head, *map(_row, listed)], right=(1, 2, 3, 4, 5)))
 
 
 def _row(summary: Summary) -> tuple[str, ...]:

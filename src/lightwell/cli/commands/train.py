@@ -146,10 +146,10 @@ def given_words(*without: str) -> list[str]:
     """Return the words of this command line after the command's name, but for some flags and their values."""
     words_left, kept = iter(invocation.command_line[1:]), []
     for word in words_left:
-        flag, _, value = word.partition("=")
+        flag, equals, _ = word.partition("=")
         if flag not in without:
             kept.append(word)
-        elif not value:
+        elif not equals:  # its value is the next word
             next(words_left, None)
     return kept
 

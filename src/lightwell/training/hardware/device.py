@@ -40,26 +40,25 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
-    """fp32 or bf16."""
+    """Return fp32 or bf16: for `auto`, bf16 where the hardware has it."""
     return ("bf16" if has_bf16(device) else "fp32") if name == "auto" else name
 
 
 def compute_dtype(precision: str) -> torch.dtype:
-    """Return what products and the residual stream are computed in; weights, norms, softmax and loss are in fp32
-    regardless.
+    """Return what products and the residual stream are computed in.
 
-    `auto` counts as fp32 here: a run resolves it first.
+    Weights, norms, softmax and loss are in fp32 regardless. `auto` counts as fp32 here: a run resolves it first.
     """
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
 def random_state_kept(device: torch.device) -> AbstractContextManager[None]:
-    """Return the caller's global generators, that of the GPU in use too, are afterwards as they were before."""
+    """Put the caller's global generators, that of the GPU in use too, back afterwards to where they were."""
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
 def memory_bytes(device: torch.device) -> int:
-    """Peak memory of this process so far: of the GPU where it computes there, else resident memory."""
+    """Return the peak memory of this process so far: of the GPU where it computes there, else resident memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -68,7 +67,7 @@ def memory_bytes(device: torch.device) -> int:
 
 @contextmanager
 def freed_memory_kept() -> Iterator[None]:
-    """Within it, memory that tensors free stays with the process for the next ones (Linux with glibc only).
+    """Inside it, memory that tensors free stays with the process for the next ones (Linux with glibc only).
 
     glibc gives large blocks back to the system at once, and getting them again, page by page, took a fifth of an eager
     training step (docs/performance.md). Afterwards what is free goes back, and glibc's documented defaults hold again,

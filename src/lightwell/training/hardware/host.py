@@ -12,9 +12,9 @@ from lightwell.training.hardware.meminfo import meminfo
 
 
 def describe_host() -> dict[str, Any]:
-    """Return the processor, its cores and memory, and the system."""
+    """Return the CPU, its cores and memory, and the system."""
     return {
-        "processor": _processor(),
+        "processor": _cpu_name(),
         "cores": processors(),
         "memory_bytes": meminfo("MemTotal"),
         "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",  # not whose build it is
@@ -23,7 +23,7 @@ def describe_host() -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
+def _cpu_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -28,12 +28,12 @@ class Machine:
     python: str
     torch: str
     build: str
-    """CPU, or CUDA and its version."""
+    """The kind of torch's build: CPU, or CUDA and its version."""
     devices: list[str]
     device: str
     """What --device auto takes."""
     cores: int
-    """Processor cores that this process may use."""
+    """CPU cores that this process may use."""
     threads: int
     """Threads that torch uses on them."""
     bf16_in_hardware: bool
@@ -44,31 +44,31 @@ class Machine:
     disk_free_bytes: int
 
     def advice(self) -> list[str]:
-        """For each thing that could be better, a sentence that says what to type."""
-        found = []
+        """Return a sentence for each thing that could be better, with what to type."""
+        sentences = []
         if self.build != "CPU" and self.device == "cpu":
-            found.append(
+            sentences.append(
                 f"This torch is for {self.build}, but no GPU is found; if there is none, the CPU build is smaller; "
                 'PyTorch\'s own page "Get started" has the line to type.'
             )
         if self.build == "CPU" and _nvidia_gpu():
-            found.append(
+            sentences.append(
                 "There is an NVIDIA GPU, but this torch is for the CPU alone: `pip install --force-reinstall torch`."
             )
         if self.device == "cpu" and self.threads != self.cores:
             unset = "OMP_NUM_THREADS" in os.environ and self.threads < self.cores
             remedy = "unset OMP_NUM_THREADS" if unset else f"export OMP_NUM_THREADS={self.cores}"
-            found.append(f"{self.threads} threads on {self.cores} cores are slower than one on each: `{remedy}`.")
+            sentences.append(f"{self.threads} threads on {self.cores} cores are slower than one on each: `{remedy}`.")
         if self.bf16_in_hardware and self.gflops_bf16 < self.gflops_fp32:
-            found.append("bf16 is in the hardware, but slower than fp32 here: train with `--precision fp32`.")
+            sentences.append("bf16 is in the hardware, but slower than fp32 here: train with `--precision fp32`.")
         if not os.access(_existing(Path(self.cache_folder)), os.W_OK):
-            found.append(f"{self.cache_folder} cannot be written: `export LIGHTWELL_CACHE=FOLDER` takes another.")
+            sentences.append(f"{self.cache_folder} cannot be written: `export LIGHTWELL_CACHE=FOLDER` takes another.")
         elif self.disk_free_bytes < LITTLE_SPACE:
-            found.append(
+            sentences.append(
                 f"The disk of {self.cache_folder} is nearly full: "
                 "`export LIGHTWELL_CACHE=FOLDER` keeps tokens on another, `--out FOLDER` runs."
             )
-        return found
+        return sentences
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -103,7 +103,7 @@ def _devices() -> list[str]:
 
 
 def _gflops(device: torch.device, dtype: torch.dtype) -> float:
-    """Billions of multiplications and additions a second in a product of two square matrices."""
+    """Return billions of multiplications and additions a second in a product of two square matrices."""
     matrix = torch.ones(SIZE, SIZE, device=device, dtype=dtype)
     matrix @ matrix  # the first one sets things up
     _wait(device)

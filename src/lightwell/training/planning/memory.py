@@ -1,7 +1,7 @@
 """How much memory a run will take, before it starts.
 
 What is held between steps is counted: weights, gradients, the optimizer's state, and a checkpoint's snapshot of weights
-and state. What a micro-batch keeps for its backward pass is found by a pass over tensors that have shapes but no
+and state. What a micro-batch keeps for its backward pass is counted in a pass over tensors that have shapes but no
 memory. What is left, the working space of the backward pass and the process itself, was measured
 (docs/reliability.md).
 """
@@ -25,7 +25,7 @@ LIBRARIES = 130_000_000
 LOGIT = 6
 """Bytes for each logit of a micro-batch while the backward pass begins: its gradient, and the same in bf16."""
 PASSING = 0.4
-"""Of the saved tensors' bytes, what their gradients and what is freed late take beside them."""
+"""The share of the saved tensors' bytes that their gradients and what is freed late take beside them."""
 STACKED = 24
 """Bytes for each number of a stack of matrices that Muon makes orthogonal."""
 COMPILED = 0.5
@@ -45,13 +45,13 @@ class Memory:
     snapshot: int
     """Copies of weights and moments while a checkpoint is written; on a GPU nothing, since they are elsewhere."""
     activations: int
-    """DropoutMask for the backward pass of one micro-batch."""
+    """Tensors saved for the backward pass of one micro-batch."""
     working: int
-    """Beside them, while it goes on."""
+    """Memory beside them while the backward pass or the update goes on."""
 
     @property
     def total(self) -> int:
-        """Return all of it."""
+        """Return the sum of all."""
         held = self.weights + self.gradients + self.moments + self.snapshot
         return self.process + held + self.activations + self.working
 
@@ -59,34 +59,34 @@ class Memory:
 def estimate_memory(config: RunConfig, processes: int = 1) -> Memory:
     """Return what one of so many processes that train this together will take; the vocabulary's size must be known."""
     model, device = config.model, resolve_device(config.training.device)
-    parts = processes if config.training.parallel == "fsdp" else 1
-    weights = 4 * model.parameter_count() // parts
-    moments = moment_bytes(config) // parts
+    shards = processes if config.training.parallel == "fsdp" else 1
+    weights = 4 * model.parameter_count() // shards
+    moments = moment_bytes(config) // shards
     rows = rows_at_once(config, processes)
     share = COMPILED if config.training.compile == "on" else 1.0
-    on_processor = device.type == "cpu"
+    on_cpu = device.type == "cpu"
     activations = int(share * saved_bytes(config, rows))
     working = int(PASSING * activations) + LOGIT * rows * model.context_length * model.vocab_size
-    working += gathered_bytes(config) if parts > 1 else 0
+    working += gathered_bytes(config) if shards > 1 else 0
     return Memory(
-        process=(_resident() + LIBRARIES) if on_processor else 0,
+        process=(_resident() + LIBRARIES) if on_cpu else 0,
         weights=weights,
         gradients=weights,
         moments=moments,
-        snapshot=(weights + moments) if on_processor else 0,
+        snapshot=(weights + moments) if on_cpu else 0,
         activations=activations,
         working=max(working, update_bytes(config) - activations),  # the update comes when these are gone
     )
 
 
 def rows_at_once(config: RunConfig, processes: int = 1) -> int:
-    """Sequences that one of so many processes takes through the model together, at most."""
+    """Return how many sequences one of so many processes takes through the model together, at most."""
     share = -(-config.batches.batch_size // processes)
     return min(config.batches.micro_batch_size or share, share)
 
 
 def gathered_bytes(config: RunConfig) -> int:
-    """Return bytes of what is put together for a moment where several processes hold a model in parts (sharding.py).
+    """Return bytes of what is gathered for a moment where several processes hold shards of a model (sharding.py).
 
     What is outside the blocks, its gradient, and three blocks: one that computes, the next one, and a gradient.
     """
@@ -113,9 +113,7 @@ def update_bytes(config: RunConfig) -> int:
 
 
 def moment_bytes(config: RunConfig) -> int:
-    """Return bytes of the optimizer's state: two moments in fp32, or one for a matrix that Muon moves, and counts of
-    steps.
-    """
+    """Return bytes of the optimizer's state: two moments in fp32 and a count of steps, or one for a matrix of Muon."""
     from lightwell.training.update.optimizers import is_block_matrix
 
     muon = config.training.optimizer == "muon"
@@ -127,7 +125,7 @@ def moment_bytes(config: RunConfig) -> int:
 
 
 def saved_bytes(config: RunConfig, rows: int) -> int:
-    """Return bytes that the forward pass of so many sequences keeps for the backward pass, weights left out, eager.
+    """Return bytes that the forward pass of so many sequences saves for the backward pass, weights left out, eager.
 
     torch's fake tensors go through it: they choose the kernels that real ones would, and compute nothing.
     """

@@ -52,15 +52,15 @@ class Plan:
     process_bytes: int
     flops: float
     seconds_per_step: float
-    """Foretold from an eager step where the run is compiled."""
+    """Seconds that a step takes; where the run is compiled, estimated from an eager step."""
     seconds: float
-    """In steps, and in compiling them."""
+    """Seconds in steps, and in compiling them."""
     processes: int = 1
-    """How many share the work; bytes are those of one of them, seconds those of one that does all."""
+    """Processes that share the work; bytes are those of one of them, seconds those of one that does all."""
 
     @property
     def memory_bytes(self) -> int:
-        """At the peak, all together (memory.py)."""
+        """Return all bytes at the peak (memory.py)."""
         held = self.weight_bytes + self.gradient_bytes + self.optimizer_bytes + self.snapshot_bytes
         return held + self.activation_bytes + self.working_bytes + self.process_bytes
 
@@ -168,18 +168,16 @@ def measure(config: RunConfig, loader: BatchLoader, trials: int = TRIALS) -> Mea
 
 
 def _saved_bytes(model: Decoder, backward: Callable[[], object]) -> int:
-    """Return bytes that the forward pass in `backward` keeps for its backward pass, weights left out, each storage
-    once.
-    """
+    """Return the bytes that the forward pass in `backward` saves for its backward pass, apart from the weights."""
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-    kept: dict[int, int] = {}
+    saved: dict[int, int] = {}  # each storage once
 
     def count(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
+            saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
         backward()
-    return sum(kept.values())
+    return sum(saved.values())

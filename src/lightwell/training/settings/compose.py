@@ -1,4 +1,4 @@
-"""One configuration from a preset, a file and single settings; it needs no torch, so that mistakes are told at once."""
+"""One configuration from a preset, a file and single settings, without torch, so that mistakes are reported at once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def compose(
     config_file: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> RunConfig:
-    """One configuration from a preset, then a TOML file, then single settings, each over the one before.
+    """Return one configuration from a preset, then a TOML file, then single settings, each over the one before.
 
     minutes alone leave the size of the model to the time and the machine.
 

@@ -37,7 +37,7 @@ What each preset sets; an empty place leaves the default. `{DEFAULT_PRESET}` is 
 
 
 def configuration_page() -> str:
-    """Return the whole of docs/configuration.md."""
+    """Return docs/configuration.md."""
     sections = [_section(name, settings.fields()) for name, settings in RunConfig.sections().items()]
     return "\n".join([INTRODUCTION, *sections, PRESETS_INTRODUCTION, _presets()])
 

@@ -28,7 +28,7 @@ class Shape:
 
     @property
     def tokens(self) -> int:
-        """Return tokens in a step."""
+        """Return the number of tokens in a step."""
         return self.batch_size * self.context_length
 
     def sentence(self) -> str:
@@ -45,7 +45,7 @@ class Shape:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Return the inverse of `to_json`."""
+        """Return the shape that `to_json` wrote."""
         return cls(**json.loads(text))
 
 
@@ -62,7 +62,7 @@ SHAPES: dict[str, Shape] = {
         Shape("tiny", n_layers=2, n_heads=2, d_model=32, context_length=16, batch_size=2, vocab_size=300),
     )
 }
-"""By name; `tiny` is for trying out that all contenders start, its speeds mean nothing."""
+"""The shapes by name; `tiny` is for trying out that all contenders start, its speeds mean nothing."""
 
 
 def shape(name: str) -> Shape:

@@ -1,4 +1,7 @@
-"""Lightwell itself as a contender: `python -m lightwell.bench.worker NAME SHAPE_JSON` runs its own train_step."""
+"""Lightwell itself as a contender, with its own train_step.
+
+By itself: `python -m lightwell.bench.contenders.worker NAME SHAPE_JSON`.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lightwell.bench.pacer import Pacer
-from lightwell.bench.shapes import Shape
+from lightwell.bench.contenders.pacer import Pacer
+from lightwell.bench.contenders.shapes import Shape
 
 _GPT2: dict[str, Any] = {  # the arithmetic of the peers; the defaults of ModelConfig are Lightwell's own parts
     "activation": "gelu_tanh", "norm": "layernorm", "positions": "learned", "qk_norm": False, "qkv_bias": True,
@@ -26,7 +29,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 """The settings of each variant, over those of the shape; where nothing is said, the precision is the machine's best."""
 
-TOKENS = 1 << 22  # of random text: more than the caches of a processor hold
+TOKENS = 1 << 22  # of random text: more than the caches of a CPU hold
 
 
 def settings(shape: Shape, variant: str) -> dict[str, Any]:

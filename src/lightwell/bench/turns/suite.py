@@ -1,4 +1,4 @@
-"""A whole benchmark: shape after shape, and what is known about the machine, as plain values for JSON."""
+"""A benchmark: shape after shape, and what is known about the machine, as plain values for JSON."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lightwell.bench.contenders import Peers, choose, command_of, products
-from lightwell.bench.results import FORMAT, shape_results
-from lightwell.bench.rounds import Rounds, Watcher
-from lightwell.bench.shapes import shape
+from lightwell.bench.contenders.contender import Peers, choose, command_of, products
+from lightwell.bench.contenders.shapes import shape
+from lightwell.bench.turns.results import FORMAT, shape_results
+from lightwell.bench.turns.rounds import Rounds, Watcher
 from lightwell.errors import LightwellError, SettingError
 from lightwell.training.hardware.host import describe_host
 
@@ -52,7 +52,7 @@ def measure(suite: Suite, watcher: Watcher, command: str) -> tuple[dict[str, Any
 
     Args:
         suite: what to measure.
-        watcher: is told what goes on.
+        watcher: hears what goes on.
         command: what was typed, to be repeated.
 
     Raises:

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from typing import Any
 
-from lightwell.bench.contenders import Contender
+from lightwell.bench.contenders.contender import Contender
 from lightwell.errors import LightwellError
 
 
@@ -51,7 +51,7 @@ class Process:
         return [float(second) for second in self._ask(f"run {steps}")["seconds"]]
 
     def quit(self) -> dict[str, Any]:
-        """Let it end by itself, and return what it found."""
+        """Let it end by itself, and return its findings."""
         return self._ask("quit")
 
     def close(self) -> None:
@@ -85,7 +85,7 @@ class Process:
         return answer
 
     def _last_words(self) -> str:
-        """Return the last line that it wrote to stderr: of a traceback, the error."""
+        """Return the last line that the process wrote to stderr: of a traceback, the error."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=10)
         self._log.seek(0)

@@ -1,4 +1,4 @@
-"""Who can take part, and the command that starts each."""
+"""The contenders that there are, and the command that starts each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lightwell.bench.shapes import Shape
+from lightwell.bench.contenders.shapes import Shape
 from lightwell.errors import SettingError
 from lightwell.settings import nearest
 
@@ -35,7 +35,7 @@ PACKAGES: dict[str, str] = {
 ALL = {**OURS, **NANOGPT, **PACKAGES}
 
 ALONE = ("lightwell", "lightwell-eager", "lightwell-fp32")
-"""Who runs without peers: what bf16 and compilation bring on this machine."""
+"""The contenders without peers: what bf16 and compilation bring on this machine."""
 AMONG_PEERS = ("lightwell", "lightwell-own")
 
 
@@ -66,8 +66,9 @@ class Peers:
 
 
 def choose(names: Sequence[str], peers: Peers) -> list[str]:
-    """Return the names as given, or, without any, Lightwell and all peers that can be run; the others are compared with
-    the first.
+    """Return the names as given, or, without any, Lightwell and all peers that can be run.
+
+    The first is the baseline, with which the others are compared.
 
     Raises:
         SettingError: a name that there is not, or a peer whose place was not given.
@@ -93,7 +94,8 @@ def choose(names: Sequence[str], peers: Peers) -> list[str]:
 def command_of(name: str, shape: Shape, peers: Peers) -> Contender:
     """Return how to start a contender that `choose` has let through."""
     if name in OURS:
-        return Contender(name, OURS[name], (sys.executable, "-m", "lightwell.bench.worker", name, shape.to_json()))
+        module = "lightwell.bench.contenders.worker"
+        return Contender(name, OURS[name], (sys.executable, "-m", module, name, shape.to_json()))
     script = str(Path(__file__).with_name("peers.py"))
     where = (peers.nanogpt,) if name in NANOGPT else ()
     return Contender(name, ALL[name], (peers.python or sys.executable, script, name, shape.to_json(), *where))
@@ -101,4 +103,5 @@ def command_of(name: str, shape: Shape, peers: Peers) -> Contender:
 
 def products(precision: str) -> Contender:
     """Return the bare matrix product in a precision."""
-    return Contender(f"product-{precision}", "torch.mm", (sys.executable, "-m", "lightwell.bench.products", precision))
+    module = "lightwell.bench.contenders.products"
+    return Contender(f"product-{precision}", "torch.mm", (sys.executable, "-m", module, precision))

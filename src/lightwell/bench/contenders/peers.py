@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lightwell.bench.pacer import Pacer
+    from lightwell.bench.contenders.pacer import Pacer
 else:
     from pacer import Pacer
 
@@ -41,12 +41,12 @@ def batches(shape: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
 
 
 def nanogpt(shape: dict[str, Any], pacer: Pacer) -> None:
-    """train.py with what its README says for a CPU: --device=cpu --compile=False. There its autocast is off: fp32."""
+    """Run nanoGPT's train.py as its README says for a CPU: --device=cpu --compile=False, in fp32, without autocast."""
     _nanogpt(shape, pacer, nullcontext())
 
 
 def nanogpt_bf16(shape: dict[str, Any], pacer: Pacer) -> None:
-    """The same with the autocast that train.py has for GPUs."""
+    """Run nanoGPT with the autocast that its train.py has for GPUs."""
     import torch
 
     _nanogpt(shape, pacer, torch.autocast("cpu", dtype=torch.bfloat16))
@@ -99,7 +99,7 @@ def transformers_plain(shape: dict[str, Any], pacer: Pacer) -> None:
 
 
 def transformers_compiled_bf16(shape: dict[str, Any], pacer: Pacer) -> None:
-    """The same at its best: compiled, with autocast to bf16, fused AdamW, and no cache of keys and values."""
+    """Run transformers at its best: compiled, autocast to bf16, fused AdamW, and no cache of keys and values."""
     import torch
 
     model = _gpt2(shape, use_cache=False)

@@ -1,4 +1,4 @@
-"""Who runs when. Contenders take turns of a few steps each, so that whatever slows the machine slows them all:
+"""The order of the turns: a few steps each, so that whatever slows the machine slows all contenders:
 
     round 1   product  A A  B B  C C        the bare matrix product is measured in every round
     round 2   product  B B  C C  A A        who begins rotates
@@ -17,8 +17,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-from lightwell.bench.contenders import Contender
-from lightwell.bench.process import ContenderError, Process
+from lightwell.bench.contenders.contender import Contender
+from lightwell.bench.turns.process import ContenderError, Process
 from lightwell.training.hardware.meminfo import meminfo
 
 ROOM = 1.5
@@ -29,7 +29,7 @@ Counting = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 
 @dataclass(frozen=True)
 class Watcher:
-    """Who is told what goes on."""
+    """What hears of the progress of a measurement."""
 
     say: Callable[[str], None]
     counting: Counting
@@ -42,13 +42,13 @@ class Turns:
 
     contender: Contender
     about: dict[str, Any] = field(default_factory=dict)
-    """What it said when it was ready."""
+    """What the contender said when it was ready."""
     findings: dict[str, Any] = field(default_factory=dict)
-    """And at the end."""
+    """What it said at the end."""
     rounds: dict[int, list[float]] = field(default_factory=dict)
     """The seconds of its steps, by the number of the round."""
     error: str = ""
-    """Its last words, where it broke down."""
+    """The contender's last words, where it broke down."""
 
 
 @dataclass
@@ -104,12 +104,12 @@ class Rounds:
                 process.close()
 
     def _take_turns(self, group: list[Turns], yardsticks: list[Turns], rounds: int, steps: int) -> None:
-        with self._watcher.counting("rounds") as told:
+        with self._watcher.counting("rounds") as on_progress:
             for number in range(rounds):
                 for turns in (*yardsticks, *rotated(group, number)):
                     self._turn(turns, self.measurement.rounds, steps)
                 self.measurement.rounds += 1
-                told(number + 1, rounds)
+                on_progress(number + 1, rounds)
 
     def _start(self, turns: Turns) -> None:
         name = turns.contender.name

@@ -1,14 +1,17 @@
-"""The yardstick: how fast torch multiplies two matrices here; `python -m lightwell.bench.products bf16` by itself."""
+"""The yardstick: how fast torch multiplies two matrices here.
+
+By itself: `python -m lightwell.bench.contenders.products bf16`.
+"""
 
 from __future__ import annotations
 
 import sys
 
-from lightwell.bench.pacer import Pacer
+from lightwell.bench.contenders.pacer import Pacer
 
-SIZE = 2048  # rows and columns: large enough to be the processor's best, small enough for a tenth of a second
+SIZE = 2048  # rows and columns: large enough to be the CPU's best, small enough for a tenth of a second
 FLOPS = 2.0 * SIZE**3
-"""Of one product."""
+"""FLOPs of one product."""
 
 
 def run(precision: str) -> None:

@@ -8,7 +8,7 @@
                                 <-- quit
     {"peak_bytes": 903741440, ...}  -->
 
-A contender that waits on stdin uses no processor, so that the others have the machine to themselves. This module needs
+A contender that waits on stdin uses no CPU, so that the others have the machine to themselves. This module needs
 nothing but Python's standard library, because peers.py imports it in environments without Lightwell.
 """
 

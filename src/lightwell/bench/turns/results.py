@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from lightwell.bench.products import FLOPS
-from lightwell.bench.rounds import Measurement, Turns, ratios
-from lightwell.bench.shapes import Shape
+from lightwell.bench.contenders.products import FLOPS
+from lightwell.bench.contenders.shapes import Shape
+from lightwell.bench.turns.rounds import Measurement, Turns, ratios
 
 FORMAT = 1
 """Version of the JSON."""
 
 
 def shape_results(shape: Shape, measurement: Measurement, steps: int, peak_gflops: float) -> dict[str, Any]:
-    """Return all that was measured on one shape, as plain values for JSON.
+    """Return everything that was measured on one shape, as plain values for JSON.
 
     Args:
         shape: the shape.
