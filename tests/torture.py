@@ -34,6 +34,7 @@ from lightwell.training.checkpoints.writer import Writer
 from lightwell.training.events.milestones import evaluate_held_out, write_sample
 from lightwell.training.runs.run import Run
 from lightwell.training.start import resume, train
+from lightwell.training.update import update
 from lightwell.training.update.loss import accumulate_gradients
 from small import small_config, untimed, write_text
 
@@ -165,7 +166,7 @@ class Torturer:
     def _train(self, name: str, out: Path) -> int:
         self.phase.begin()
         if VARIATIONS[name].get("non_finite") == "skip":
-            loop.accumulate_gradients = poisoned  # type: ignore[attr-defined]
+            update.accumulate_gradients = poisoned  # type: ignore[attr-defined]
         try:
             if (out / "config.toml").exists():
                 resume(out)

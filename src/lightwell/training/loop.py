@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from lightwell.batches.batch import Batch
 from lightwell.errors import TrainingError
@@ -15,17 +13,16 @@ from lightwell.training.checkpoints.checkpoint import checkpoint_steps
 from lightwell.training.events.incidents import MOST_SKIPPED, note, watch_loss
 from lightwell.training.events.interrupt import Interrupt
 from lightwell.training.events.milestones import evaluate_held_out, write_sample
-from lightwell.training.events.out_of_memory import within_memory
+from lightwell.training.events.out_of_memory import take_smaller
 from lightwell.training.events.saving import save
 from lightwell.training.hardware.device import compute_dtype, memory_bytes
 from lightwell.training.job import Job
 from lightwell.training.planning.deadline import is_open
-from lightwell.training.processes.sharded_tensors import full_tensor, local
+from lightwell.training.processes.sharded_tensors import local
 from lightwell.training.update.compilation import as_written
 from lightwell.training.update.finite import first_non_finite
-from lightwell.training.update.loss import accumulate_gradients, seeded
-from lightwell.training.update.reproducible import tree_gradients
-from lightwell.training.update.schedule import learning_rate_factor
+from lightwell.training.update.loss import seeded
+from lightwell.training.update.update import update
 
 
 def train_loop(job: Job, interrupt: Interrupt) -> bool:
@@ -107,27 +104,24 @@ def train_step(job: Job) -> dict[str, Any]:
     Raises:
         TrainingError: the loss or a gradient is not finite, and is not to be skipped; the weights are as before.
     """
-    config, progress, model = job.config.training, job.progress, job.model
+    config, progress = job.config.training, job.progress
     started = time.perf_counter()
     step = progress.step
     batch = job.loader.batch(step)
-    gradients = tree_gradients if config.reproducible else accumulate_gradients
-    loss = within_memory(
-        job,
-        lambda size: gradients(
-            job.loss_module, batch, micro_batch_size=size, seed=config.seed, step=step, group=job.group
-        ),
+    result = update(
+        job.loss_module,
+        job.optimizers,
+        batch,
+        config,
+        micro_batch_size=job.config.batches.micro_batch_size,
+        seed=config.seed,
+        step=step,
+        group=job.group,
+        smaller=lambda: take_smaller(job),
     )
-    grad_norm = gradient_norm(model)
-    if not math.isfinite(loss) or not torch.isfinite(grad_norm):
+    if not result.is_finite:
         return skip(job, batch, started)
-    watch_loss(job, step + 1, loss)
-    if config.grad_clip and grad_norm > config.grad_clip:
-        shrink(model, config.grad_clip, grad_norm)
-    factor = learning_rate_factor(step, config.steps, config)
-    job.optimizers.set_factor(factor)
-    job.optimizers.step()
-    job.optimizers.zero_grad()
+    watch_loss(job, step + 1, result.loss)
 
     elapsed = time.perf_counter() - started
     progress.skipped = 0
@@ -136,9 +130,9 @@ def train_step(job: Job) -> dict[str, Any]:
     progress.seconds += elapsed
     return {
         "step": progress.step,
-        "loss": loss,
-        "learning_rate": config.learning_rate * factor,
-        "grad_norm": grad_norm.item(),
+        "loss": result.loss,
+        "learning_rate": config.learning_rate * result.learning_rate_factor,
+        "grad_norm": result.grad_norm,
         "tokens_per_second": batch.counted / elapsed,
         "tokens_seen": progress.tokens_seen,
         "memory_bytes": memory_bytes(job.device),
@@ -174,19 +168,6 @@ def tired(job: Job) -> bool:
 def due(step: int, every: int, steps: int) -> bool:
     """Return whether something that happens every `every` steps (0: only at the end) happens after this step."""
     return step == steps or (every > 0 and step % every == 0)
-
-
-def gradient_norm(model: nn.Module) -> Tensor:
-    """Return the norm of the whole gradient, the same in all processes."""
-    return full_tensor(
-        nn.utils.get_total_norm([weight.grad for weight in model.parameters() if weight.grad is not None])
-    )
-
-
-def shrink(model: nn.Module, longest: float, norm: Tensor) -> None:
-    """Scale the gradient, which has that norm, down to the longest one that is allowed."""
-    factor = torch.clamp(longest / (norm + 1e-6), max=1.0)
-    torch._foreach_mul_([local(weight.grad) for weight in model.parameters() if weight.grad is not None], factor)
 
 
 def origin(job: Job, batch: Batch) -> str:

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from lightwell.corpus.corpus import prepare
 from lightwell.errors import TrainingError
-from lightwell.training import loop
 from lightwell.training.events.incidents import MOST_SKIPPED, SETTLED, follow
 from lightwell.training.job import Progress
 from lightwell.training.runs.listener import Listener
 from lightwell.training.runs.run import Run
 from lightwell.training.start import carry_out, make_job, make_loader, resolve, resume
+from lightwell.training.update import update
 from lightwell.training.update.loss import accumulate_gradients
 from small import StopAt, final_state, same_bits, small_config, small_run, untimed, write_text
 
@@ -39,7 +39,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
             loss_module.model.get_parameter("layers.1.feed_forward.up.weight").grad[0, 0] = math.inf
         return loss
 
-    monkeypatch.setattr(loop, "accumulate_gradients", poisoned)
+    monkeypatch.setattr(update, "accumulate_gradients", poisoned)
 
 
 def test_the_windows_of_a_step_are_those_that_were_read(text: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_spike_in_a_run_is_noted_and_said(text: Path, tmp_path: Path, monkeypa
 
     real = accumulate_gradients
     monkeypatch.setattr(
-        loop, "accumulate_gradients", lambda *args, **named: real(*args, **named) + 20 * (named["step"] == 59)
+        update, "accumulate_gradients", lambda *args, **named: real(*args, **named) + 20 * (named["step"] == 59)
     )
     run = small_run(text, tmp_path / "run", Heard(), steps=70)
     (incident,) = run.incidents()

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from lightwell.errors import TrainingError
-from lightwell.training import loop
-from lightwell.training.events.out_of_memory import is_out_of_memory
 from lightwell.training.runs.run import Run
 from lightwell.training.start import resume
+from lightwell.training.update import update
 from lightwell.training.update.loss import accumulate_gradients
+from lightwell.training.update.out_of_memory import is_out_of_memory
 from small import Heard, StopAt, final_state, same_bits, small_run, untimed, write_text
 
 PLAIN: dict[str, Any] = dict.fromkeys(("embedding_dropout", "attention_dropout", "residual_dropout"), 0.0)
@@ -34,7 +34,7 @@ def room_for(sequences: int, monkeypatch: pytest.MonkeyPatch, from_step: int = 0
             torch.empty(1 << 60, dtype=torch.uint8)  # the allocator's own words
         return loss
 
-    monkeypatch.setattr(loop, "accumulate_gradients", limited)
+    monkeypatch.setattr(update, "accumulate_gradients", limited)
 
 
 def test_what_the_allocator_says_is_understood() -> None:
@@ -86,6 +86,6 @@ def test_another_error_is_not_taken_for_it(text: Path, tmp_path: Path, monkeypat
     def broken(*arguments: Any, **keywords: Any) -> float:
         raise RuntimeError("something else")
 
-    monkeypatch.setattr(loop, "accumulate_gradients", broken)
+    monkeypatch.setattr(update, "accumulate_gradients", broken)
     with pytest.raises(RuntimeError, match="something else"):
         small_run(text, tmp_path / "run", **PLAIN)

@@ -8,13 +8,13 @@ nothing but their arm.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
 
 from lightwell.batches.evaluation import evaluation_batches
 from lightwell.batches.loader import BatchLoader
@@ -25,12 +25,13 @@ from lightwell.model.decoder import Decoder
 from lightwell.model.tap import Tap, passthrough
 from lightwell.tokens.token_file import TokenFile
 from lightwell.training.hardware.device import freed_memory_kept, random_state_kept, resolve_device
+from lightwell.training.processes.process_group import ProcessGroup
 from lightwell.training.runs.evaluation import Evaluation, evaluate, true_byte_lengths
 from lightwell.training.settings.config import RunConfig
-from lightwell.training.update.loss import TrainedLoss, accumulate_gradients, head_loss
+from lightwell.training.update.loss import TrainedLoss, head_loss
 from lightwell.training.update.optimizers import Optimizers
-from lightwell.training.update.schedule import learning_rate_factor
 from lightwell.training.update.streams import stream_seed
+from lightwell.training.update.update import update
 
 Change = Callable[[], Tap]
 """Makes the tap through which all training and scoring of an arm goes, to change what flows (explicit attention)."""
@@ -104,25 +105,34 @@ class Laboratory:
         self.loss_module = TrainedLoss(self.model, head_loss, "fp32", self.tap)
 
     def step(self, number: int) -> float:
-        """Train on the batch of the 0-based step; its mean loss in nats per token."""
-        training = self.trial.config.training
+        """Train on the batch of the 0-based step; return its mean loss in nats per token.
+
+        Raises:
+            TrainingError: the loss or the gradient is not finite.
+        """
         self.model.train()
-        self.optimizers.zero_grad()
-        loss = accumulate_gradients(
-            self.loss_module, self.loader.batch(number), micro_batch_size=self.trial.config.batches.micro_batch_size,
-            seed=self.trial.seed, step=number,
+        result = update(
+            self.loss_module, self.optimizers, self.loader.batch(number), self.trial.config.training,
+            micro_batch_size=self.trial.config.batches.micro_batch_size, seed=self.trial.seed, step=number,
+            group=ProcessGroup(device=self.device),
         )  # fmt: skip
-        if not torch.isfinite(torch.tensor(loss)):
-            raise TrainingError(f"The loss of arm {self.trial.arm} is {loss} at step {number + 1}.")
-        if training.grad_clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), training.grad_clip)
-        self.optimizers.set_factor(learning_rate_factor(number, training.steps, training))
-        self.optimizers.step()
-        return loss
+        if not result.is_finite:
+            what = f"loss of arm {self.trial.arm} is {result.loss}"
+            if math.isfinite(result.loss):
+                what = f"gradient of arm {self.trial.arm} has the norm {result.grad_norm}"
+            raise TrainingError(f"The {what} at step {number + 1}.")
+        return result.loss
 
     def score(self, tokens: TokenFile) -> Evaluation:
-        """Return the loss on the first eval_tokens of a text, dropout off, through the tap."""
-        return held_out_loss(self.model, tokens, self.corpus, self.trial.config, tap=self.tap)
+        """Return the loss on the first eval_tokens of a text, dropout off, through the tap.
+
+        Raises:
+            TrainingError: it is not finite, as after a last update that diverged.
+        """
+        score = held_out_loss(self.model, tokens, self.corpus, self.trial.config, tap=self.tap)
+        if not math.isfinite(score.nats_per_token):
+            raise TrainingError(f"The loss of arm {self.trial.arm} is {score.nats_per_token} when it is scored.")
+        return score
 
 
 def held_out_loss(

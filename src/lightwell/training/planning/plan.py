@@ -23,6 +23,7 @@ from lightwell.training.settings.config import RunConfig
 from lightwell.training.update.compilation import expected_seconds
 from lightwell.training.update.loss import TrainedLoss, accumulate_gradients, head_loss
 from lightwell.training.update.optimizers import Optimizers
+from lightwell.training.update.update import apply_gradients
 
 
 @dataclass(frozen=True)
@@ -154,9 +155,12 @@ def measure(config: RunConfig, loader: BatchLoader, trials: int = TRIALS) -> Mea
             backward()
             times.append(time.perf_counter() - started)
         per_micro_batch = statistics.median(times)
-        optimizers.step()  # the first step allocates the moments
+        move = functools.partial(
+            apply_gradients, list(model.parameters()), optimizers, config.training, step=0, loss=0.0
+        )
+        move()  # the first one allocates the moments
         started = time.perf_counter()
-        optimizers.step()
+        move()
         update = time.perf_counter() - started
     state = sum(tensor.numel() * tensor.element_size() for tensor in optimizers.state_tensors().values())
     micro_batches = config.batches.batch_size / micro_batch_size
