@@ -29,7 +29,7 @@ TINY: dict[str, Any] = {
 
 def laboratory(
     folder: Path, *names: str, out: str = "lab", seed: int = 1, budget: Budget = BRIEF, documents: int = 60,
-    told: Callable[[float, float], None] = lambda done, of: None,
+    on_progress: Callable[[float, float], None] = lambda done, of: None,
 ) -> Session:  # fmt: skip
     """A session on a small text below `folder`."""
     text = folder / "text"
@@ -37,7 +37,9 @@ def laboratory(
         write_text(text, documents=documents)
     config = base_config([str(text)], "", "", budget).with_values(TINY)
     config, corpus = opened(config, Listener())
-    return Session(names, config, corpus, budget, folder / out, lambda name: f"lightwell lab {name}", seed, told=told)
+    return Session(
+        names, config, corpus, budget, folder / out, lambda name: f"lightwell lab {name}", seed, on_progress=on_progress
+    )
 
 
 def with_seeds(count: int, **changes: Any) -> Budget:
@@ -51,21 +53,21 @@ def context_of(
 ) -> ExperimentContext:  # fmt: skip
     """A note's context on a small text and a model of two layers; settings go over those of small.py."""
     config, corpus = opened(small_config(write_text(folder / "text", documents=documents), **settings), Listener())
-    found, steps = experiment(note), config.training.steps
+    made, steps = experiment(note), config.training.steps
     return ExperimentContext(
         note, config, corpus, Budget(budget, seeds=2, steps=steps, rates=rates, draws=draws),
-        Store(folder / "lab", corpus.digest), changes=found.changes, looks=found.looks,
+        Store(folder / "lab", corpus.digest), changes=made.changes, probes=made.probes,
     )  # fmt: skip
 
 
 def card_of(context: ExperimentContext, findings: Findings) -> str:
     """The card's JSON, its pictures drawn from what JSON makes of the data."""
-    found = experiment(context.note)
+    made = experiment(context.note)
     data, timings = json.loads(json.dumps([findings.data, findings.timings]))
     with drawing():
-        pictures = found.draw(data, timings)
+        pictures = made.draw(data, timings)
     assert all(picture.figure.axes and picture.caption for picture in pictures)
-    return make_card(found.note, findings, context, pictures, f"lightwell lab {context.note}", 0.0).to_json()
+    return make_card(made.note, findings, context, pictures, f"lightwell lab {context.note}", 0.0).to_json()
 
 
 def numbers_of(findings: Findings) -> str:

@@ -6,6 +6,7 @@ import html.parser
 import json
 import math
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ from lightwell.lab.cards.card import Card, make_card
 from lightwell.lab.cards.figures import LACKING, draw_paired, drawable, drawing, new_figure, save_figure
 from lightwell.lab.experiments import sources
 from lightwell.lab.experiments.budget import budget_of
-from lightwell.lab.experiments.context import ExperimentContext, differences, rate_of
+from lightwell.lab.experiments.context import ExperimentContext, differences
 from lightwell.lab.experiments.experiment import Experiment, Findings, Picture
-from lightwell.lab.experiments.rate_search import search
+from lightwell.lab.experiments.rate_search import LearningRateSearch, tune_and_train
 from lightwell.lab.experiments.setup import base_config, opened
-from lightwell.lab.experiments.store import Store
+from lightwell.lab.experiments.store import UNTRAINED, Store
 from lightwell.lab.experiments.trial import Trained, Trial, train_trial
 from lightwell.lab.session import Session, kept_cards
 from lightwell.lab.verdicts.verdict import Claim, Law, Rule
@@ -34,12 +35,12 @@ NOTES = catalogue.notes()
 RULE = Rule("lower", 0.02)
 
 
-def plan(context: ExperimentContext) -> list[Trial]:
-    return [context.trial(arm, seed, activation=arm) for arm in ("relu", "gelu") for seed in context.seeds]
+def trainings(context: ExperimentContext) -> list[list[Trained]]:
+    return [context.trained(arm, activation=arm) for arm in ("relu", "gelu")]
 
 
-def run(context: ExperimentContext) -> Findings:
-    relu, gelu = context.trained("relu", activation="relu"), context.trained("gelu", activation="gelu")
+def findings(context: ExperimentContext, trained: list[list[Trained]]) -> Findings:
+    relu, gelu = trained
     gaps = differences([trained.loss for trained in relu], [trained.loss for trained in gelu])
     drawn = context.measure("drawn", lambda: [1, 2])
     return Findings(
@@ -59,14 +60,14 @@ def draw(data: Any, timings: Any) -> list[Picture]:
 @pytest.fixture
 def two_arms(monkeypatch: pytest.MonkeyPatch) -> None:
     """The note on activations with a small experiment in the place of its own."""
-    made = Experiment(NOTES["activation"], plan, run, draw)
+    made = Experiment(NOTES["activation"], trainings, findings, draw)
     monkeypatch.setattr("lightwell.lab.session.experiment", lambda name: made)
 
 
 def once(session: Session) -> dict[str, Any]:
     session.plan()
-    found: dict[str, Any] = json.loads(session.run(lambda card: None)[0].to_json())
-    return found
+    card: dict[str, Any] = json.loads(session.run(lambda card: None)[0].to_json())
+    return card
 
 
 @pytest.mark.usefixtures("two_arms")
@@ -104,7 +105,7 @@ def test_a_stopped_session_goes_on_where_it_was(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        once(laboratory(tmp_path, "activation", told=stop_after_two))
+        once(laboratory(tmp_path, "activation", on_progress=stop_after_two))
     session = laboratory(tmp_path, "activation")
     assert session.plan()[0].finished == 2
     assert once(session)["data"] == whole["data"]
@@ -269,13 +270,15 @@ def test_a_dollar_sign_and_a_sign_without_a_glyph_are_drawn(tmp_path: Path) -> N
 def test_a_training_that_diverges_is_made_once_and_other_notes_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def diverging(context: ExperimentContext) -> Findings:
-        context.train(context.trial("a", 1, learning_rate=1e30))
+    def diverging(context: ExperimentContext) -> Trained:
+        return context.train(context.trial("a", 1, learning_rate=1e30))
+
+    def never(context: ExperimentContext, trained: Trained) -> Findings:
         raise AssertionError("it trained")
 
     made = {
-        "buffer": Experiment(NOTES["buffer"], lambda context: [], diverging, draw),
-        "activation": Experiment(NOTES["activation"], plan, run, draw),
+        "buffer": Experiment(NOTES["buffer"], diverging, never, draw),
+        "activation": Experiment(NOTES["activation"], trainings, findings, draw),
     }
     monkeypatch.setattr("lightwell.lab.session.experiment", made.__getitem__)
     for times in (1, 2):
@@ -342,29 +345,42 @@ def test_arms_share_initialisation_order_and_tokens(tmp_path: Path) -> None:
     assert context.train(context.trial("a", 2)).batch_losses[0] != one.batch_losses[0]
 
 
+def planned_rates(context: ExperimentContext) -> list[float]:
+    """The learning rates of all trainings that a plan of one tuned arm counts."""
+    tuned = Experiment(
+        NOTES["buffer"], lambda context: tune_and_train(context, "a", {}, base=1e-4), lambda *_: Findings(), draw
+    )
+    return [rate_of(trial) for trial in tuned.plan(context)]
+
+
+def rate_of(trial: Trial) -> float:
+    return trial.config.training.learning_rate
+
+
 def test_the_learning_rate_is_chosen_on_a_seed_that_does_not_count(tmp_path: Path) -> None:
     _, context = laboratory(tmp_path, budget=with_seeds(2, steps=12, rates=3)).context("buffer")
-    trials = context.tuning_trials("a", base=1e-4)
-    assert {trial.seed for trial in trials}.isdisjoint(context.seeds)
-    assert [trial.config.training.learning_rate for trial in trials] == pytest.approx([1e-4 / 3, 1e-4, 3e-4])
-    assert context.expected_rate("a", base=1e-4) == pytest.approx(1e-4)  # nothing is finished, and nothing is trained
+    search = LearningRateSearch(context, "a", {}, base=1e-4)
+    assert search.trial(1.0).seed not in context.seeds
+    assert search.grid == pytest.approx([1e-4 / 3, 1e-4, 3e-4])
+    assert planned_rates(context) == pytest.approx([1e-4 / 3, 1e-4, 3e-4, 1e-4, 1e-4])  # nothing is finished
     assert context.store.made == 0
-    assert context.tuned("a", base=1e-4) == pytest.approx(2.7e-3)  # far below the best, so that the grid is widened
-    assert list(context.tried("a", base=1e-4)) == pytest.approx([1e-4 / 3, 1e-4, 3e-4, 9e-4, 2.7e-3])
-    assert context.expected_rate("a", base=1e-4) == pytest.approx(2.7e-3)
+    assert search.best() == pytest.approx(2.7e-3)  # the base is far below the best, so that the grid is widened
+    assert list(search.losses()) == pytest.approx([1e-4 / 3, 1e-4, 3e-4, 9e-4, 2.7e-3])
+    assert planned_rates(context) == pytest.approx([1e-4 / 3, 1e-4, 3e-4, 2.7e-3, 2.7e-3])
+    assert context.store.made == 5
 
 
 def test_a_rate_at_which_training_diverges_is_not_the_best_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, context = laboratory(tmp_path, budget=with_seeds(2, rates=3)).context("buffer")
     train = context.train
 
-    def diverging(trial: Trial) -> Trained:
+    def diverging(trial: Trial, **settings: Any) -> Trained:
         if rate_of(trial) > 2e-4:
             raise TrainingError("The loss is inf.")
-        return train(trial)
+        return train(trial, **settings)
 
     monkeypatch.setattr(context, "train", diverging)
-    assert context.tuned("a", base=1e-4) == pytest.approx(1e-4)
+    assert LearningRateSearch(context, "a", {}, base=1e-4).best() == pytest.approx(1e-4)
 
 
 def test_a_plan_knows_of_a_rate_that_diverged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -375,10 +391,9 @@ def test_a_plan_knows_of_a_rate_that_diverged(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr("lightwell.lab.experiments.context.train_trial", diverging)
     _, context = laboratory(tmp_path, budget=with_seeds(2, rates=3)).context("buffer")
-    chosen = context.tuned("a", base=1e-4)
+    assert LearningRateSearch(context, "a", {}, base=1e-4).best() == pytest.approx(1e-4)
     made = context.store.made
-    assert context.expected_rate("a", base=1e-4) == chosen == pytest.approx(1e-4)
-    assert [rate_of(trial) for trial in context.planned("a", base=1e-4)][3:] == pytest.approx([1e-4, 1e-4])
+    assert planned_rates(context) == pytest.approx([1e-4 / 3, 1e-4, 3e-4, 1e-4, 1e-4])
     assert context.store.made == made
 
 
@@ -386,26 +401,43 @@ def test_a_plan_knows_of_a_rate_that_diverged(tmp_path: Path, monkeypatch: pytes
     ("best", "tried"),
     [(1.0, [1 / 3, 1, 3]), (3.0, [1 / 3, 1, 3, 9]), (0.12, [1 / 27, 1 / 9, 1 / 3, 1, 3]), (1e9, [1 / 3, 1, 3, 9, 27])],
 )  # fmt: skip
-def test_a_grid_is_widened_until_its_best_lies_inside_or_enough_is_enough(best: float, tried: list[float]) -> None:
+def test_a_grid_is_widened_until_its_best_lies_inside_or_enough_is_enough(
+    best: float, tried: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[float] = []
 
-    def loss_at(rate: float) -> float:
-        asked.append(rate)
-        return abs(math.log(rate / best))
+    def planted(trial: Trial, *, planned: bool) -> Trained:
+        asked.append(rate_of(trial))
+        return replace(UNTRAINED, loss=abs(math.log(rate_of(trial) / best)))
 
-    assert list(search([1 / 3, 1.0, 3.0], loss_at)) == pytest.approx(tried)
+    _, context = laboratory(tmp_path, budget=with_seeds(2, rates=3)).context("buffer")
+    monkeypatch.setattr(context, "train", planted)
+    search = LearningRateSearch(context, "a", {}, base=1.0)
+    losses = search.losses()
+    assert list(losses) == pytest.approx(tried)
+    assert list(losses.values()) == pytest.approx([abs(math.log(rate / best)) for rate in tried])
     assert sorted(asked) == pytest.approx(tried)  # each once
-    assert search([], loss_at) == {}
+    chosen = min(tried, key=lambda rate: abs(math.log(rate / best)))
+    assert search.best() == pytest.approx(chosen)
+    assert context.tunings["a"]["at_the_edge"] == (chosen in (min(tried), max(tried)))
+
+
+def test_a_budget_with_one_rate_tries_none(tmp_path: Path) -> None:
+    _, context = laboratory(tmp_path).context("buffer")
+    search = LearningRateSearch(context, "a", {}, base=0.125)
+    assert (search.losses(), search.best(), context.tunings) == ({}, 0.125, {})
+    assert LearningRateSearch(context, "a", {}).best() == context.config.training.learning_rate
+    assert context.store.made == 0
 
 
 def test_progress_counts_the_trainings_that_widen_a_grid(tmp_path: Path) -> None:
-    told: list[tuple[float, float]] = []
+    heard: list[tuple[float, float]] = []
     budget = with_seeds(2, steps=4, rates=3)
-    session = laboratory(tmp_path, "dropout", budget=budget, told=lambda done, of: told.append((done, of)))
+    session = laboratory(tmp_path, "dropout", budget=budget, on_progress=lambda *tokens: heard.append(tokens))
     planned = session.plan()[0].tokens
     session.run(lambda card: None)
-    assert told[-1][0] == told[-1][1] > planned  # so small a model and so few steps want higher rates
-    assert all(done < of for done, of in told[:-1])
+    assert heard[-1][0] == heard[-1][1] > planned  # so small a model and so few steps want higher rates
+    assert all(done < of for done, of in heard[:-1])
 
 
 def test_a_plan_after_the_run_has_nothing_left(tmp_path: Path) -> None:

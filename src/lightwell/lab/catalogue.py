@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lightwell.errors import SettingError
 from lightwell.lab import notes as folders
@@ -28,7 +28,7 @@ def notes() -> dict[str, Note]:
     return {note.name: note for note in sorted(words, key=lambda note: (note.number, note.name))}
 
 
-def experiment(name: str) -> Experiment:
+def experiment(name: str) -> Experiment[Any]:
     """Return the experiment of a note.
 
     Raises:
@@ -38,5 +38,5 @@ def experiment(name: str) -> Experiment:
     if name not in names:
         raise SettingError(f"There is no note {name}; there are {', '.join(names)}.{nearest(name, names)}")
     module = importlib.import_module(f"{folders.__name__}.{name.replace('-', '_')}.experiment")
-    experiment: Experiment = module.EXPERIMENT
+    experiment: Experiment[Any] = module.EXPERIMENT
     return experiment

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from lightwell.corpus.corpus import Corpus
 from lightwell.errors import RunError, TrainingError
@@ -24,8 +25,9 @@ from lightwell.lab.cards.card import Card, make_card
 from lightwell.lab.cards.figures import drawing, save_figure
 from lightwell.lab.catalogue import experiment, notes
 from lightwell.lab.experiments.budget import BUDGETS, Budget
-from lightwell.lab.experiments.context import TUNING_SEED, ExperimentContext
+from lightwell.lab.experiments.context import ExperimentContext
 from lightwell.lab.experiments.experiment import Experiment, Picture
+from lightwell.lab.experiments.rate_search import TUNING_SEED
 from lightwell.lab.experiments.store import Store, make_folder
 from lightwell.lab.experiments.trial import Laboratory, Trial
 from lightwell.training.hardware.device import freed_memory_kept, random_state_kept, resolve_device
@@ -34,6 +36,8 @@ from lightwell.training.settings.config import RunConfig
 
 PACE_STEPS, PACE_SECONDS = 7, 10.0
 """Steps whose time says how long the rest will take; fewer where they have taken so long."""
+SCORED_BESIDE = 0.35
+"""The cost of scoring a token, as a share of that of training on it."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +49,16 @@ class NotePlan:
     seeds: int
     trainings: int
     finished: int
-    """Of them, those whose result is there already."""
+    """Trainings whose result is there already."""
     tokens: int
-    """To be trained on, in those that are left."""
+    """Tokens of the trainings that are left, repeats counted."""
     seconds: float
-    """For them, by the pace of the base configuration."""
+    """The time of those, by the pace of the base configuration."""
 
 
 @dataclass
 class Session:
-    """Some notes on one text."""
+    """Some notes on one text and one budget."""
 
     names: Sequence[str]
     config: RunConfig
@@ -66,9 +70,9 @@ class Session:
     seed: int = 1
     """The first of the seeds that count."""
     preset: str = ""
-    """The base configuration's, where it is not the lab's own."""
-    told: Callable[[float, float], None] = lambda done, of: None
-    """Hears how many tokens of how many are trained."""
+    """The preset of the base configuration, where it is not the lab's own."""
+    on_progress: Callable[[float, float], None] = lambda done, of: None
+    """Called with the number of tokens that are trained, and of all that there are."""
     cards: list[Card] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -76,18 +80,19 @@ class Session:
         self._done, self._all = 0.0, 0.0
         self._waiting: Counter[tuple[str, int]] = Counter()
 
-    def context(self, name: str) -> tuple[Experiment, ExperimentContext]:
-        """Return a note's experiment, and the context that it works at."""
-        found = experiment(name)
+    def context(self, name: str) -> tuple[Experiment[Any], ExperimentContext]:
+        """Return a note's experiment, and the context that it works with."""
+        made = experiment(name)
         context = ExperimentContext(
-            name, self.config, self.corpus, self.budget, self.store, self.seed, found.changes, found.looks, self._heard
+            name, self.config, self.corpus, self.budget, self.store, self.seed, made.changes, made.probes,
+            on_progress=self._trained,
         )  # fmt: skip
-        return found, context
+        return made, context
 
     def plan(self, say: Callable[[str], None] = lambda sentence: None) -> list[NotePlan]:
         """Return what is going to be trained, note by note; for its time a few steps are timed, where any are left.
 
-        say: hears that this is being done.
+        say: called with a sentence when steps are timed.
 
         Raises:
             RunError: the folder for the results cannot be made.
@@ -96,8 +101,8 @@ class Session:
         make_folder(self.folder)
         trials, left = {}, {}
         for name in self.names:
-            found, context = self.context(name)
-            trials[name] = found.plan(context)
+            experiment_of_note, context = self.context(name)
+            trials[name] = experiment_of_note.plan(context)
             left[name] = [trial for trial in trials[name] if not self.store.has_trained(name, trial)]
         waiting = [trial for planned in left.values() for trial in planned]
         self._all = float(sum(map(tokens_of, waiting)))
@@ -118,15 +123,16 @@ class Session:
         failed: list[str] = []
         for name in self.names:
             started = time.monotonic()
-            found, context = self.context(name)
+            experiment_of_note, context = self.context(name)
             try:
-                findings = found.run(context)
+                findings = experiment_of_note.run(context)
             except TrainingError as diverged:
                 failed.append(f"{name}: {diverged}")
                 continue
             with drawing():
-                pictures = found.draw(findings.data, findings.timings)
-            card = make_card(found.note, findings, context, pictures, self.command(name), time.monotonic() - started)
+                pictures = experiment_of_note.draw(findings.data, findings.timings)
+            seconds = time.monotonic() - started
+            card = make_card(experiment_of_note.note, findings, context, pictures, self.command(name), seconds)
             write_card(card, pictures, self.folder_of(name))
             self.cards.append(card)
             done(card)
@@ -146,28 +152,28 @@ class Session:
     def _write_index(self) -> None:
         cards = kept_cards(self.folder)
         write_run_file(self.folder / "index.md", shown.overview(cards).encode())
-        whole = page.page(cards, "Lightwell's lab: what was noted, and what was measured")
-        write_run_file(self.folder / "index.html", whole.encode())
+        html = page.page(cards, "Lightwell's lab: what was noted, and what was measured")
+        write_run_file(self.folder / "index.html", html.encode())
 
-    def _heard(self, trial: Trial) -> None:
+    def _trained(self, trial: Trial) -> None:
         self._done += tokens_of(trial)
         if self._waiting[trial.arm, trial.seed] > 0:
             self._waiting[trial.arm, trial.seed] -= 1
         else:  # a learning rate beyond the grid, which no plan could know
             self._all += tokens_of(trial)
-        self.told(self._done, self._all)
+        self.on_progress(self._done, self._all)
 
     def _seconds_per_token(self) -> float:
-        """Of a training step of the base configuration, the first one left out."""
+        """Return the pace of the base configuration's training steps, the first one left out."""
         trial = Trial("pace", 0, self.config)
         times: list[float] = []
         with random_state_kept(resolve_device(self.config.training.device)), freed_memory_kept():
-            here = Laboratory(trial, self.corpus)
+            laboratory = Laboratory(trial, self.corpus)
             for number in range(1 + PACE_STEPS):
                 if number > 1 and sum(times) > PACE_SECONDS:
                     break
                 started = time.perf_counter()
-                here.step(number)
+                laboratory.step(number)
                 times.append(time.perf_counter() - started)
         return statistics.median(times[1:]) / tokens_per_step(trial)
 
@@ -191,29 +197,25 @@ def kept_card(folder: Path) -> Card | None:
         card = Card.from_dict(json.loads((folder / "card.json").read_bytes()))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    whole = all((folder / f"{picture}.svg").is_file() for picture, _ in card.pictures)
-    return card if whole and card.note.name in notes() and card.budget in BUDGETS else None
+    complete = all((folder / f"{picture}.svg").is_file() for picture, _ in card.pictures)
+    return card if complete and card.note.name in notes() and card.budget in BUDGETS else None
 
 
 def kept_cards(folder: Path) -> list[tuple[Card, Path]]:
     """Return all cards below a session's folder, each with its own folder, by note and by budget."""
-    found = [(card, path.parent) for path in folder.glob("*/card.json") if (card := kept_card(path.parent))]
+    cards = [(card, path.parent) for path in folder.glob("*/card.json") if (card := kept_card(path.parent))]
     names, budgets = list(notes()), list(BUDGETS)
-    return sorted(found, key=lambda one: (names.index(one[0].note.name), budgets.index(one[0].budget), one[1].name))
+    return sorted(cards, key=lambda one: (names.index(one[0].note.name), budgets.index(one[0].budget), one[1].name))
 
 
 def tokens_per_step(trial: Trial) -> int:
-    """Return tokens of a batch."""
+    """Return the tokens of a batch."""
     return trial.config.batches.batch_size * trial.config.model.context_length
 
 
 def tokens_of(trial: Trial) -> int:
-    """Return tokens that a training sees."""
+    """Return the tokens that a training is on, repeats counted."""
     return trial.config.training.steps * tokens_per_step(trial)
-
-
-SCORED_BESIDE = 0.35
-"""What scoring a token costs, beside training on it."""
 
 
 def cost_of(trial: Trial) -> float:
@@ -222,7 +224,7 @@ def cost_of(trial: Trial) -> float:
 
 
 def write_card(card: Card, pictures: Sequence[Picture], folder: Path) -> None:
-    """A card's files, in a folder of its own.
+    """Write a card's files into a folder of its own.
 
     Raises:
         RunError: one could not be written.
@@ -233,7 +235,11 @@ def write_card(card: Card, pictures: Sequence[Picture], folder: Path) -> None:
     write_run_file(folder / "card.json", card.to_json().encode())
     write_run_file(folder / "card.md", shown.markdown(card).encode())
     try:
-        whole = page.page([(card, folder)], card.note.title)
+        html = page.page([(card, folder)], card.note.title)
     except OSError as error:
         raise RunError(f"A picture in {folder} cannot be read ({error.strerror or error}).") from None
+<<<<<<< HEAD
     write_run_file(folder / "card.html", whole.encode())
+=======
+    write_whole(folder / "card.html", html.encode())
+>>>>>>> h-lab

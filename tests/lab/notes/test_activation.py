@@ -40,16 +40,16 @@ def feed_forward_of(model: Decoder, layer: int) -> FeedForward:
 @pytest.mark.parametrize(("name", "rates"), [("glance", 1), ("coffee", 3)])
 def test_the_experiment_end_to_end_and_again_from_what_is_kept(tmp_path: Path, name: str, rates: int) -> None:
     context = context_for(tmp_path, name, rates)
-    findings = activation.run(context)
+    findings = activation.EXPERIMENT.run(context)
     arms = activation.arms_of(context)
     wide = len(activation.WIDE) if activation.has_wide(context) else 0
-    assert len(activation.plan(context)) == (len(arms) + wide) * (2 + (rates if rates > 1 else 0))
-    assert all(context.store.has_trained(context.note, trial) for trial in activation.plan(context))
+    assert len(activation.EXPERIMENT.plan(context)) == (len(arms) + wide) * (2 + (rates if rates > 1 else 0))
+    assert all(context.store.has_trained(context.note, trial) for trial in activation.EXPERIMENT.plan(context))
     assert ("wide" in findings.data) == any("begin at" in claim.text for claim in findings.claims) == (wide > 0)
     pictures = activation.EXPERIMENT.draw(json.loads(json.dumps(findings.data)), {})
     assert [picture.name for picture in pictures] == ["zeros", "curves", "losses"]
     again = context_for(tmp_path, name, rates)
-    second = activation.run(again)
+    second = activation.EXPERIMENT.run(again)
     assert again.store.made == 0
     note = activation.EXPERIMENT.note
     cards = [make_card(note, found, context, [], "", 0.0).to_json() for found in (findings, second)]
@@ -61,12 +61,12 @@ def test_the_experiment_end_to_end_and_again_from_what_is_kept(tmp_path: Path, n
 def test_a_dead_unit_is_counted_and_one_that_is_active_once_is_not(tmp_path: Path) -> None:
     context = context_for(tmp_path, activation="relu", bias=True)
     model = Decoder(context.config.model, 1)
-    assert [row["dead"] for row in zeros.look_zeros(model, context.corpus)] == [0, 0]
+    assert [row["dead"] for row in zeros.probe_zeros(model, context.corpus, context.config)] == [0, 0]
     with torch.no_grad():
         up = feed_forward_of(model, 1).up
         up.bias[3] = -1e3
         up.weight[7] = 0.0  # with a bias of 0: its output is exactly 0
-    rows = zeros.look_zeros(model, context.corpus)
+    rows = zeros.probe_zeros(model, context.corpus, context.config)
     assert [row["dead"] for row in rows] == [0, 2]
     values = torch.zeros(1000, 2)
     values[500, 0] = 1e-9
@@ -89,7 +89,7 @@ def test_such_an_activation_breaks_the_laws_of_the_note(tmp_path: Path, monkeypa
         return x.clamp(min=1e-5)
 
     monkeypatch.setitem(NONLINEARITY, "relu", floored)
-    findings = activation.run(context_for(tmp_path))
+    findings = activation.EXPERIMENT.run(context_for(tmp_path))
     broken = [law.text for law in findings.laws if not law.holds and "ReLU's" in law.text and "zeros" in law.text]
     assert broken == ["Exact zeros among ReLU's outputs at initialisation"]
     assert overall(findings.laws, findings.claims) == "contradicted"
@@ -108,7 +108,7 @@ def test_zeros_that_are_put_in_are_found_to_the_last_one(zero: int, other: int) 
 @pytest.mark.parametrize("kind", ["relu", "relu2"])
 def test_half_of_the_outputs_are_zero_at_initialisation(tmp_path: Path, kind: str) -> None:
     context = context_for(tmp_path, activation=kind, d_model=48)
-    rows = zeros.look_zeros(Decoder(context.config.model, 1), context.corpus)
+    rows = zeros.probe_zeros(Decoder(context.config.model, 1), context.corpus, context.config)
     assert sum(row["zero"] for row in rows) / len(rows) == pytest.approx(0.5, abs=0.04)
     assert all(row["lowest"] == 0.0 for row in rows)
 
@@ -124,7 +124,7 @@ def test_what_is_looked_at_is_what_the_model_computes_and_looking_leaves_it_as_i
         == gates[0].shape
         == (min(zeros.TOKENS, len(context.corpus.held_out) - 1), layer.up.out_features)
     )
-    assert zeros.look_zeros(model, context.corpus)[0]["zero"] == 0.0
+    assert zeros.probe_zeros(model, context.corpus, context.config)[0]["zero"] == 0.0
     assert model.training
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -163,7 +163,7 @@ def test_made_twice_from_nothing_the_numbers_are_the_same(tmp_path: Path) -> Non
     found = []
     for place in ("first", "second"):
         context = context_for(tmp_path / place)
-        findings = activation.run(context)
+        findings = activation.EXPERIMENT.run(context)
         assert context.store.made > 0
         found.append(numbers_of(findings))
     assert found[0] == found[1]

@@ -213,19 +213,19 @@ def test_arms_of_equal_seconds_take_as_many_steps_as_their_pace_allows(tmp_path:
 def test_the_whole_experiment_runs_and_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(batch_gradients.POOL, "glance", 128)
     context = context_for(tmp_path, rates=2)
-    planned = batch_size.plan(context)
-    findings = batch_size.run(context)
+    planned = batch_size.EXPERIMENT.plan(context)
+    findings = batch_size.EXPERIMENT.run(context)
     made = context.store.made
     tuned = [trial for trial in planned if trial.seed >= 1000]
     assert tuned
     assert all(context.store.has_trained(context.note, trial) for trial in tuned)
     assert all(
-        context.store.has_trained(context.note, trial) for trial in batch_size.plan(context)
+        context.store.has_trained(context.note, trial) for trial in batch_size.EXPERIMENT.plan(context)
     )  # at the rates chosen
     exact = [law for law in findings.laws if "Bytes" in law.text or "Micro" in law.text]
     assert len(exact) == 3
     assert all(law.holds for law in exact)
 
     again = context_for(tmp_path, rates=2)
-    assert card_of(again, batch_size.run(again)) == card_of(context, findings)
+    assert card_of(again, batch_size.EXPERIMENT.run(again)) == card_of(context, findings)
     assert (made > 0, again.store.made) == (True, 0)

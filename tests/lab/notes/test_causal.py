@@ -100,7 +100,7 @@ def test_a_finite_fill_value_is_caught_only_where_scores_are_driven_below_it(
     def finite(mask: Tensor, dtype: torch.dtype) -> Tensor:
         return torch.zeros(mask.shape, dtype=dtype).masked_fill(~mask, fill)
 
-    monkeypatch.setattr(attention, "unseen", finite)
+    monkeypatch.setattr(attention, "additive_mask", finite)
     assert failed(check_causal(decoder(attention="explicit"))) == {"driven scores"}
 
 
@@ -210,10 +210,10 @@ def test_the_whole_experiment_twice(tmp_path: Path) -> None:
     cards = []
     for made in (5, 0):
         context = context_for(tmp_path)
-        assert len(causal.plan(context)) == 5
-        findings = causal.run(context)
+        assert len(causal.EXPERIMENT.plan(context)) == 5
+        findings = causal.EXPERIMENT.run(context)
         assert context.store.made == made
-        assert all(context.store.has_trained("causal", trial) for trial in causal.plan(context))
+        assert all(context.store.has_trained("causal", trial) for trial in causal.EXPERIMENT.plan(context))
         assert all(law.holds for law in findings.laws)
         cards.append(card_of(context, findings))
     assert cards[0] == cards[1]

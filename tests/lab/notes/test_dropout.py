@@ -18,7 +18,7 @@ from decoders import decoder, text
 from lab_house import context_of, numbers_of
 from lightwell.lab.cards.card import make_card
 from lightwell.lab.experiments.context import ExperimentContext
-from lightwell.lab.experiments.part import first_tokens, tokens_for
+from lightwell.lab.experiments.prefix import prefix_of, tokens_for
 from lightwell.lab.notes.dropout import experiment as dropout
 from lightwell.lab.notes.dropout import row_sums
 from lightwell.lab.verdicts.crossing import crossing_of, falls_at
@@ -41,15 +41,15 @@ def context_for(folder: Path, name: str = "glance", seeds: int = 2) -> Experimen
 
 def test_the_experiment_end_to_end_and_again_from_what_is_kept(tmp_path: Path) -> None:
     context = context_for(tmp_path)
-    findings = dropout.run(context)
+    findings = dropout.EXPERIMENT.run(context)
     assert (
-        len({json.dumps(dataclasses.asdict(trial), default=str) for trial in dropout.plan(context)})
+        len({json.dumps(dataclasses.asdict(trial), default=str) for trial in dropout.EXPERIMENT.plan(context)})
         == context.store.made
     )
     pictures = dropout.EXPERIMENT.draw(json.loads(json.dumps(findings.data)), {})
     assert [picture.name for picture in pictures] == ["masks", "row-sums", "crossover"]
     again = context_for(tmp_path)
-    second = dropout.run(again)
+    second = dropout.EXPERIMENT.run(again)
     assert again.store.made == 0
     cards = [make_card(dropout.EXPERIMENT.note, found, context, [], "", 0.0).to_json() for found in (findings, second)]
     assert cards[0] == cards[1]
@@ -79,7 +79,7 @@ def test_at_night_there_are_other_amounts_and_places_with_fewer_seeds(tmp_path: 
 
 def test_a_text_too_short_for_one_pass_begins_with_the_fewest_that_there_are(tmp_path: Path) -> None:
     context = context_for(tmp_path)
-    context.corpus = first_tokens(context.corpus, 401)
+    context.corpus = prefix_of(context.corpus, 401)
     fewest = dropout.presented(context) / 401
     assert dropout.epochs_of(context) == [fewest, 20.0]
     claims = dropout.claims_of({fewest: [0.1, 0.1], 20.0: [-0.1, -0.1]})
@@ -88,19 +88,19 @@ def test_a_text_too_short_for_one_pass_begins_with_the_fewest_that_there_are(tmp
 
 def test_the_beginning_of_a_text_is_what_is_trained_on_and_held_out_stays(tmp_path: Path) -> None:
     corpus = context_for(tmp_path).corpus
-    part = first_tokens(corpus, 100)
+    part = prefix_of(corpus, 100)
     np.testing.assert_array_equal(part.train.tokens, np.asarray(corpus.train.tokens)[:100])
     assert part.held_out is corpus.held_out
     assert part.digest != corpus.digest
     assert part.train.offsets[-1] == 99
-    assert first_tokens(corpus, 0) is corpus
+    assert prefix_of(corpus, 0) is corpus
 
 
 def test_a_training_on_a_part_is_kept_apart_from_one_on_the_whole(tmp_path: Path) -> None:
     context = context_for(tmp_path)
     whole, part = (
         context.train(context.trial("a", 1)),
-        context.train(context.trial("a", 1, part=tokens_for(200, 16, 1.0))),
+        context.train(context.trial("a", 1, prefix_tokens=tokens_for(200, 16, 1.0))),
     )
     assert context.store.made == 2
     assert whole.loss != part.loss
@@ -166,7 +166,7 @@ def test_looking_changes_neither_the_mode_nor_the_random_state(tmp_path: Path) -
     context = context_for(tmp_path)
     model = decoder(attention_dropout=0.1, vocab_size=context.config.model.vocab_size).eval()
     state = torch.get_rng_state()
-    first, second = (row_sums.look_modes(model, context.corpus) for _ in range(2))
+    first, second = (row_sums.probe_modes(model, context.corpus, context.config) for _ in range(2))
     assert first == second
     assert not model.training
     assert torch.equal(torch.get_rng_state(), state)
@@ -230,7 +230,7 @@ def test_made_twice_from_nothing_the_numbers_are_the_same(tmp_path: Path) -> Non
     found = []
     for place in ("first", "second"):
         context = context_for(tmp_path / place)
-        findings = dropout.run(context)
+        findings = dropout.EXPERIMENT.run(context)
         assert context.store.made > 0
         found.append(numbers_of(findings))
     assert found[0] == found[1]

@@ -160,16 +160,19 @@ def test_the_whole_experiment_twice(tmp_path: Path) -> None:
     cards = []
     for made in (9, 0):
         context = context_for(tmp_path)
-        assert len(self_attention.plan(context)) == 8
-        findings = self_attention.run(context)
+        assert len(self_attention.EXPERIMENT.plan(context)) == 8
+        findings = self_attention.EXPERIMENT.run(context)
         assert context.store.made == made  # one of them the measurement without a model
-        assert all(context.store.has_trained("self-attention", trial) for trial in self_attention.plan(context))
+        planned = self_attention.EXPERIMENT.plan(context)
+        assert all(context.store.has_trained("self-attention", trial) for trial in planned)
         cards.append(card_of(context, findings))
     assert cards[0] == cards[1]
 
 
 def test_larger_budgets_have_more_arms_and_a_learning_rate_for_each(tmp_path: Path) -> None:
-    coffee, night = (self_attention.plan(context_for(tmp_path, name, rates=3)) for name in ("coffee", "night"))
+    coffee, night = (
+        self_attention.EXPERIMENT.plan(context_for(tmp_path, name, rates=3)) for name in ("coffee", "night")
+    )
     assert len(coffee) == 3 * 2 * (3 + 2)
     assert len(night) == 6 * 2 * (3 + 2)
     unit = [trial for trial in night if "unit variance" in trial.arm]

@@ -18,6 +18,7 @@ from lightwell.lab.experiments.context import ExperimentContext
 from lightwell.lab.experiments.setup import FIXED
 from lightwell.lab.experiments.trial import Trained
 from lightwell.lab.notes.stride import experiment as stride
+from lightwell.lab.notes.stride.arms import Arms, name_of, settings_of
 from lightwell.lab.notes.stride.exposure import (
     epoch_batches,
     exposure_laws,
@@ -25,6 +26,9 @@ from lightwell.lab.notes.stride.exposure import (
     exposures,
     interior,
     numbered,
+)
+from lightwell.lab.notes.stride.leaks import (
+    leak_laws,
     shared_documents,
     shared_tokens,
     split_after_windowing,
@@ -112,7 +116,7 @@ def test_a_split_before_windowing_shares_nothing_and_one_token_too_many_is_found
         found = shared_tokens(epoch_batches(overlapping), evaluation_batches(held_out, L, 16, stride=4))
         assert found == shared
     leaks = {"documents": 0, "held_out_documents": 9, "shared": 1, "shared_late": 5}
-    assert [law.holds for law in stride.leak_laws(leaks)] == [True, False, True]
+    assert [law.holds for law in leak_laws(leaks)] == [True, False, True]
 
 
 def test_a_held_out_document_that_is_trained_on_is_found() -> None:
@@ -122,7 +126,7 @@ def test_a_held_out_document_that_is_trained_on_is_found() -> None:
     leaking = TokenFile.from_ids(training.tokens[:41], vocab_size=200, offsets=[0, 20, 40])
     assert shared_documents(training, leaking) == (2, 2)
     leaks = {"documents": 2, "held_out_documents": 2, "shared": 0, "shared_late": 5}
-    assert not stride.leak_laws(leaks)[0].holds
+    assert not leak_laws(leaks)[0].holds
 
 
 def test_padding_is_no_token_that_is_shared() -> None:
@@ -144,7 +148,7 @@ def test_the_store_knows_parts_of_a_text_apart(tmp_path: Path) -> None:
     context = context_for(tmp_path)
     context.train(context.trial("whole", 1, steps=2))
     assert context.store.has_trained(context.note, context.trial("again", 1, steps=2))
-    assert not context.store.has_trained(context.note, context.trial("part", 1, steps=2, part=100))
+    assert not context.store.has_trained(context.note, context.trial("part", 1, steps=2, prefix_tokens=100))
 
 
 def trained(loss: float, gap: float) -> Trained:
@@ -155,7 +159,7 @@ def trained(loss: float, gap: float) -> Trained:
 def test_planted_results_give_the_planted_verdicts(tmp_path: Path) -> None:
     """Repetition overfits and overlap does nothing: then the note holds at equal epochs only."""
     context = context_for(tmp_path, "night")
-    arms = stride.Arms.of(context)
+    arms = Arms.of(context)
     noise = np.random.default_rng(1).normal(0.0, 0.003, (len(arms.all), 8))
     results = {arm: [trained(3.0 + 0.1 * arm.units + each, 0.2 * arm.units + each) for each in row]
                for arm, row in zip(arms.all, noise, strict=True)}  # fmt: skip
@@ -165,18 +169,18 @@ def test_planted_results_give_the_planted_verdicts(tmp_path: Path) -> None:
 
 def test_arms_of_equal_tokens_take_equal_steps(tmp_path: Path) -> None:
     context = context_for(tmp_path, "night")
-    arms = stride.Arms.of(context)
-    assert len({stride.settings_of(context, arm)["steps"] for arm in arms.equal_tokens}) == 1
-    assert stride.settings_of(context, arms.equal_epochs[-1])["stride"] == 2
-    assert len({stride.name_of(context, arm) for arm in arms.all}) == len(arms.all) == 10
+    arms = Arms.of(context)
+    assert len({settings_of(context, arm)["steps"] for arm in arms.equal_tokens}) == 1
+    assert settings_of(context, arms.equal_epochs[-1])["stride"] == 2
+    assert len({name_of(context, arm) for arm in arms.all}) == len(arms.all) == 10
 
 
 def test_the_whole_experiment_runs_and_is_found_again(tmp_path: Path) -> None:
     context = context_for(tmp_path)
-    findings = stride.run(context)
-    assert all(context.store.has_trained(context.note, trial) for trial in stride.plan(context))
-    assert len(list((tmp_path / "lab" / "trials").iterdir())) == len(stride.plan(context))
+    findings = stride.EXPERIMENT.run(context)
+    assert all(context.store.has_trained(context.note, trial) for trial in stride.EXPERIMENT.plan(context))
+    assert len(list((tmp_path / "lab" / "trials").iterdir())) == len(stride.EXPERIMENT.plan(context))
     assert all(law.holds for law in findings.laws)
     again = context_for(tmp_path)
-    assert card_of(again, stride.run(again)) == card_of(context, findings)
+    assert card_of(again, stride.EXPERIMENT.run(again)) == card_of(context, findings)
     assert (context.store.made > 0, again.store.made) == (True, 0)

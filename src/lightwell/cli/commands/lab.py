@@ -63,10 +63,10 @@ def lab(
         flags += ["--seed", str(seed)] if seed != 1 else []
         return shlex.join(["lightwell", "lab", name, "--budget", chosen.name, *flags])
 
-    with counting("tokens") as told:
+    with counting("tokens") as on_progress:
         session = Session(
             names, config, text, chosen, folder, command, seed, preset,
-            told=lambda done, of: told(int(done), max(1, int(of))),
+            on_progress=lambda done, of: on_progress(int(done), max(1, int(of))),
         )  # fmt: skip
         listener.say(plan_table(session.plan(listener.say), chosen))
         try:

@@ -17,6 +17,7 @@ import torch
 from lightwell.lab.experiments.context import ExperimentContext
 from lightwell.lab.experiments.experiment import Findings, Picture
 from lightwell.lab.experiments.note import Note
+from lightwell.lab.experiments.rate_search import edge_words
 from lightwell.lab.verdicts.statistics import FEWEST
 from lightwell.lab.verdicts.verdict import Claim, Kind, Law, finite, overall
 from lightwell.training.hardware.host import describe_host
@@ -128,7 +129,7 @@ def make_card(
         findings=replace(
             findings,
             data={**findings.data, "learning_rates": context.tunings},
-            remarks=[*findings.remarks, *context.edge_words()],
+            remarks=[*findings.remarks, *edge_words(context.tunings)],
         ),
         kind=overall(findings.laws, findings.claims),
         budget=context.budget.name,

@@ -1,39 +1,42 @@
-"""What an experiment is: a note, the trainings that it plans, what it measures, and the pictures of it.
+"""What an experiment is: a note, the trainings that it asks for, what they show, and the pictures of it.
 
-    context       what it may use (context.py)
-    plan       the trainings it is going to ask for, so that their number and length are known before the start
-    run        laws and claims with their verdicts, and all numbers, from trainings and measurements
-    draw       pictures, from those numbers alone
+    trainings    asks the context for every training, and hands their results on
+    findings     laws and claims with their verdicts, and all numbers, from those results and from measurements
+    draw         pictures, from those numbers alone
 
-`run` is an ordinary function that asks the context for one result after the other; since finished results are looked up,
-calling it again after a kill goes on where it was.
+All three are ordinary functions from top to bottom: finished results are looked up, so that after a kill the same call
+goes on where it was. A plan is `trainings` with a store that only records what it is asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from lightwell.lab.experiments.context import ExperimentContext
 from lightwell.lab.experiments.note import Note
-from lightwell.lab.experiments.trial import Change, Look, Trial
+from lightwell.lab.experiments.store import RecordingStore
+from lightwell.lab.experiments.trial import Change, Probe, Trial
 from lightwell.lab.verdicts.verdict import Claim, Law
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+Results = TypeVar("Results")
+"""What an experiment makes of its trainings, in a form of its own."""
+
 
 @dataclass(frozen=True)
 class Findings:
-    """What an experiment found."""
+    """What an experiment showed."""
 
     laws: Sequence[Law] = ()
     claims: Sequence[Claim] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
     """Every number, as plain values; the pictures are drawn from it."""
     timings: Mapping[str, Any] = field(default_factory=dict)
-    """Those that differ each time."""
+    """Numbers that differ each time."""
     remarks: Sequence[str] = ()
     """What a reader has to know about how it was done."""
 
@@ -43,19 +46,39 @@ class Picture:
     """A figure that can be understood without the text."""
 
     name: str
-    """Of its files, without ending."""
+    """The name of its files, without ending."""
     caption: str
     figure: Figure
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """One note's."""
+class Experiment(Generic[Results]):
+    """The experiment of one note."""
 
     note: Note
-    plan: Callable[[ExperimentContext], list[Trial]]
-    run: Callable[[ExperimentContext], Findings]
+    trainings: Callable[[ExperimentContext], Results]
+    findings: Callable[[ExperimentContext, Results], Findings]
     draw: Callable[[Mapping[str, Any], Mapping[str, Any]], list[Picture]]
     """data and timings of the findings -> pictures."""
     changes: Mapping[str, Change] = field(default_factory=dict)
-    looks: Mapping[str, Look] = field(default_factory=dict)
+    probes: Mapping[str, Probe] = field(default_factory=dict)
+    check: Callable[[ExperimentContext], None] = lambda context: None
+    """Called before anything is planned; it raises SettingError where the experiment cannot be made here."""
+
+    def plan(self, context: ExperimentContext) -> list[Trial]:
+        """Return the trainings that a run will ask for, each once; those beyond a grid of learning rates are left out.
+
+        Where a result decides what is asked for next, it is used if it is finished; else the base rate stands for the
+        best one.
+
+        Raises:
+            SettingError: the experiment cannot be made here.
+        """
+        self.check(context)
+        store = RecordingStore(context.store.folder, context.store.corpus)
+        self.trainings(replace(context, store=store, tunings={}))
+        return store.requests
+
+    def run(self, context: ExperimentContext) -> Findings:
+        """Train, measure and judge."""
+        return self.findings(context, self.trainings(context))

@@ -11,7 +11,7 @@ import importlib
 from pathlib import Path
 
 FOLDERS = ("model", "batches", "generation", "training")
-INSTRUMENTS = ("pace", "part", "skipping", "trial")
+INSTRUMENTS = ("pace", "prefix", "skipping", "trial")
 """The modules of lab/experiments/ that train or measure, whichever note asks them to."""
 WORDS_AND_PICTURES = ("__init__", "note", "pictures")
 """The modules of a note's folder that measure nothing; all others do."""
@@ -21,7 +21,7 @@ WORDS_AND_PICTURES = ("__init__", "note", "pictures")
 def sources_of(note: str) -> str:
     """Return the hash of the model, its batches, training and writing, the instruments, and what a note measures with.
 
-    A training that no note changes or looks at is the same for all of them: then `note` is empty.
+    A training that no note changes or probes is the same for all of them: then `note` is empty.
     """
     root = Path(__file__).parents[2]
     files = sorted(path for folder in FOLDERS for path in (root / folder).rglob("*.py"))

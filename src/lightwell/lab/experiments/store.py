@@ -1,14 +1,15 @@
 """What the lab has finished, on disk: each result under the hash of all that decides it, so that none is made twice.
 
-A result is written whole or not at all; a lab that was killed goes on with what is there.
+A result is written completely or not at all; a lab that was killed goes on with what is there.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ class Store:
 
     def __init__(self, folder: Path, corpus: str) -> None:
         self.folder = folder
+        self.corpus = corpus
         self.made = 0
         """Results that were not there before."""
         self._setting = {
@@ -38,8 +40,10 @@ class Store:
             "processor": describe_host()["processor"],
         }
 
-    def trained(self, note: str, trial: Trial, train: Callable[[], Trained]) -> Trained:
+    def trained(self, note: str, trial: Trial, train: Callable[[], Trained], *, planned: bool = True) -> Trained:
         """Return the result of a trial: the one that is there, or what `train` makes.
+
+        planned: whether a plan counts it; this store makes no difference between the two.
 
         Raises:
             TrainingError: the training diverged, now or when it was made.
@@ -51,10 +55,10 @@ class Store:
             except TrainingError as diverged:
                 return {"diverged": str(diverged)}
 
-        found = self._result("trials", _key(note, trial), work)
-        if "diverged" in found:
-            raise TrainingError(found["diverged"])
-        return Trained(**found)
+        result = self._result("trials", _key(note, trial), work)
+        if "diverged" in result:
+            raise TrainingError(result["diverged"])
+        return Trained(**result)
 
     def has_trained(self, note: str, trial: Trial) -> bool:
         """Return whether a trial is finished."""
@@ -65,8 +69,8 @@ class Store:
         return self._result("measures", {"note": note, "name": name, "sources": sources_of(note), **settings}, work)
 
     def _path(self, kind: str, key: Mapping[str, Any]) -> Path:
-        whole = json.dumps({**self._setting, **key}, sort_keys=True, default=str)
-        return self.folder / kind / f"{hashlib.sha256(whole.encode()).hexdigest()[:32]}.json"
+        text = json.dumps({**self._setting, **key}, sort_keys=True, default=str)
+        return self.folder / kind / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
 
     def _result(self, kind: str, key: Mapping[str, Any], work: Callable[[], Any]) -> Any:
         path = self._path(kind, key)
@@ -86,18 +90,48 @@ class Store:
         return json.loads(text)
 
 
+UNTRAINED = Trained(
+    loss=math.nan, bits_per_byte=math.nan, train_loss=math.nan, batch_losses=[], held_out_losses=[], probed=[],
+    tokens=0, effective_epochs=math.nan, parameters=0, seconds=0.0,
+)  # fmt: skip
+"""What a plan gets in place of a result that is not finished."""
+
+
+class RecordingStore(Store):
+    """A store for plans, which trains nothing and keeps a list of what was asked for.
+
+    Results that are finished are given out, since the choice of a learning rate decides which trainings come next.
+    """
+
+    def __init__(self, folder: Path, corpus: str) -> None:
+        super().__init__(folder, corpus)
+        self.requests: list[Trial] = []
+        """The trainings that were asked for, each once, in their order."""
+
+    def trained(self, note: str, trial: Trial, train: Callable[[], Trained], *, planned: bool = True) -> Trained:
+        """Return the result of a trial that is finished, else UNTRAINED; one that diverged has an infinite loss."""
+        if planned and trial not in self.requests:
+            self.requests.append(trial)
+        if not self.has_trained(note, trial):
+            return UNTRAINED
+        try:
+            return super().trained(note, trial, train)
+        except TrainingError:
+            return replace(UNTRAINED, loss=math.inf)
+
+
 def _key(note: str, trial: Trial) -> dict[str, Any]:
     """Return what decides a trial's result; a plain trial is the same for every note."""
-    owner = note if trial.change or trial.look else ""
+    owner = note if trial.change or trial.probe else ""
     return {
         "sources": sources_of(owner),
         "note": owner,
-        "part": trial.part,
+        "prefix_tokens": trial.prefix_tokens,
         "seed": trial.seed,
         "config": trial.config.to_dict(),
         "change": trial.change,
-        "look": trial.look,
-        "looks": trial.looks,
+        "probe": trial.probe,
+        "probes": trial.probes,
     }
 
 

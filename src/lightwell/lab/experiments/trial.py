@@ -1,8 +1,8 @@
 """One small training of an experiment: a model from its seed to its held-out loss, and nothing on disk but the numbers.
 
 It is made of the parts of Lightwell's own training (batches, loss, optimizers, schedule, evaluation). What it adds is
-what experiments need: arms that change one thing in the formula (`Change`), and looks at the model along the way
-(`Look`). Initialisation, data order and dropout come from streams of their own, so that two arms of one seed differ in
+what experiments need: arms that change one thing in the formula (`Change`), and readings of the model along the way
+(`Probe`). Initialisation, data order and dropout come from streams of their own, so that two arms of one seed differ in
 nothing but their arm.
 """
 
@@ -20,7 +20,7 @@ from lightwell.batches.evaluation import evaluation_batches
 from lightwell.batches.loader import BatchLoader
 from lightwell.corpus.corpus import Corpus
 from lightwell.errors import TrainingError
-from lightwell.lab.experiments.part import first_tokens
+from lightwell.lab.experiments.prefix import prefix_of
 from lightwell.model.decoder import Decoder
 from lightwell.model.tap import Tap, passthrough
 from lightwell.tokens.token_file import TokenFile
@@ -35,8 +35,8 @@ from lightwell.training.update.update import update
 
 Change = Callable[[], Tap]
 """Makes the tap through which all training and scoring of an arm goes, to change what flows (explicit attention)."""
-Look = Callable[[Decoder, Corpus], Any]
-"""Reads plain values from a model and the text that it learns from, for JSON; it leaves the model as it was."""
+Probe = Callable[[Decoder, Corpus, RunConfig], Any]
+"""Reads plain values, for JSON, from a model, its text and its trial's settings; it leaves the model as it was."""
 
 
 @dataclass(frozen=True)
@@ -44,40 +44,40 @@ class Trial:
     """What is to be trained."""
 
     arm: str
-    """Its name in the experiment."""
+    """The arm's name in the experiment."""
     seed: int
     config: RunConfig
     """Resolved but for the seed: vocabulary, steps and precision are known."""
     change: str = ""
-    """The name of a change in the formula (`CHANGES` of the note), else none."""
-    look: str = ""
-    """The name of what is looked at along the way, else nothing."""
-    looks: int = 0
-    """How often, at equal distances up to the end."""
-    part: int = 0
+    """The name of a change in the formula (one of the note's), else none."""
+    probe: str = ""
+    """The name of what is read from the model along the way (a probe of the note), else nothing."""
+    probes: int = 0
+    """How often it is read after the start, at equal distances up to the end."""
+    prefix_tokens: int = 0
     """Tokens of the text, from its start, that it is trained on; 0 means all of them."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of it; everything but `seconds` is the same each time on one machine."""
+    """The result of a trial; everything but `seconds` is the same each time on one machine."""
 
     loss: float
-    """Held-out, in nats per token."""
+    """The held-out loss in nats per token, through the trial's change."""
     bits_per_byte: float
     train_loss: float
-    """On text that was trained on, as many tokens, dropout off."""
+    """The loss on as many tokens of the training text, dropout off."""
     batch_losses: list[float]
-    """Of each step's batch, as training saw it (with dropout)."""
-    validations: list[tuple[int, float]]
+    """The loss of each step's batch, with dropout."""
+    held_out_losses: list[tuple[int, float]]
     """Step and held-out loss along the way."""
-    seen: list[tuple[int, Any]]
-    """Step and what was looked at."""
+    probed: list[tuple[int, Any]]
+    """Step and what the probe read, first of the untrained model."""
     tokens: int
     effective_epochs: float
     parameters: int
     seconds: float
-    """In training steps."""
+    """The time that training steps took, evaluations left out."""
 
     @property
     def gap(self) -> float:
@@ -99,7 +99,7 @@ class Laboratory:
         self.device = resolve_device(config.training.device)
         self.model = Decoder(config.model, stream_seed(seed, "initialisation")).to(self.device)
         order = stream_seed(seed, "order")
-        self.corpus = first_tokens(self.corpus, self.trial.part)
+        self.corpus = prefix_of(self.corpus, self.trial.prefix_tokens)
         self.loader = BatchLoader(self.corpus.train, config.batches, config.model.context_length, order)
         self.optimizers = Optimizers(self.model, config.training)
         self.loss_module = TrainedLoss(self.model, head_loss, "fp32", self.tap)
@@ -138,9 +138,7 @@ class Laboratory:
 def held_out_loss(
     model: Decoder, tokens: TokenFile, corpus: Corpus, config: RunConfig, *, stride: int = 0, tap: Tap = passthrough
 ) -> Evaluation:
-    """Return the loss on the first eval_tokens of a text, dropout off; stride: of the windows, 0 lays them side by
-    side.
-    """
+    """Return the loss on the first eval_tokens of a text, dropout off, in windows at `stride` (0: side by side)."""
     batches = evaluation_batches(
         tokens, config.model.context_length, 32, stride=stride, max_tokens=config.training.eval_tokens,
         boundaries=config.batches.document_boundaries,
@@ -148,39 +146,39 @@ def held_out_loss(
     return evaluate(model, batches, true_byte_lengths(tokens, corpus.tokenizer.byte_lengths), tap=tap)
 
 
-def train_trial(trial: Trial, corpus: Corpus, change: Change | None = None, look: Look | None = None) -> Trained:
-    """Train it, with a held-out loss at each tenth of the way.
+def train_trial(trial: Trial, corpus: Corpus, change: Change | None = None, probe: Probe | None = None) -> Trained:
+    """Train a model, with a held-out loss at each tenth of the way.
 
     Raises:
-        TrainingError: its loss is not finite any more.
+        TrainingError: a loss is not finite.
     """
     with random_state_kept(torch.device("cpu")), freed_memory_kept():
         here = Laboratory(trial, corpus, change() if change else passthrough)
         corpus = here.corpus
         steps = trial.config.training.steps
-        scored = _places(steps, 10)
-        looked = _places(steps, trial.looks) if look else set()
+        scored = _equally_spaced(steps, 10)
+        probed_at = _equally_spaced(steps, trial.probes) if probe else set()
         batch_losses: list[float] = []
-        validations: list[tuple[int, float]] = []
-        seen: list[tuple[int, Any]] = [(0, look(here.model, corpus))] if look else []
+        held_out_losses: list[tuple[int, float]] = []
+        probed: list[tuple[int, Any]] = [(0, probe(here.model, corpus, trial.config))] if probe else []
         seconds = 0.0
         for number in range(steps):
             started = time.perf_counter()
             batch_losses.append(here.step(number))
             seconds += time.perf_counter() - started
             if number + 1 in scored and number + 1 < steps:
-                validations.append((number + 1, here.score(corpus.held_out).nats_per_token))
-            if look and number + 1 in looked:
-                seen.append((number + 1, look(here.model, corpus)))
+                held_out_losses.append((number + 1, here.score(corpus.held_out).nats_per_token))
+            if probe and number + 1 in probed_at:
+                probed.append((number + 1, probe(here.model, corpus, trial.config)))
         final = here.score(corpus.held_out)
-        validations.append((steps, final.nats_per_token))
+        held_out_losses.append((steps, final.nats_per_token))
         return Trained(
             loss=final.nats_per_token,
             bits_per_byte=final.bits_per_byte,
             train_loss=here.score(corpus.train).nats_per_token,
             batch_losses=batch_losses,
-            validations=validations,
-            seen=seen,
+            held_out_losses=held_out_losses,
+            probed=probed,
             tokens=steps * trial.config.batches.batch_size * trial.config.model.context_length,
             effective_epochs=here.loader.report(steps).effective_epochs,
             parameters=trial.config.model.parameter_count(),
@@ -197,6 +195,6 @@ def trained_model(trial: Trial, corpus: Corpus, until: int | None = None) -> Dec
     return here.model.eval()
 
 
-def _places(steps: int, count: int) -> set[int]:
-    """So many steps, at equal distances, the last one among them."""
+def _equally_spaced(steps: int, count: int) -> set[int]:
+    """Return `count` numbers of steps at equal distances, the last step among them."""
     return {max(1, round(steps * i / count)) for i in range(1, count + 1)} if count else set()

@@ -63,7 +63,10 @@ def paired_effect(differences: Sequence[float], seed: int = 0) -> Effect:
 
 
 def sign_flip(differences: Numbers) -> float:
-    """Return the share of all 2^n choices of signs whose mean is as far from 0 (Fisher 1935); of 10,000 from n = 14 on."""
+    """Return the share of all 2^n choices of signs whose mean is as far from 0 (Fisher 1935).
+
+    From n = 14 on, 10,000 choices are drawn.
+    """
     if not np.any(differences):
         return 1.0
     result = stats.permutation_test(

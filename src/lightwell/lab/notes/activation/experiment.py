@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,11 @@ import numpy as np
 from lightwell.lab.experiments.context import ExperimentContext, differences
 from lightwell.lab.experiments.experiment import Experiment, Findings
 from lightwell.lab.experiments.pace import seconds_per_step
-from lightwell.lab.experiments.trial import Trained, Trial
+from lightwell.lab.experiments.rate_search import TunedArm, tune_and_train, tuning_words
+from lightwell.lab.experiments.trial import Trained
 from lightwell.lab.notes.activation.note import NOTE
 from lightwell.lab.notes.activation.pictures import draw
-from lightwell.lab.notes.activation.zeros import EDGES, NEAR, look_zeros
+from lightwell.lab.notes.activation.zeros import EDGES, NEAR, probe_zeros
 from lightwell.lab.verdicts.verdict import Claim, Law, Rule
 from lightwell.model.config import GATED
 
@@ -28,8 +30,8 @@ NAMES = {"relu": "ReLU", "relu2": "ReLU squared", "gelu": "GELU", "silu": "SiLU"
 WIDE = ("relu", "swiglu")
 """Trained from a wide start as well."""
 WITH_ZEROS = ("relu", "relu2")
-LOOKED: dict[str, Any] = {"look": "zeros", "looks": 10}
-"""Along the trainings that count."""
+PROBING: dict[str, Any] = {"probe": "zeros", "probes": 10}
+"""What is read along the trainings that count."""
 SMALLEST = 0.02
 """Nats: ungated ones that end so near to each other make no difference. Shazeer 2020 saw 0.002 to 0.006."""
 SMALLEST_GATED = 0.01
@@ -39,6 +41,16 @@ SMALLEST_SHARE = 0.02
 ROUND_STEPS = 4
 
 
+@dataclass(frozen=True)
+class Trainings:
+    """What was trained, each activation at its own learning rate."""
+
+    arms: Mapping[str, TunedArm]
+    """By activation."""
+    wide: Mapping[str, TunedArm]
+    """The pair from the wide start; a glance has no time for it."""
+
+
 def arms_of(context: ExperimentContext) -> tuple[str, ...]:
     """Return all five, three at a glance."""
     return FEW if context.budget.name == "glance" else ARMS
@@ -46,75 +58,54 @@ def arms_of(context: ExperimentContext) -> tuple[str, ...]:
 
 def settings_of(context: ExperimentContext, activation: str) -> dict[str, Any]:
     """Return the activation, and two thirds of the width where it is gated (0 is that by itself)."""
-    width = (
-        context.config.model.d_ff * (3 if context.config.model.gated else 2) // 2 if context.config.model.d_ff else 0
-    )
+    model = context.config.model
+    width = model.d_ff * (3 if model.gated else 2) // 2 if model.d_ff else 0
     return {"activation": activation, "d_ff": 8 * max(1, round(width / 12)) if width and activation in GATED else width}
 
 
-def has_wide(context: ExperimentContext) -> bool:
-    """Return whether the pair with the wide start is trained; a glance has no time for it."""
-    return context.budget.name != "glance"
-
-
-def wide_arm(activation: str) -> str:
-    """Its name."""
-    return f"{NAMES[activation]}, wide start"
-
-
 def wide_std(context: ExperimentContext) -> float:
-    """1 / sqrt(d_model): what flows into the nonlinearity then has variance 1."""
+    """Return 1 / sqrt(d_model): what flows into the nonlinearity then has variance 1."""
     return 1.0 / math.sqrt(context.config.model.d_model)
 
 
-def wide_settings(context: ExperimentContext, activation: str) -> dict[str, Any]:
-    """Return an arm that starts so."""
-    return {**settings_of(context, activation), "init_std": wide_std(context)}
+def trainings(context: ExperimentContext) -> Trainings:
+    """Train each activation, and a pair from a wide start where there is time."""
+    arms = {
+        activation: tune_and_train(context, NAMES[activation], settings_of(context, activation), probing=PROBING)
+        for activation in arms_of(context)
+    }
+    wide = {
+        activation: tune_and_train(
+            context, f"{NAMES[activation]}, wide start",
+            {**settings_of(context, activation), "init_std": wide_std(context)},
+        )
+        for activation in (WIDE if context.budget.name != "glance" else ())
+    }  # fmt: skip
+    return Trainings(arms, wide)
 
 
-def wide_pair(context: ExperimentContext) -> dict[str, Any]:
-    """ReLU and SwiGLU from the wide start: each one's learning rate and losses."""
-    pair: dict[str, Any] = {"std": wide_std(context), "rates": {}, "losses": {}}
-    for activation in WIDE:
-        arm, settings = wide_arm(activation), wide_settings(context, activation)
-        settings["learning_rate"] = pair["rates"][activation] = context.tuned(arm, **settings)
-        pair["losses"][activation] = [trained.loss for trained in context.trained(arm, **settings)]
-    return pair
-
-
-def plan(context: ExperimentContext) -> list[Trial]:
-    """For each activation, the learning rates that are tried, and a training for each seed."""
-    trials = []
-    for activation in arms_of(context):
-        trials += context.planned(NAMES[activation], looked=LOOKED, **settings_of(context, activation))
-    for activation in WIDE if has_wide(context) else ():
-        trials += context.planned(wide_arm(activation), **wide_settings(context, activation))
-    return trials
-
-
-def run(context: ExperimentContext) -> Findings:
-    """Zeros as laws, losses as claims, times as times."""
-    found, rates = {}, {}
-    for activation in arms_of(context):
-        arm, settings = NAMES[activation], settings_of(context, activation)
-        rates[activation] = context.tuned(arm, **settings)
-        found[activation] = context.trained(arm, **settings, **LOOKED, learning_rate=rates[activation])
-    parameters = {activation: trained[0].parameters for activation, trained in found.items()}
+def findings(context: ExperimentContext, trained: Trainings) -> Findings:
+    """Judge zeros as laws and losses as claims; times are times."""
+    arms = trained.arms
     data: dict[str, Any] = {
-        "names": {activation: NAMES[activation] for activation in found},
+        "names": {activation: NAMES[activation] for activation in arms},
         "near": NEAR,
         "edges": EDGES,
-        "rates": rates,
-        "parameters": parameters,
-        "losses": {activation: [trained.loss for trained in runs] for activation, runs in found.items()},
-        "zeros": {activation: zeros_along(runs) for activation, runs in found.items()},
+        "rates": {activation: arm.rate for activation, arm in arms.items()},
+        "parameters": {activation: arm.runs[0].parameters for activation, arm in arms.items()},
+        "losses": {activation: arm.losses for activation, arm in arms.items()},
+        "zeros": {activation: zeros_along(arm.runs) for activation, arm in arms.items()},
         "smallest": SMALLEST,
     }
-    claims = claims_of(found)
-    if has_wide(context):
-        data["wide"] = wide_pair(context)
+    claims = claims_of(arms)
+    if trained.wide:
+        data["wide"] = {
+            "std": wide_std(context),
+            "rates": {activation: arm.rate for activation, arm in trained.wide.items()},
+            "losses": {activation: arm.losses for activation, arm in trained.wide.items()},
+        }
         claims.insert(-1, wide_claim(data["wide"]))
-    pace = context.measure("pace", lambda: paces(context), arms=list(found), steps=ROUND_STEPS)
+    pace = context.measure("pace", lambda: paces(context), arms=list(arms), steps=ROUND_STEPS)
     return Findings(
         laws=laws_of(data),
         claims=claims,
@@ -125,10 +116,10 @@ def run(context: ExperimentContext) -> Findings:
 
 
 def zeros_along(runs: Sequence[Trained]) -> list[dict[str, Any]]:
-    """For each look, the step and each layer's numbers as means over seeds; every seed's share of zeros beside them."""
+    """Return, for each probe, the step and each layer's means over seeds, with every seed's share of zeros."""
     along = []
-    for look, (step, layers) in enumerate(runs[0].seen):
-        at_seeds = [trained.seen[look][1] for trained in runs]
+    for at, (step, layers) in enumerate(runs[0].probed):
+        at_seeds = [run.probed[at][1] for run in runs]
         rows = []
         for i in range(len(layers)):
             each = [layers_of_seed[i] for layers_of_seed in at_seeds]
@@ -138,21 +129,21 @@ def zeros_along(runs: Sequence[Trained]) -> list[dict[str, Any]]:
             row |= {"lowest": min(one["lowest"] for one in each), "seeds": [one["zero"] for one in each]}
             row |= {"units": each[0]["units"], "tokens": each[0]["tokens"], "deads": [one["dead"] for one in each]}
             row["inflow"] = (
-                np.mean([one["inflow"] for one in each], axis=0).tolist() if step == runs[0].seen[-1][0] else []
+                np.mean([one["inflow"] for one in each], axis=0).tolist() if step == runs[0].probed[-1][0] else []
             )
             rows.append(row)
         along.append({"step": step, "layers": rows})
     return along
 
 
-def share(along: Sequence[Mapping[str, Any]], look: int, key: str = "zero") -> float:
-    """Return a number's mean over layers and seeds, at one look."""
-    return float(np.mean([row[key] for row in along[look]["layers"]]))
+def share(along: Sequence[Mapping[str, Any]], at: int, key: str = "zero") -> float:
+    """Return a number's mean over layers and seeds, at one probe."""
+    return float(np.mean([row[key] for row in along[at]["layers"]]))
 
 
-def share_at(trained: Trained, look: int, key: str) -> float:
-    """Return a number's mean over the layers of one training, at one look."""
-    return float(np.mean([layer[key] for layer in trained.seen[look][1]]))
+def share_at(run: Trained, at: int, key: str) -> float:
+    """Return a number's mean over the layers of one training, at one probe."""
+    return float(np.mean([layer[key] for layer in run.probed[at][1]]))
 
 
 def laws_of(data: Mapping[str, Any]) -> list[Law]:
@@ -163,18 +154,17 @@ def laws_of(data: Mapping[str, Any]) -> list[Law]:
         name = data["names"][activation]
         if activation in WITH_ZEROS:
             laws.append(Law.near(f"Exact zeros among {name}'s outputs at initialisation", share(along, 0), 0.5, 0.02))
-            lowest = min(row["lowest"] for look in along for row in look["layers"])
+            lowest = min(row["lowest"] for probed in along for row in probed["layers"])
             laws.append(Law.near(f"The lowest output of {name} at any look", lowest, 0, 0))
     widest = max(abs(count / parameters["relu"] - 1.0) for count in parameters.values())
     laws.append(Law.below("Parameters of an arm beside ReLU's, largest relative difference", widest, 0.02))
     return laws
 
 
-def claims_of(found: Mapping[str, Sequence[Trained]]) -> list[Claim]:
+def claims_of(arms: Mapping[str, TunedArm]) -> list[Claim]:
     """Return the gate against ReLU, the ungated ones against ReLU, and zeros after training against before."""
     claims: list[Claim] = []
-    losses = {activation: [trained.loss for trained in runs] for activation, runs in found.items()}
-    for activation in found:
+    for activation, arm in arms.items():
         if activation == "relu":
             continue
         text = f"{NAMES[activation]} ends with a lower held-out loss than ReLU"
@@ -182,10 +172,11 @@ def claims_of(found: Mapping[str, Sequence[Trained]]) -> list[Claim]:
         if activation not in GATED:
             text = f"{NAMES[activation]} ends with the held-out loss of ReLU, within {SMALLEST:g}"
             rule = Rule("none", SMALLEST)
-        claims.append(Claim.of(text, rule, differences(losses[activation], losses["relu"]), beside=True))
-    claims += [claim for activation in found if activation not in WITH_ZEROS
-               for claim in smooth_claims(NAMES[activation], found[activation])]  # fmt: skip
-    grown = [share_at(trained, -1, "zero") - share_at(trained, 0, "zero") for trained in found["relu"]]
+        claims.append(Claim.of(text, rule, differences(arm.losses, arms["relu"].losses), beside=True))
+    for activation, arm in arms.items():
+        if activation not in WITH_ZEROS:
+            claims += smooth_claims(NAMES[activation], arm.runs)
+    grown = [share_at(run, -1, "zero") - share_at(run, 0, "zero") for run in arms["relu"].runs]
     rule = Rule("higher", SMALLEST_SHARE, "of the hidden values")
     return [
         *claims,
@@ -194,8 +185,8 @@ def claims_of(found: Mapping[str, Sequence[Trained]]) -> list[Claim]:
 
 
 def smooth_claims(name: str, runs: Sequence[Trained]) -> list[Claim]:
-    """Of a function without a corner: next to no zeros, and negative values that pass."""
-    zeros, negative = ([share_at(trained, -1, key) for trained in runs] for key in ("zero", "negative"))
+    """Return what is claimed of a function without a corner: next to no zeros, and negative values that pass."""
+    zeros, negative = ([share_at(run, -1, key) for run in runs] for key in ("zero", "negative"))
     unit = "of the hidden values"
     return [
         Claim.of(f"After training, next to none of {name}'s outputs are exactly 0", Rule("none", SMALLEST_SHARE, unit),
@@ -218,8 +209,8 @@ def paces(context: ExperimentContext) -> dict[str, list[float]]:
         activation: context.trial("pace", 0, **settings_of(context, activation)) for activation in arms_of(context)
     }
     tokens = context.config.batches.batch_size * context.config.model.context_length
-    found = seconds_per_step(trials, context.corpus, max(4, context.budget.draws // 8), ROUND_STEPS)
-    return {activation: [seconds / tokens for seconds in rounds] for activation, rounds in found.items()}
+    measured = seconds_per_step(trials, context.corpus, max(4, context.budget.draws // 8), ROUND_STEPS)
+    return {activation: [seconds / tokens for seconds in rounds] for activation, rounds in measured.items()}
 
 
 WIDE_WORDS = (
@@ -245,7 +236,7 @@ def remarks_of(context: ExperimentContext, data: Mapping[str, Any]) -> list[str]
         "Exact zeros of GELU are rounding: in fp32 it is 0 from about -5.5 downwards.",
         f"Units that are 0 on every one of those tokens after training, all layers and seeds together: "
         f"{', '.join(dead)}, of {units:,} units (SwiGLU has two thirds as many).",
-        context.tuning_words,
+        tuning_words(context),
         "Times per token are of eager, unfused steps on this machine, in rounds whose order is turned around each "
         "time; they are under the timings, since they differ each time.",
         f"Root mean square of the hidden values at initialisation: {', '.join(sizes)}. A gate multiplies two small "
@@ -254,4 +245,4 @@ def remarks_of(context: ExperimentContext, data: Mapping[str, Any]) -> list[str]
     ]
 
 
-EXPERIMENT = Experiment(NOTE, plan, run, draw, looks={"zeros": look_zeros})
+EXPERIMENT = Experiment(NOTE, trainings, findings, draw, probes={"zeros": probe_zeros})

@@ -35,8 +35,8 @@ def draw_zeros(data: Mapping[str, Any]) -> Picture:
     for layer, axes in enumerate(figure.axes):
         ends = []
         for activation, along in data["zeros"].items():
-            steps = [look["step"] for look in along]
-            rows = [look["layers"][layer] for look in along]
+            steps = [probed["step"] for probed in along]
+            rows = [probed["layers"][layer] for probed in along]
             shares = [100.0 * row["zero"] for row in rows]
             axes.plot(steps, shares, color=COLOUR[activation], linewidth=1.6)
             for step, row in zip(steps, rows, strict=True):

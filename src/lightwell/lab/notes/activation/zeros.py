@@ -17,22 +17,23 @@ from lightwell.corpus.corpus import Corpus
 from lightwell.generation.generate import at_rest
 from lightwell.model.decoder import Decoder
 from lightwell.model.tap import recording
+from lightwell.training.settings.config import RunConfig
 
 NEAR = 1e-3
 TOKENS = 4096
-"""Held-out tokens that are looked at."""
+"""Held-out tokens that are read."""
 EDGES = [round(-3.0 + 0.15 * i, 2) for i in range(41)]
-"""Of the histogram of what flows into the nonlinearity; what lies outside counts in the outermost bins."""
+"""The bins' edges in the histogram of what flows into the nonlinearity; what lies outside counts in the outermost."""
 
 
-def look_zeros(model: Decoder, corpus: Corpus) -> list[dict[str, Any]]:
+def probe_zeros(model: Decoder, corpus: Corpus, config: RunConfig) -> list[dict[str, Any]]:
     """Return a row of numbers for each layer, on the first held-out tokens."""
     activations, inflow = hidden_values(model, corpus)
     return [{**count_zeros(a), "inflow": histogram(x)} for a, x in zip(activations, inflow, strict=True)]
 
 
 def count_zeros(activations: Tensor) -> dict[str, Any]:
-    """activations (N, hidden) of N tokens -> shares of values, and units that are never active."""
+    """Return shares of values, and the units that are never active; activations (N, hidden) of N tokens."""
     dead = (activations == 0.0).all(dim=0)  # (hidden,)
     return {
         "tokens": activations.size(0),
@@ -47,14 +48,14 @@ def count_zeros(activations: Tensor) -> dict[str, Any]:
 
 
 def histogram(x: Tensor) -> list[float]:
-    """Shares of values in the bins between EDGES."""
-    held = x.flatten().clamp(EDGES[0], EDGES[-1])
-    counts = torch.histc(held, bins=len(EDGES) - 1, min=EDGES[0], max=EDGES[-1])
-    return (counts.double() / held.numel()).tolist()
+    """Return the shares of values in the bins between EDGES."""
+    inside = x.flatten().clamp(EDGES[0], EDGES[-1])
+    counts = torch.histc(inside, bins=len(EDGES) - 1, min=EDGES[0], max=EDGES[-1])
+    return (counts.double() / inside.numel()).tolist()
 
 
 def hidden_values(model: Decoder, corpus: Corpus) -> tuple[list[Tensor], list[Tensor]]:
-    """For each layer, what leaves the nonlinearity (with the gate's product) and what enters it, (N, hidden) each."""
+    """Return, layer by layer, what leaves the nonlinearity, times the gate, and what enters it: (N, hidden)."""
     layers = range(model.config.n_layers)
     activations: list[list[Tensor]] = [[] for _ in layers]
     inflow: list[list[Tensor]] = [[] for _ in layers]
@@ -62,10 +63,10 @@ def hidden_values(model: Decoder, corpus: Corpus) -> tuple[list[Tensor], list[Te
     with at_rest(model):
         for batch in evaluation_batches(corpus.held_out, model.config.context_length, 32, max_tokens=TOKENS):
             counted = batch.targets != IGNORE  # (B, T), without padding
-            seen: dict[str, Tensor] = {}
-            tap = recording(seen, ".feed_forward.")
+            values: dict[str, Tensor] = {}
+            tap = recording(values, ".feed_forward.")
             model.hidden(batch.inputs, documents=batch.documents, dtype=torch.float32, tap=tap)
             for i in layers:
-                activations[i].append(seen[f"layers.{i}.feed_forward.activations"][counted])
-                inflow[i].append(seen[f"layers.{i}.feed_forward.{entering}"][counted])
+                activations[i].append(values[f"layers.{i}.feed_forward.activations"][counted])
+                inflow[i].append(values[f"layers.{i}.feed_forward.{entering}"][counted])
     return [torch.cat(parts) for parts in activations], [torch.cat(parts) for parts in inflow]

@@ -12,7 +12,7 @@ import numpy as np
 from lightwell.lab.experiments.context import ExperimentContext, differences
 from lightwell.lab.experiments.experiment import Experiment, Findings
 from lightwell.lab.experiments.pace import seconds_per_step
-from lightwell.lab.experiments.trial import Trained, Trial
+from lightwell.lab.experiments.rate_search import TunedArm, tune_and_train
 from lightwell.lab.notes.batch_size.gradients import (
     SAME,
     SIZES,
@@ -32,7 +32,7 @@ LONGEST, GLANCE = 600, 80
 """Steps of the base batch size at most: the largest batch takes four times the tokens at equal steps, and the smallest
 four times the steps at equal tokens."""
 SMALLEST = 0.02
-"""Nats that matter."""
+"""Nats per token that matter."""
 PACE_ROUNDS, PACE_STEPS = 6, 4
 MEMORY_LINE = 0.999
 
@@ -46,7 +46,7 @@ class Arm:
 
     @property
     def name(self) -> str:
-        """In plain words."""
+        """Return the arm in plain words."""
         return f"{self.size} sequences, {self.steps:,} steps"
 
 
@@ -72,12 +72,12 @@ class Arms:
 
     @property
     def base(self) -> Arm:
-        """Return the base size: as many steps are as many tokens there."""
+        """Return the arm of the base size, for which as many steps are as many tokens."""
         return next(arm for arm in self.equal_steps if arm in self.equal_tokens)
 
     @property
     def all(self) -> list[Arm]:
-        """Return each once: the base size is in both. Those of equal seconds are apart, since each machine has its own."""
+        """Return each once (the base size is in both); those of equal seconds are apart, since machines differ."""
         return list(dict.fromkeys([*self.equal_steps, *self.equal_tokens]))
 
 
@@ -92,72 +92,85 @@ def first_rate(context: ExperimentContext, arm: Arm) -> float:
     return float(context.config.training.learning_rate * (arm.size / context.config.batches.batch_size) ** 0.5)
 
 
-def plan(context: ExperimentContext) -> list[Trial]:
-    """Return each arm's search for a learning rate, and its trainings on the seeds that count."""
-    refuse_too_large(context)
-    trials = []
-    arms = Arms.of(context)
-    for arm in dict.fromkeys([*arms.all, *equal_seconds(arms, paces(context, arms))]):
-        trials += context.planned(arm.name, first_rate(context, arm), **settings_of(context, arm))
-    return trials
+@dataclass(frozen=True)
+class Trainings:
+    """What was trained, each arm at its own learning rate."""
+
+    arms: Mapping[Arm, TunedArm]
+    """Those at equal steps and at equal tokens."""
+    equal_seconds: Mapping[Arm, TunedArm]
+    """Those that take as long as the base size, by this machine's pace."""
+    equal_seconds_tunings: Mapping[str, Any]
+    """How the rates of the latter were chosen; they are this machine's, and so apart from the others."""
 
 
-def run(context: ExperimentContext) -> Findings:
-    """Noise and memory with weights fixed, then trainings by batch size."""
+def trainings(context: ExperimentContext) -> Trainings:
+    """Train each size for as many steps, tokens and seconds as the base size takes."""
+    arms, apart = Arms.of(context), dataclasses.replace(context, tunings={})
+
+    def train(context: ExperimentContext, chosen: Sequence[Arm]) -> dict[Arm, TunedArm]:
+        return {
+            arm: tune_and_train(context, arm.name, settings_of(context, arm), first_rate(context, arm))
+            for arm in chosen
+        }
+
+    return Trainings(
+        train(context, arms.all), train(apart, equal_seconds(arms, paces(context, arms))), apart.tunings
+    )  # fmt: skip
+
+
+def findings(context: ExperimentContext, trained: Trainings) -> Findings:
+    """Measure noise and memory with weights fixed, and judge the trainings by batch size."""
     noise = gradient_noise(context)
     sizes = list(SIZES)
     memory = context.measure("memory", lambda: [saved_bytes(context.config, B) for B in sizes], sizes=sizes)
     errors = context.measure("micro-batches", lambda: micro_batch_error(context), seed=context.seed)
     arms = Arms.of(context)
-    results, rates = train_all(context, arms.all)
     data = {
         "sizes": sizes,
         "noise": noise,
         "memory": memory,
         "micro_batches": errors,
-        "arms": {arm.name: arm_data(arm, results[arm], rates[arm]) for arm in arms.all},
+        "arms": {arm.name: arm_data(arm, tuned) for arm, tuned in trained.arms.items()},
         "equal_steps": [arm.name for arm in arms.equal_steps],
         "equal_tokens": [arm.name for arm in arms.equal_tokens],
     }
+    pace = paces(context, arms)
+    timings = {
+        "seconds_per_step": pace,
+        "equal_seconds": base_seconds(arms, pace),
+        "equal_seconds_arms": [arm_data(arm, tuned) for arm, tuned in trained.equal_seconds.items()],
+        "seconds": {arm.name: [run.seconds for run in tuned.runs] for arm, tuned in trained.equal_seconds.items()},
+        "learning_rates": trained.equal_seconds_tunings,
+    }
     return Findings(
         laws=[*noise_laws(noise), *memory_laws(sizes, memory), *identity_laws(errors)],
-        claims=claims_of(arms, results),
+        claims=claims_of(arms, trained.arms),
         data=data,
-        timings=seconds_data(context, arms),
+        timings=timings,
         remarks=remarks_of(context, noise, memory),
     )
 
 
-def train_all(context: ExperimentContext, arms: Sequence[Arm]) -> tuple[dict[Arm, list[Trained]], dict[Arm, float]]:
-    """Return each arm's results on all seeds, and its learning rate."""
-    results, rates = {}, {}
-    for arm in arms:
-        settings = settings_of(context, arm)
-        rates[arm] = context.tuned(arm.name, first_rate(context, arm), **settings)
-        results[arm] = context.trained(arm.name, learning_rate=rates[arm], **settings)
-    return results, rates
-
-
-def arm_data(arm: Arm, results: Sequence[Trained], rate: float) -> dict[str, Any]:
+def arm_data(arm: Arm, tuned: TunedArm) -> dict[str, Any]:
     """Return an arm's numbers, seed by seed."""
     return {
         **asdict(arm),
-        "learning_rate": rate,
-        "tokens": results[0].tokens,
-        "loss": [result.loss for result in results],
-        "train_loss": [result.train_loss for result in results],
-        "bits_per_byte": [result.bits_per_byte for result in results],
-        "validations": [result.validations for result in results],
+        "learning_rate": tuned.rate,
+        "tokens": tuned.runs[0].tokens,
+        "loss": tuned.losses,
+        "train_loss": [run.train_loss for run in tuned.runs],
+        "bits_per_byte": [run.bits_per_byte for run in tuned.runs],
+        "validations": [run.held_out_losses for run in tuned.runs],
     }
 
 
-def claims_of(arms: Arms, results: Mapping[Arm, Sequence[Trained]]) -> list[Claim]:
+def claims_of(arms: Arms, trained: Mapping[Arm, TunedArm]) -> list[Claim]:
     """Return the two predictions, between the smallest and the largest batch."""
 
     def compared(first: Arm, second: Arm, kind: str) -> Claim:
         text = f"At equal {kind}, batches of {first.size} end lower than batches of {second.size}"
-        losses = [[result.loss for result in results[arm]] for arm in (first, second)]
-        return Claim.of(text, Rule("lower", SMALLEST), differences(*losses))
+        return Claim.of(text, Rule("lower", SMALLEST), differences(trained[first].losses, trained[second].losses))
 
     return [
         compared(arms.equal_steps[-1], arms.equal_steps[0], "steps"),
@@ -166,7 +179,7 @@ def claims_of(arms: Arms, results: Mapping[Arm, Sequence[Trained]]) -> list[Clai
 
 
 def memory_laws(sizes: Sequence[int], memory: Sequence[int]) -> list[Law]:
-    """Return the line, and that no batch size is off it; with attention dropout a single sequence keeps a little less."""
+    """Return the laws of a straight line, from two sequences on: one keeps a little less with attention dropout."""
     line = fit_line(sizes, memory)
     per_sequence, start = (memory[-1] - memory[1]) / (sizes[-1] - sizes[1]), sizes[1]
     off = [size - memory[1] - per_sequence * (B - start) for B, size in zip(sizes[1:], memory[1:], strict=True)]
@@ -177,7 +190,7 @@ def memory_laws(sizes: Sequence[int], memory: Sequence[int]) -> list[Law]:
 
 
 def identity_laws(errors: Mapping[str, float]) -> list[Law]:
-    """Micro-batches give the gradient of the batch; averaging their means does not where they count unequally."""
+    """Return the laws of micro-batches: they give the batch's gradient; averaged means of unequal ones do not."""
     return [
         Law.below("Micro-batches' summed gradient beside the batch's, relative", errors["equal"], SAME),
         Law.below(
@@ -194,40 +207,25 @@ def identity_laws(errors: Mapping[str, float]) -> list[Law]:
 
 
 def paces(context: ExperimentContext, arms: Arms) -> dict[str, list[float]]:
-    """Return seconds of a training step of each size, round by round; by name of the size."""
+    """Return the seconds of a training step of each size, round by round, by the name of the size."""
 
     def work() -> dict[str, list[float]]:
         trials = {str(size): context.trial("pace", 0, batch_size=size, micro_batch_size=0) for size in arms.sizes}
         return seconds_per_step(trials, context.corpus, PACE_ROUNDS, PACE_STEPS)
 
-    found: dict[str, list[float]] = context.measure("pace", work, sizes=list(arms.sizes))
-    return found
+    seconds: dict[str, list[float]] = context.measure("pace", work, sizes=list(arms.sizes))
+    return seconds
 
 
 def equal_seconds(arms: Arms, paces: Mapping[str, Sequence[float]]) -> list[Arm]:
-    """Return each size for as many seconds of training steps as the base size takes for its steps, by their paces here."""
+    """Return each size for as many seconds as the base size takes for its steps, by their paces here."""
     seconds = base_seconds(arms, paces)
     return [Arm(size, max(1, round(seconds / float(np.median(paces[str(size)]))))) for size in arms.sizes]
 
 
 def base_seconds(arms: Arms, paces: Mapping[str, Sequence[float]]) -> float:
-    """Return what the base size's steps take."""
+    """Return the seconds that the base size's steps take."""
     return arms.base.steps * float(np.median(paces[str(arms.base.size)]))
-
-
-def seconds_data(context: ExperimentContext, arms: Arms) -> dict[str, Any]:
-    """Return the losses at equal seconds, each at the end of its own decayed schedule and at its own learning rate."""
-    context = dataclasses.replace(context, tunings={})  # apart: these arms are this machine's
-    pace = paces(context, arms)
-    found = equal_seconds(arms, pace)
-    results, rates = train_all(context, found)
-    return {
-        "seconds_per_step": pace,
-        "equal_seconds": base_seconds(arms, pace),
-        "equal_seconds_arms": [arm_data(arm, results[arm], rates[arm]) for arm in found],
-        "seconds": {arm.name: [result.seconds for result in results[arm]] for arm in found},
-        "learning_rates": context.tunings,
-    }
 
 
 def remarks_of(context: ExperimentContext, noise: Sequence[Mapping[str, Any]], memory: Sequence[int]) -> list[str]:
@@ -255,4 +253,4 @@ def remarks_of(context: ExperimentContext, noise: Sequence[Mapping[str, Any]], m
     ]
 
 
-EXPERIMENT = Experiment(NOTE, plan, run, draw)
+EXPERIMENT = Experiment(NOTE, trainings, findings, draw, check=refuse_too_large)

@@ -49,7 +49,7 @@ def pool_of_windows(tokens: TokenFile, config: RunConfig, count: int, seed: int)
 
 
 def sequence_gradients(model: Decoder, batch: Batch) -> Tensor:
-    """Return the gradient of each sequence's mean loss: (N, P) in fp32, P parameters in their order, dropout as it is."""
+    """Return the gradient of each sequence's mean loss, (N, P) in fp32: parameters in order, dropout as it is."""
     parameters = list(model.parameters())
     rows = torch.empty(len(batch.inputs), sum(parameter.numel() for parameter in parameters))
     for row, inputs, targets in zip(rows, batch.inputs, batch.targets, strict=True):
@@ -181,7 +181,7 @@ def noise_of_two_sizes(squared: Numbers, small: int, big: int, seed: int = 0) ->
 
 
 def noise_of_pool(products: Numbers) -> tuple[float, float]:
-    """Return the unbiased |G|^2 and tr(Sigma) of all the sequences of a pool at once, (N, N): what its draws estimate."""
+    """Return the unbiased |G|^2 and tr(Sigma) of all sequences of a pool at once, (N, N): what its draws estimate."""
     N = len(products)
     mean_squared = float(products.sum()) / N**2
     noise = (float(np.trace(products)) - N * mean_squared) / (N - 1)

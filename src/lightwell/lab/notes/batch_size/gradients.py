@@ -171,7 +171,7 @@ def interval_words(estimate: Mapping[str, Any]) -> str:
 
 
 def errors_apart(line: Mapping[str, Any], two: Mapping[str, Any]) -> float:
-    """Return how far the two estimates lie apart, in standard errors: half-widths of 95 % intervals are 1.96 of them."""
+    """Return how far the two estimates lie apart, in standard errors: 95 % intervals are 1.96 of them to each side."""
     widths = [estimate["share_high"] - estimate["share_low"] for estimate in (line, two)]
     distance = abs(line["share"] - two["share"])
     error = math.hypot(*widths) / (2 * 1.96)

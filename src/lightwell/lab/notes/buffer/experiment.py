@@ -10,11 +10,10 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from lightwell.lab.cards.figures import COLOURS, new_figure
 from lightwell.lab.experiments.context import ExperimentContext
-from lightwell.lab.experiments.experiment import Experiment, Findings, Picture
-from lightwell.lab.experiments.trial import Trial
+from lightwell.lab.experiments.experiment import Experiment, Findings
 from lightwell.lab.notes.buffer.note import NOTE
+from lightwell.lab.notes.buffer.pictures import draw
 from lightwell.lab.notes.buffer.tensor_rows import tensor_table
 from lightwell.lab.verdicts.verdict import Law
 from lightwell.model.decoder import Decoder
@@ -39,7 +38,7 @@ class MaskedScores(nn.Module):
         self.project = nn.Linear(8, 8, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, T, 8) -> (B, T, T)."""
+        """Return the scores of x (B, T, 8): (B, T, T)."""
         scores: Tensor = self.project(x) @ x.transpose(1, 2)
         return scores + self.mask if hasattr(self, "mask") else scores
 
@@ -47,13 +46,8 @@ class MaskedScores(nn.Module):
 HELD = ("persistent buffer", "buffer", "plain attribute", "none")
 
 
-def plan(context: ExperimentContext) -> list[Trial]:
-    """Nothing is trained."""
-    return []
-
-
-def run(context: ExperimentContext) -> Findings:
-    """Return the table of this model's tensors, the mismatch on the meta device, and the bytes of checkpoints."""
+def findings(context: ExperimentContext, trained: None) -> Findings:
+    """Judge this model's tensors, the mismatch on the meta device, and the bytes of checkpoints; nothing is trained."""
     table = context.measure("table", lambda: [row.to_dict() for row in tensor_table(Decoder(context.config.model))])
     moved = context.measure("moved", lambda: {held: moved_to_meta(held) for held in HELD})
     sizes = context.measure("sizes", lambda: {held: [saved_bytes(T, held) for T in CONTEXTS] for held in HELD})
@@ -85,9 +79,7 @@ def run(context: ExperimentContext) -> Findings:
 
 
 def moved_to_meta(held: str) -> dict[str, Any]:
-    """Return whether the mask went along to the "meta" device, which every machine has, and whether the module
-    computes.
-    """
+    """Return whether the mask went along to the "meta" device, which every machine has, and the module computes."""
     module = MaskedScores(4, held).to("meta")
     x = torch.empty(1, 4, 8, device="meta")
     try:
@@ -117,31 +109,4 @@ def loads_longer(held: str) -> bool:
     return True
 
 
-def draw(data: Mapping[str, Any], timings: Mapping[str, Any]) -> list[Picture]:
-    """Return bytes that a mask adds to a checkpoint, by context length and by how it is held."""
-    figure = new_figure(
-        f"What a causal mask in each of {data['layers']} layers adds to every checkpoint",
-        "fp32; safetensors files of a module with the mask, less one without",
-    )
-    axes = figure.axes[0]
-    for held, colour in zip(HELD[:3], COLOURS, strict=False):
-        grown = [
-            data["layers"] * (size - none) / 1e6
-            for size, none in zip(data["sizes"][held], data["sizes"]["none"], strict=True)
-        ]
-        axes.plot(data["contexts"], grown, "o-", color=colour, label=held)
-        above = 22 if held == "plain attribute" else 8  # it lies on the buffer's line
-        axes.annotate(
-            f"{held}: {grown[-1]:.1f} MB", (data["contexts"][-1], grown[-1]), xytext=(-6, above),
-            textcoords="offset points", ha="right", color=colour,
-        )  # fmt: skip
-    axes.set_xlabel("context length, tokens")
-    axes.set_ylabel("MB in a checkpoint")
-    caption = (
-        "Only a persistent buffer is in the file, and it grows with the square of the context length. "
-        "A non-persistent buffer moves with the model and costs nothing there."
-    )
-    return [Picture("bytes", caption, figure)]
-
-
-EXPERIMENT = Experiment(NOTE, plan, run, draw)
+EXPERIMENT = Experiment(NOTE, lambda context: None, findings, draw)

@@ -16,7 +16,7 @@ from lightwell.generation.language_model import LanguageModel
 from lightwell.lab.experiments.context import ExperimentContext, differences
 from lightwell.lab.experiments.experiment import Experiment, Findings
 from lightwell.lab.experiments.skipping import skipping
-from lightwell.lab.experiments.trial import Look, Trained, Trial, held_out_loss
+from lightwell.lab.experiments.trial import Trained, Trial, held_out_loss
 from lightwell.lab.notes.causal.checks import LENGTH, check_causal, gradient_map
 from lightwell.lab.notes.causal.models import DecoderSubject
 from lightwell.lab.notes.causal.note import NOTE
@@ -25,63 +25,73 @@ from lightwell.lab.verdicts.verdict import Claim, Law, Rule
 from lightwell.model.decoder import Decoder
 from lightwell.model.tap import Tap, passthrough
 from lightwell.tokens.token_file import TokenFile
+from lightwell.training.settings.config import RunConfig
 from lightwell.training.update.streams import stream_seed
 
 MASKED, UNMASKED, RANDOM = "causal mask", "no mask", "random tokens"
 WRITTEN = 48
-"""Tokens of a sample."""
+"""Tokens of a text that a model writes."""
 OPENING = 24
-"""Tokens that it goes on from."""
+"""Tokens of the held-out text that it goes on from."""
 CHANCE = 0.02
 """How far below ln V a finite number of random tokens may come by chance, in nats per token."""
 SMALLEST = 0.02
 
 
 def unmasked() -> Tap:
-    """Return every token sees all others: the scores pass by the mask."""
+    """Return the change by which every token sees all others: the scores pass by the mask."""
     return skipping("masked", back_to="scaled")
 
 
 def arm(context: ExperimentContext, name: str, seed: int) -> Trial:
-    """One training. Both attentions are computed by the same formula, so that the arms differ in the mask alone."""
-    if name == RANDOM:  # the look's name tells its result apart from one on the text; nothing is looked at
-        return context.trial(name, seed, look=RANDOM)
+    """Return one training. Both attentions are computed by the same formula, so that arms differ in the mask alone."""
+    if name == RANDOM:  # the probe's name tells its result apart from one on the text; nothing is read
+        return context.trial(name, seed, probe=RANDOM)
     change = "unmasked" if name == UNMASKED else ""
-    return context.trial(name, seed, change=change, look=name, looks=1, attention="explicit")
+    return context.trial(name, seed, change=change, probe=name, probes=1, attention="explicit")
 
 
-def plan(context: ExperimentContext) -> list[Trial]:
-    """Return a model with the mask and one without for each seed, and one on random tokens."""
-    both = [arm(context, name, seed) for name in (MASKED, UNMASKED) for seed in context.seeds]
-    return [*both, arm(context, RANDOM, context.seed)]
+@dataclasses.dataclass(frozen=True)
+class Trainings:
+    """What was trained."""
+
+    masked: Sequence[Trained]
+    unmasked: Sequence[Trained]
+    on_random_tokens: Trained
 
 
-def run(context: ExperimentContext) -> Findings:
-    """Return the checks on each trained model, the control, and the random tokens."""
-    context = dataclasses.replace(context, looks=looks_of(context))
-    masked = [context.train(arm(context, MASKED, seed)) for seed in context.seeds]
-    control = [context.train(arm(context, UNMASKED, seed)) for seed in context.seeds]
+def trainings(context: ExperimentContext) -> Trainings:
+    """Train a model with the mask and one without for each seed, and one on random tokens."""
+    masked, unmasked = (
+        [context.train(arm(context, name, seed)) for seed in context.seeds] for name in (MASKED, UNMASKED)
+    )
+    on_random_tokens = dataclasses.replace(context, corpus=random_corpus(context))
+    return Trainings(masked, unmasked, on_random_tokens.train(arm(context, RANDOM, context.seed)))
+
+
+def findings(context: ExperimentContext, trained: Trainings) -> Findings:
+    """Judge the checks on each trained model, the control, and the random tokens."""
+    masked, unmasked, chance = trained.masked, trained.unmasked, trained.on_random_tokens
     V = context.config.model.vocab_size
-    tokens = random_corpus(context)
-    chance = dataclasses.replace(context, corpus=tokens).train(arm(context, RANDOM, context.seed))
-    seen, leaky = [each.seen[-1][1] for each in masked], [each.seen[-1][1] for each in control]
+    probed, leaky = [run.probed[-1][1] for run in masked], [run.probed[-1][1] for run in unmasked]
     scored = [each["loss"] for each in leaky]
+    losses = {MASKED: [run.loss for run in masked], UNMASKED: [run.loss for run in unmasked]}
     claims = [
         Claim.of(
             "Without the mask the held-out loss is lower, since the next token is among the inputs",
             Rule("lower", SMALLEST),
-            differences([each.loss for each in control], [each.loss for each in masked]),
+            differences(losses[UNMASKED], losses[MASKED]),
             beside=True,
         ),
         Claim.of(
             "The same weights, scored with the mask as a text is written, are worse",
             Rule("higher", SMALLEST),
-            differences(scored, [each.loss for each in masked]),
+            differences(scored, losses[MASKED]),
             beside=True,
         ),
     ]
     laws = [
-        *laws_of(seen),
+        *laws_of([each["checks"]["rows"] for each in probed]),
         Law.above(
             "The check of changed tokens finds the leak of the model without mask: largest change before the token",
             min(each["leak"] for each in leaky),
@@ -90,49 +100,47 @@ def run(context: ExperimentContext) -> Findings:
         Law.above(f"Held-out loss of random tokens less ln {V}", chance.loss - math.log(V), -CHANCE),
     ]
     data = {
-        "checks": seen[0]["checks"],
-        "curves": {MASKED: curves(masked), UNMASKED: curves(control)},
-        "losses": {MASKED: [each.loss for each in masked], UNMASKED: [each.loss for each in control]},
-        "training_losses": {MASKED: [t.train_loss for t in masked], UNMASKED: [t.train_loss for t in control]},
+        "checks": probed[0]["checks"],
+        "curves": {
+            MASKED: [run.held_out_losses for run in masked],
+            UNMASKED: [run.held_out_losses for run in unmasked],
+        },
+        "losses": losses,
+        "training_losses": {MASKED: [run.train_loss for run in masked], UNMASKED: [run.train_loss for run in unmasked]},
         "scored_with_mask": scored,
         "uniform": math.log(V),
         "opening": opening(context.corpus),
-        "texts": {MASKED: seen[0]["texts"], UNMASKED: leaky[0]["texts"]},
-        "maps": {MASKED: seen[0]["map"], UNMASKED: leaky[0]["map"]},
-        "random": {"validations": chance.validations, "batch_losses": chance.batch_losses, "loss": chance.loss},
+        "texts": {MASKED: probed[0]["texts"], UNMASKED: leaky[0]["texts"]},
+        "maps": {MASKED: probed[0]["map"], UNMASKED: leaky[0]["map"]},
+        "random": {"validations": chance.held_out_losses, "batch_losses": chance.batch_losses, "loss": chance.loss},
     }
     remarks = [
         "The control is no competitor: its loss is low because the answer is among the inputs. It is there to show "
         "what a leak looks like. Its learning rate was not retuned.",
-        f"Random tokens: {len(tokens.train):,} of them, each drawn from all {V:,} alike, none seen twice.",
-        f"After {_quoted(opening(context.corpus), 60)}, with the mask, the likeliest text: {_quoted(seen[0]['texts'][0])}",
+        f"Random tokens: {random_tokens(context):,} of them, each drawn from all {V:,} alike, none seen twice.",
+        f"After {_quoted(opening(context.corpus), 60)}, with the mask, the likeliest text: "
+        f"{_quoted(probed[0]['texts'][0])}",
         f"Trained without it and written with it: {_quoted(leaky[0]['texts'][0])}",
     ]
     return Findings(laws=laws, claims=claims, data=data, remarks=remarks)
 
 
-def looks_of(context: ExperimentContext) -> Mapping[str, Look]:
-    """Return what is looked at. Texts are scored and written with the mask, however the model was trained."""
-
-    def common(model: Decoder) -> dict[str, Any]:
-        return {"loss": loss_with_mask(model, context), "texts": texts(model, context.corpus)}
-
-    def with_mask(model: Decoder, corpus: Corpus) -> dict[str, Any]:
-        return {**common(model), "checks": check_causal(model).to_dict(), "map": reach(model, passthrough)}
-
-    def without(model: Decoder, corpus: Corpus) -> dict[str, Any]:
-        leak = check_causal(model, tap=unmasked())["a changed token"].measured
-        return {**common(model), "leak": leak, "map": reach(model, unmasked())}
-
-    def nothing(model: Decoder, corpus: Corpus) -> None:
-        return None
-
-    return {MASKED: with_mask, UNMASKED: without, RANDOM: nothing}
+def probe_masked(model: Decoder, corpus: Corpus, config: RunConfig) -> dict[str, Any]:
+    """Read the checks of a model that was trained with the mask."""
+    checks = check_causal(model).to_dict()
+    return {**scored_and_written(model, corpus, config), "checks": checks, "map": reach(model, passthrough)}
 
 
-def loss_with_mask(model: Decoder, context: ExperimentContext) -> float:
-    """Return the held-out loss of these weights in the model's ordinary forward, in nats per token."""
-    return held_out_loss(model, context.corpus.held_out, context.corpus, context.config).nats_per_token
+def probe_unmasked(model: Decoder, corpus: Corpus, config: RunConfig) -> dict[str, Any]:
+    """Read the leak of a model that was trained without the mask."""
+    leak = check_causal(model, tap=unmasked())["a changed token"].measured
+    return {**scored_and_written(model, corpus, config), "leak": leak, "map": reach(model, unmasked())}
+
+
+def scored_and_written(model: Decoder, corpus: Corpus, config: RunConfig) -> dict[str, Any]:
+    """Return the held-out loss and texts, both with the mask, however the model was trained."""
+    loss = held_out_loss(model, corpus.held_out, corpus, config).nats_per_token
+    return {"loss": loss, "texts": texts(model, corpus)}
 
 
 def opening(corpus: Corpus) -> str:
@@ -142,13 +150,13 @@ def opening(corpus: Corpus) -> str:
 
 
 def texts(model: Decoder, corpus: Corpus) -> list[str]:
-    """Return what it writes after the opening: the likeliest token each time, and tokens by chance."""
+    """Return what a model writes after the opening: the likeliest token each time, and tokens by chance."""
     language = LanguageModel(model, corpus.tokenizer)
     return [language.generate(opening(corpus), seed=1, temperature=t, max_new_tokens=WRITTEN) for t in (0.0, 0.8)]
 
 
 def reach(model: Decoder, tap: Tap) -> list[list[float]]:
-    """(T, T): how strongly prediction i depends on input token j, relative to the strongest of its row."""
+    """Return how strongly prediction i depends on input token j, relative to the strongest of its row: (T, T)."""
     generator = torch.Generator().manual_seed(stream_seed(1, "reach"))
     T = min(LENGTH, model.config.context_length)
     tokens = torch.randint(model.config.vocab_size, (1, T), generator=generator)
@@ -159,10 +167,10 @@ def reach(model: Decoder, tap: Tap) -> list[list[float]]:
     return rows
 
 
-def laws_of(seen: Sequence[Mapping[str, Any]]) -> list[Law]:
-    """Return a law for each check, with the worst number of all trained models."""
+def laws_of(tables: Sequence[Sequence[Mapping[str, Any]]]) -> list[Law]:
+    """Return a law for each check, with the worst number of all trained models; tables: the checks' rows of each."""
     laws = []
-    for rows in zip(*(each["checks"]["rows"] for each in seen), strict=True):
+    for rows in zip(*tables, strict=True):
         if rows[0]["outcome"] == "not applicable":
             continue
         failed = [row for row in rows if row["outcome"] == "failed"]
@@ -172,24 +180,24 @@ def laws_of(seen: Sequence[Mapping[str, Any]]) -> list[Law]:
     return laws
 
 
-def random_corpus(context: ExperimentContext) -> Corpus:
-    """Return tokens drawn from the whole vocabulary alike, as many as training needs without seeing one twice."""
+def random_tokens(context: ExperimentContext) -> int:
+    """Return how many tokens a training needs without seeing one twice."""
     config = context.config
-    V, L = config.model.vocab_size, config.model.context_length
-    draw_ = np.random.default_rng(stream_seed(context.seed, RANDOM))
-    wanted = (config.training.steps + 1) * config.batches.batch_size * L + 1
-    train = TokenFile.from_ids(draw_.integers(V, size=wanted), vocab_size=V)
-    held_out = TokenFile.from_ids(draw_.integers(V, size=config.training.eval_tokens + 1), vocab_size=V)
+    return (config.training.steps + 1) * config.batches.batch_size * config.model.context_length + 1
+
+
+def random_corpus(context: ExperimentContext) -> Corpus:
+    """Return a text of tokens that are drawn from all of the vocabulary alike, none of which is trained on twice."""
+    V = context.config.model.vocab_size
+    generator = np.random.default_rng(stream_seed(context.seed, RANDOM))
+    train = TokenFile.from_ids(generator.integers(V, size=random_tokens(context)), vocab_size=V)
+    held_out = TokenFile.from_ids(generator.integers(V, size=context.config.training.eval_tokens + 1), vocab_size=V)
     return dataclasses.replace(context.corpus, train=train, held_out=held_out, digest=train.digest)
-
-
-def curves(trained: Sequence[Trained]) -> list[list[tuple[int, float]]]:
-    """Step and held-out loss, seed by seed."""
-    return [list(each.validations) for each in trained]
 
 
 def _quoted(text: str, longest: int = 160) -> str:
     return '"' + " ".join(text.split())[:longest] + '"'
 
 
-EXPERIMENT = Experiment(NOTE, plan, run, draw, changes={"unmasked": unmasked})
+PROBES = {MASKED: probe_masked, UNMASKED: probe_unmasked, RANDOM: lambda model, corpus, config: None}
+EXPERIMENT = Experiment(NOTE, trainings, findings, draw, changes={"unmasked": unmasked}, probes=PROBES)

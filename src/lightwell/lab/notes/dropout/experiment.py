@@ -15,11 +15,12 @@ import numpy as np
 
 from lightwell.lab.experiments.context import ExperimentContext, differences
 from lightwell.lab.experiments.experiment import Experiment, Findings
-from lightwell.lab.experiments.part import tokens_for
+from lightwell.lab.experiments.prefix import tokens_for
+from lightwell.lab.experiments.rate_search import LearningRateSearch, tuning_words
 from lightwell.lab.experiments.trial import Trained, Trial
 from lightwell.lab.notes.dropout.note import NOTE
 from lightwell.lab.notes.dropout.pictures import draw
-from lightwell.lab.notes.dropout.row_sums import look_modes, look_rows
+from lightwell.lab.notes.dropout.row_sums import probe_modes, probe_rows
 from lightwell.lab.verdicts.crossing import crossing_of
 from lightwell.lab.verdicts.statistics import paired_effect
 from lightwell.lab.verdicts.verdict import Claim, Law, Rule
@@ -44,16 +45,16 @@ class Cell:
     p: float
     epochs: float
     everywhere: bool = True
-    """On attention weights and on both branches of each block; else on attention weights alone."""
+    """Whether it is on attention weights and on both branches of each block; else it is on attention weights alone."""
 
     @property
     def where(self) -> str:
-        """In words."""
+        """Return where the dropout is, in words."""
         return "weights and branches" if self.everywhere else "attention weights alone"
 
     @property
     def arm(self) -> str:
-        """Its name."""
+        """Return the arm's name."""
         return f"dropout {self.p:g} on {self.where}, {self.epochs:.3g} epochs"
 
     @property
@@ -80,12 +81,12 @@ def cells_of(context: ExperimentContext) -> list[Cell]:
 
 
 def steps_of(context: ExperimentContext) -> int:
-    """Of each training."""
+    """Return the steps of each training."""
     return min(context.config.training.steps, MOST_STEPS)
 
 
 def presented(context: ExperimentContext) -> int:
-    """Return tokens that each training sees, repeats counted."""
+    """Return how many tokens each training sees, repeats counted."""
     return steps_of(context) * context.config.batches.batch_size * context.config.model.context_length
 
 
@@ -99,62 +100,63 @@ def settings_of(context: ExperimentContext, cell: Cell) -> dict[str, Any]:
         "stride": 0,
         "sampler": "windows",
         "document_boundaries": "cross",
-        "part": tokens_for(presented(context), context.config.model.context_length, cell.epochs),
+        "prefix_tokens": tokens_for(presented(context), context.config.model.context_length, cell.epochs),
     }
 
 
-def looked(cell: Cell) -> dict[str, Any]:
-    """Return where there is dropout, both modes are looked at in the end."""
-    return {"look": "modes", "looks": 1} if cell.p else {}
-
-
 def seeds_of(context: ExperimentContext, cell: Cell) -> Sequence[int]:
-    """Return all that count for the claims, few for the others."""
+    """Return all seeds that count for a cell that a claim is about, few for the others."""
     return context.seeds if cell.counts else context.seeds[:FEW_SEEDS]
 
 
 def rows_trial(context: ExperimentContext) -> Trial:
-    """Return the model whose attention is looked at: dropout on the attention weights alone, one seed."""
+    """Return the training of the model whose rows are summed: dropout on the attention weights alone, one seed."""
     cell = Cell(ROWS_P, epochs_of(context)[0], everywhere=False)
     return context.trial(
-        "the model whose rows are summed", context.seed, look="rows", looks=1, **settings_of(context, cell)
+        "the model whose rows are summed", context.seed, probe="rows", probes=1, **settings_of(context, cell)
     )
 
 
-def final_trials(context: ExperimentContext, cell: Cell, rate: float) -> list[Trial]:
-    """Return an arm's trainings, seed by seed."""
-    settings = {**settings_of(context, cell), **looked(cell), "learning_rate": rate}
-    return [context.trial(cell.arm, seed, **settings) for seed in seeds_of(context, cell)]
+@dataclass(frozen=True)
+class Trainings:
+    """What was trained."""
+
+    rows: Trained
+    """The model whose rows are summed."""
+    cells: Mapping[Cell, list[Trained]]
 
 
-def plan(context: ExperimentContext) -> list[Trial]:
-    """Return the model that is looked at, the learning rates that are tried, and all cells."""
-    trials = [rows_trial(context)]
+def trainings(context: ExperimentContext) -> Trainings:
+    """Train the model whose rows are summed, and all cells at the learning rates of those that claims are about."""
+    rows = context.train(rows_trial(context))
+    rates: dict[Cell, float] = {}
+    cells: dict[Cell, list[Trained]] = {}
     for cell in cells_of(context):
-        trials += context.tuning_trials(cell.arm, **settings_of(context, cell)) if cell.counts else []
-        tuned = cell if cell.counts else Cell(P, cell.epochs)  # the other amounts of dropout take the rate of P
-        trials += final_trials(context, cell, context.expected_rate(tuned.arm, **settings_of(context, tuned)))
-    return trials
+        if cell.counts:
+            rates[cell] = LearningRateSearch(context, cell.arm, settings_of(context, cell)).best()
+        # The other amounts of dropout take the rate of P.
+        rate = rates[cell if cell.counts else Cell(P, cell.epochs)]
+        cells[cell] = [context.train(cell_trial(context, cell, rate, seed)) for seed in seeds_of(context, cell)]
+    return Trainings(rows, cells)
 
 
-def run(context: ExperimentContext) -> Findings:
-    """Row sums and modes as laws; the effect at fewest and most passes as claims; the crossover beside them."""
-    rows = context.train(rows_trial(context)).seen[-1][1]
-    rates: dict[float, float] = {}
-    found: dict[Cell, list[Trained]] = {}
-    for cell in cells_of(context):
-        rate = context.tuned(cell.arm, **settings_of(context, cell)) if cell.counts else rates[cell.epochs]
-        if cell.p == P and cell.everywhere:
-            rates[cell.epochs] = rate
-        found[cell] = [context.train(trial) for trial in final_trials(context, cell, rate)]
+def cell_trial(context: ExperimentContext, cell: Cell, rate: float, seed: int) -> Trial:
+    """Return a cell's training; where there is dropout, both modes are probed in the end."""
+    probing = {"probe": "modes", "probes": 1} if cell.p else {}
+    return context.trial(cell.arm, seed, **settings_of(context, cell), **probing, learning_rate=rate)
+
+
+def findings(context: ExperimentContext, trained: Trainings) -> Findings:
+    """Judge row sums and modes as laws, and the effect at fewest and most passes as claims."""
+    rows, cells = trained.rows.probed[-1][1], trained.cells
     epochs = epochs_of(context)
-    effects = {each: differences(losses(found[Cell(P, each)]), losses(found[Cell(0.0, each)])) for each in epochs}
+    effects = {each: differences(losses(cells[Cell(P, each)]), losses(cells[Cell(0.0, each)])) for each in epochs}
     crossing = crossing_of(epochs, [effects[each] for each in epochs])
-    modes = [trained.seen[-1][1] for cell in found if cell.p for trained in found[cell]]
+    modes = [run.probed[-1][1] for cell, runs in cells.items() if cell.p for run in runs]
     data = {
         "rows": rows,
         "modes": modes,
-        "cells": [cell_data(cell, trained) for cell, trained in found.items()],
+        "cells": [cell_data(cell, runs) for cell, runs in cells.items()],
         "effects": [effect_data(each, effects[each]) for each in epochs],
         "crossing": crossing.to_dict(),
         "p": P,
@@ -169,9 +171,9 @@ def run(context: ExperimentContext) -> Findings:
     )
 
 
-def losses(found: Sequence[Trained]) -> list[float]:
-    """Held out, seed by seed."""
-    return [trained.loss for trained in found]
+def losses(runs: Sequence[Trained]) -> list[float]:
+    """Return the held-out losses, seed by seed."""
+    return [run.loss for run in runs]
 
 
 def claims_of(effects: Mapping[float, Sequence[float]]) -> list[Claim]:
@@ -212,7 +214,7 @@ def row_laws(rows: Mapping[str, Any]) -> list[Law]:
 
 
 def mode_laws(modes: Sequence[Mapping[str, Any]]) -> list[Law]:
-    """Off in evaluation, on in training, on every trained model with dropout."""
+    """Return the laws of the two modes, for every trained model: dropout is off in evaluation and on in training."""
     count = len(modes)
     return [
         Law.near(f"Of {count} models with dropout, those that evaluate bit-identically twice",
@@ -224,18 +226,18 @@ def mode_laws(modes: Sequence[Mapping[str, Any]]) -> list[Law]:
     ]  # fmt: skip
 
 
-def cell_data(cell: Cell, found: Sequence[Trained]) -> dict[str, Any]:
+def cell_data(cell: Cell, runs: Sequence[Trained]) -> dict[str, Any]:
     """Return an arm's numbers."""
     return {
         "arm": cell.arm,
         "p": cell.p,
         "where": cell.where,
         "everywhere": cell.everywhere,
-        "epochs": found[0].effective_epochs,
-        "losses": losses(found),
-        "train_losses": [trained.train_loss for trained in found],
-        "best": [min(loss for _, loss in trained.validations) for trained in found],
-        "tokens": found[0].tokens,
+        "epochs": runs[0].effective_epochs,
+        "losses": losses(runs),
+        "train_losses": [run.train_loss for run in runs],
+        "best": [min(loss for _, loss in run.held_out_losses) for run in runs],
+        "tokens": runs[0].tokens,
     }
 
 
@@ -250,8 +252,8 @@ def remarks_of(context: ExperimentContext, data: Mapping[str, Any]) -> list[str]
     """Return what a reader has to know."""
     on = [mode["on"] - mode["off"] for mode in data["modes"]]
     remarks = [
-        f"Each training takes {steps_of(context)} steps and sees {presented(context):,} tokens; more passes means that they "
-        "come from a shorter beginning of the text. Held out is the same in all of them.",
+        f"Each training takes {steps_of(context)} steps and sees {presented(context):,} tokens; more passes means that "
+        "they come from a shorter beginning of the text. Held out is the same in all of them.",
         "Dropout is on the attention weights, which the note names, and on both branches of each block, "
         "with the same p; the embeddings have none.",
         f"On the text that it learned from, a model with dropout on has a loss {np.mean(on):.3f} nats higher than the "
@@ -260,7 +262,7 @@ def remarks_of(context: ExperimentContext, data: Mapping[str, Any]) -> list[str]
         f"{context.budget.seeds} seeds; {100 * data['crossing']['found']:.0f} % of the draws change their sign within "
         f"what was measured), by a straight line in the logarithm of the passes between "
         f"{', '.join(f'{each:.3g}' for each in epochs_of(context))}.",
-        context.tuning_words,
+        tuning_words(context),
     ]
     alone = [cell for cell in data["cells"] if not cell["everywhere"]]
     if alone:
@@ -271,5 +273,5 @@ def remarks_of(context: ExperimentContext, data: Mapping[str, Any]) -> list[str]
     return remarks
 
 
-LOOKS = {"rows": look_rows, "modes": look_modes}
-EXPERIMENT = Experiment(NOTE, plan, run, draw, looks=LOOKS)
+PROBES = {"rows": probe_rows, "modes": probe_modes}
+EXPERIMENT = Experiment(NOTE, trainings, findings, draw, probes=PROBES)

@@ -11,8 +11,8 @@ The first row has a single weight, 1: it is all zero with probability p. What is
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -20,75 +20,76 @@ from torch import Tensor
 from lightwell.batches.batch import Batch
 from lightwell.batches.evaluation import evaluation_batches
 from lightwell.corpus.corpus import Corpus
-from lightwell.model.decoder import Decoder
+from lightwell.generation.generate import at_rest
+from lightwell.model.decoder import Block, Decoder
 from lightwell.model.dropout import sample_dropout_mask
+from lightwell.model.tap import recording
 from lightwell.training.hardware.device import random_state_kept
+from lightwell.training.settings.config import RunConfig
 from lightwell.training.update.loss import summed_loss
 from lightwell.training.update.streams import stream_seed
 
 COPIES = 64
-"""Of one window in a batch: each gets a mask of its own."""
+"""How often one window is in a batch; each copy gets a mask of its own."""
 PASSES = 32
+"""Batches of copies."""
 SHOWN = 24
 """Tokens of the window that are drawn."""
-LAYER = "layers.0.attention"
-"""The first layer's weights are the same in each draw, since no dropout stands before them."""
 SCORED = 4096
 """Tokens that the loss is measured on, with dropout and without."""
 
 
-def look_rows(model: Decoder, corpus: Corpus) -> dict[str, Any]:
-    """Row sums of the first layer's attention on the first held-out window, and two draws of the mask."""
+def probe_rows(model: Decoder, corpus: Corpus, config: RunConfig) -> dict[str, Any]:
+    """Read the row sums of the first layer's attention on the first held-out window, and two draws of the mask."""
     batch = next(evaluation_batches(corpus.held_out, model.config.context_length, 1))
-    with _drawing(model, "rows"):
+    with _seeded_training_mode(model, "rows"):
         sums = row_sums(model, batch.inputs, PASSES)
-        shown = [weights_and_dropped(model, batch.inputs) for _ in range(2)]
+        attention = FirstAttention(model, batch.inputs)
+        (weights, dropped), (_, dropped_again) = attention.draw(), attention.draw()
     n = min(SHOWN, batch.inputs.size(1))
-    head = evenest_head(shown[0][0][0])
+    # The head whose rows are spread the most evenly, so that there is something to see.
+    head = int(weights[0].square().sum(-1).mean(-1).argmin())
     return {
         **sums,
         "head": head,
         "words": [corpus.tokenizer.decode([token]) for token in batch.inputs[0, :n].tolist()],
-        "before": shown[0][0][0, head, :n, :n].tolist(),
-        "masked": [dropped[0, head, :n, :n].tolist() for _, dropped in shown],
+        "before": weights[0, head, :n, :n].tolist(),
+        "masked": [each[0, head, :n, :n].tolist() for each in (dropped, dropped_again)],
     }
 
 
-def look_modes(model: Decoder, corpus: Corpus) -> dict[str, Any]:
-    """Return the loss on trained text with dropout on and off, and whether each mode does what it should."""
+def probe_modes(model: Decoder, corpus: Corpus, config: RunConfig) -> dict[str, Any]:
+    """Read the loss on trained text with dropout on and off, and whether two passes in each mode are the same."""
     L = model.config.context_length
     batches = list(evaluation_batches(corpus.train, L, 32, max_tokens=SCORED))
-    with _drawing(model, "modes"):
-        return {
-            "on": mean_loss(model.train(), batches),
-            "off": mean_loss(model.eval(), batches),
-            "evaluation repeats": repeats(model.eval(), batches[0].inputs),
-            "training repeats": repeats(model.train(), batches[0].inputs),
-        }
+    with _seeded_training_mode(model, "modes"):
+        model.train()
+        on, training_repeats = mean_loss(model, batches), repeats(model, batches[0].inputs)
+        model.eval()
+        off, evaluation_repeats = mean_loss(model, batches), repeats(model, batches[0].inputs)
+    return {"on": on, "off": off, "evaluation repeats": evaluation_repeats, "training repeats": training_repeats}
 
 
 def row_sums(model: Decoder, window: Tensor, passes: int) -> dict[str, Any]:
-    """Sums of each row after dropout, over COPIES x passes draws: window (1, T) -> numbers for all H x T rows.
+    """Return the sums of each row after dropout, over COPIES x passes draws of a window (1, T), for all H x T rows.
 
     The model is in training mode and has an attention_dropout. A row is one query of one head.
     """
-    kept_share = sample_dropout_mask(
-        (1,), model.config.attention_dropout, window.device
-    ).probability  # 1 - p, as it was rounded
+    # 1 - p, as it was rounded
+    kept_share = sample_dropout_mask((1,), model.config.attention_dropout, window.device).probability
     p = 1.0 - kept_share
-    copies = window.expand(COPIES, -1)
-    total = torch.zeros(0)
-    squares, emptied, wrong, gone, seen = total, 0, 0, 0, 0
+    attention = FirstAttention(model, window)
+    total = squares = torch.zeros((), dtype=torch.float64)
+    emptied = wrong = gone = positive = 0
     for _ in range(passes):
-        weights, dropped = weights_and_dropped(model, copies)  # (COPIES, H, T, T) each
+        weights, dropped = attention.draw(COPIES)  # (COPIES, H, T, T) each
         sums = dropped.double().sum(-1)  # (COPIES, H, T)
-        total = sums.sum(0) if not seen else total + sums.sum(0)
-        squares = sums.square().sum(0) if not seen else squares + sums.square().sum(0)
+        total, squares = total + sums.sum(0), squares + sums.square().sum(0)  # (H, T)
         kept = dropped != 0
         emptied += int((~kept[:, :, 0]).all(-1).sum())
         wrong += int((kept & (dropped != weights * (1.0 / kept_share))).sum())
         gone += int(((weights > 0) & ~kept).sum())
-        seen += int((weights > 0).sum())
+        positive += int((weights > 0).sum())
     draws = COPIES * passes
     mean = total / draws  # (H, T)
     spread = ((squares - draws * mean.square()) / (draws - 1)).clamp(min=0.0).sqrt()
@@ -101,33 +102,33 @@ def row_sums(model: Decoder, window: Tensor, passes: int) -> dict[str, Any]:
         "predicted": predicted.tolist(),
         "first row empty": emptied / (draws * mean.size(0)),
         "wrongly scaled": wrong,
-        "dropped": gone / seen,
+        "dropped": gone / positive,
     }
 
 
-class _EnoughError(Exception):
-    """What comes after the tapped value is not wanted."""
+class FirstAttention:
+    """The attention of a model's first layer on one window, by itself.
 
+    Its weights are the same in each draw, since no dropout stands before them; and as nothing after it runs, nothing
+    else draws from the random stream.
+    """
 
-@torch.no_grad()
-def weights_and_dropped(model: Decoder, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Attention weights of the first layer before and after dropout, (B, H, T, T) each; tokens (B, T)."""
-    seen: dict[str, Tensor] = {}
+    def __init__(self, model: Decoder, window: Tensor) -> None:
+        """Take what the attention is given for a window (1, T), in evaluation mode."""
+        self._attention = cast("Block", model.layers[0]).attention
+        given: list[tuple[Any, ...]] = []
+        hook = self._attention.register_forward_pre_hook(lambda module, inputs: given.append(inputs))
+        with at_rest(model):
+            model(window)
+        hook.remove()
+        self._x, self._mask, self._rotation = given[0][:3]
 
-    def tap(name: str, value: Tensor) -> Tensor:
-        seen[name] = value
-        if name == f"{LAYER}.dropped":
-            raise _EnoughError
-        return value
-
-    with suppress(_EnoughError):
-        model(tokens, tap=tap)
-    return seen[f"{LAYER}.weights"], seen[f"{LAYER}.dropped"]
-
-
-def evenest_head(weights: Tensor) -> int:
-    """Return the head whose rows are spread the most evenly, so that there is something to see: weights (H, T, T)."""
-    return int(weights.square().sum(-1).mean(-1).argmin())
+    @torch.no_grad()
+    def draw(self, copies: int = 1) -> tuple[Tensor, Tensor]:
+        """Return the weights before and after dropout, (copies, H, T, T) each, every copy with a mask of its own."""
+        values: dict[str, Tensor] = {}
+        self._attention(self._x.expand(copies, -1, -1), self._mask, self._rotation, tap=recording(values))
+        return values["weights"], values["dropped"]
 
 
 @torch.no_grad()
@@ -144,8 +145,8 @@ def repeats(model: Decoder, tokens: Tensor) -> bool:
 
 
 @contextmanager
-def _drawing(model: Decoder, name: str) -> Iterator[None]:
-    """A training-mode model whose masks follow from the name; mode and random state are as before afterwards."""
+def _seeded_training_mode(model: Decoder, name: str) -> Iterator[None]:
+    """Put the model into training mode, with masks that follow from the name; afterwards all is as it was before."""
     was_training = model.training
     with random_state_kept(torch.device("cpu")):
         torch.manual_seed(stream_seed(0, name))

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from lightwell.corpus.corpus import Corpus
 from lightwell.lab.experiments.context import ExperimentContext, differences
 from lightwell.lab.experiments.experiment import Experiment, Findings
+from lightwell.lab.experiments.rate_search import TunedArm, tune_and_train, tuning_words
 from lightwell.lab.experiments.skipping import skipping
-from lightwell.lab.experiments.trial import Look, Trained, Trial
+from lightwell.lab.experiments.trial import Trained
 from lightwell.lab.notes.self_attention.influence import inside
 from lightwell.lab.notes.self_attention.note import NOTE
 from lightwell.lab.notes.self_attention.pictures import draw
@@ -23,6 +23,7 @@ from lightwell.lab.notes.self_attention.saturation import crossing, saturation
 from lightwell.lab.verdicts.verdict import Claim, Law, Rule
 from lightwell.model.decoder import Decoder
 from lightwell.model.tap import Tap
+from lightwell.training.settings.config import RunConfig
 
 SMALLEST = 0.02
 """Nats per token that matter."""
@@ -34,7 +35,6 @@ GLANCE_STEPS = 96
 SMALL_HEAD, LARGE_HEAD = 8, 64
 HEAD_SIZES = {"night": (8, 16, 32, 64, 128)}
 """By budget; others have the small and the large one."""
-SCALINGS = ("scaled", "unscaled")
 # T = 64 keys, q and k of N(0, 1): means of 40 samples of 4,096 rows, and five standard deviations of one such sample.
 # Medians of large heads vary most, since rows are either saturated or not.
 SATURATED = {64: (0.1915, 0.03), 256: (0.477, 0.041)}
@@ -46,7 +46,7 @@ CROSSING = (70.7, 8.2)
 
 
 def unscaled() -> Tap:
-    """Scores pass on without the division by sqrt(d_k)."""
+    """Return the change by which scores pass on without the division by sqrt(d_k)."""
     return skipping("scaled", back_to="scores")
 
 
@@ -60,11 +60,11 @@ class Arm:
 
     @property
     def name(self) -> str:
-        """In plain words."""
+        """Return the arm in plain words."""
         return f"{self.scaling}, head size {self.size}{', unit variance at the start' if self.unit else ''}"
 
     def settings(self, context: ExperimentContext) -> dict[str, Any]:
-        """Beside the base; q and k have components of variance 1 where the weights have 1 / d_model."""
+        """Return what it replaces; q and k have components of variance 1 where the weights have 1 / d_model."""
         start = {"init_std": 1.0 / math.sqrt(context.config.model.d_model)} if self.unit else {}
         change = "unscaled" if self.scaling == "unscaled" else ""
         most = GLANCE_STEPS if context.budget.name == "glance" else MOST_STEPS
@@ -72,101 +72,99 @@ class Arm:
         return {"head_dim": self.size, "qk_norm": False, "attention": "explicit", "steps": steps, "change": change,
                 **start}  # fmt: skip
 
-    def look(self) -> dict[str, Any]:
-        """Return the scaled small heads are those that are looked into."""
-        looked = self.scaling == "scaled" and self.size == SMALL_HEAD and not self.unit
-        return {"look": "inside", "looks": 1} if looked else {}
+    def probing(self) -> dict[str, Any]:
+        """Return the probe of the scaled small heads; the others have none."""
+        probed = self.scaling == "scaled" and self.size == SMALL_HEAD and not self.unit
+        return {"probe": "inside", "probes": 1} if probed else {}
 
 
 def pairs(context: ExperimentContext) -> list[tuple[int, bool]]:
-    """Head sizes, and whether from unit variance; a glance has no time for the latter."""
+    """Return head sizes, and whether from unit variance; a glance has no time for the latter."""
     sizes = [(size, False) for size in HEAD_SIZES.get(context.budget.name, (SMALL_HEAD, LARGE_HEAD))]
     return sizes if context.budget.name == "glance" else [*sizes, (LARGE_HEAD, True)]
 
 
-def plan(context: ExperimentContext) -> list[Trial]:
-    """Scaled and unscaled for each pair, with the learning rates that are tried."""
-    trials = []
-    for size, unit in pairs(context):
-        for arm in (Arm(size, scaling, unit) for scaling in SCALINGS):
-            trials += context.planned(arm.name, looked=arm.look(), **arm.settings(context))
-    return trials
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """The two arms of a head size, each at its own learning rate."""
+
+    size: int
+    unit: bool
+    scaled: TunedArm
+    unscaled: TunedArm
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        arms = {"scaled": self.scaled, "unscaled": self.unscaled}
+        rates = {name: arm.rate for name, arm in arms.items()}
+        return {
+            "size": self.size,
+            "unit": self.unit,
+            "rates": rates,
+            **{name: arm.losses for name, arm in arms.items()},
+        }
 
 
-def run(context: ExperimentContext) -> Findings:
-    """Random vectors, the inside of trained models, and the pairs."""
-    context = dataclasses.replace(context, looks=looks_of(context))
-    found = context.measure("saturation", lambda: saturation(2 * context.budget.draws, context.seed), seed=context.seed)
-    trained = {(size, unit): pair(context, size, unit) for size, unit in pairs(context)}
-    looked = trained[SMALL_HEAD, False]["scaled"]
-    views = [each.seen[-1][1] for each in looked]
+def trainings(context: ExperimentContext) -> list[Pair]:
+    """Train scaled and unscaled for each pair."""
+
+    def train(arm: Arm) -> TunedArm:
+        return tune_and_train(context, arm.name, arm.settings(context), probing=arm.probing())
+
+    return [
+        Pair(size, unit, train(Arm(size, "scaled", unit)), train(Arm(size, "unscaled", unit)))
+        for size, unit in pairs(context)
+    ]
+
+
+def findings(context: ExperimentContext, trained: Sequence[Pair]) -> Findings:
+    """Judge random vectors, the inside of trained models, and the pairs."""
+    random_vectors = context.measure(
+        "saturation", lambda: saturation(2 * context.budget.draws, context.seed), seed=context.seed
+    )
+    probed_runs = next(pair for pair in trained if pair.size == SMALL_HEAD and not pair.unit).scaled.runs
+    views = [run.probed[-1][1] for run in probed_runs]
     heads = [head for view in views for head in view["heads"]]
     data = {
-        "saturation": found,
-        "crossing": crossing(found),
+        "saturation": random_vectors,
+        "crossing": crossing(random_vectors),
         "heads": [view["heads"] for view in views],
         "rows": views[0]["rows"],
-        "at_start": start_numbers(looked),
+        "at_start": start_numbers(probed_runs),
         "edges": [[{k: edge[k] for k in ("layer", "head", "weight_rank", "moved_rank")} for edge in view["edges"]]
                   for view in views],
         "map": max(views[0]["edges"], key=lambda edge: float(np.sum(edge["effect"]))),
-        "pairs": [
-            {"size": size, "unit": unit, "rates": both["rates"],
-             **{kind: [each.loss for each in both[kind]] for kind in SCALINGS}}
-            for (size, unit), both in trained.items()
-        ],
+        "pairs": [pair.to_dict() for pair in trained],
     }  # fmt: skip
     return Findings(
-        laws=[*random_laws(found), *trained_laws(heads)],
-        claims=[*order_claims(data["heads"]), *(claim_of(size, unit, both) for (size, unit), both in trained.items())],
+        laws=[*random_laws(random_vectors), *trained_laws(heads)],
+        claims=[*order_claims(data["heads"]), *map(claim_of, trained)],
         data=data,
         remarks=remarks_of(context, data),
     )
 
 
-def pair(context: ExperimentContext, size: int, unit: bool) -> dict[str, Any]:
-    """Return the trained arms of a head size, each at its own learning rate."""
-    both: dict[str, Any] = {"rates": {}}
-    for scaling in SCALINGS:
-        arm = Arm(size, scaling, unit)
-        settings = arm.settings(context)
-        rate = context.tuned(arm.name, **settings)
-        both["rates"][scaling] = rate
-        both[scaling] = context.trained(arm.name, **{**settings, "learning_rate": rate}, **arm.look())
-    return both
+def probe_inside(model: Decoder, corpus: Corpus, config: RunConfig) -> dict[str, Any]:
+    """Read the numbers of `inside` on the first window of the held-out text."""
+    ids = corpus.held_out.take(np.arange(config.model.context_length))
+    return inside(model, torch.from_numpy(ids)[None].to(model.token_embedding.weight.device))
 
 
-def looks_of(context: ExperimentContext) -> Mapping[str, Look]:
-    """Return the first window of the held-out text is what is looked at."""
-    ids = context.corpus.held_out.take(np.arange(context.config.model.context_length))
-    tokens = torch.from_numpy(ids)[None]
-
-    def look(model: Decoder, corpus: Corpus) -> dict[str, Any]:
-        return look_inside(model, tokens)
-
-    return {"inside": look}
-
-
-def look_inside(model: Decoder, tokens: Tensor) -> dict[str, Any]:
-    """Numbers of `inside`, where the model is."""
-    return inside(model, tokens.to(model.token_embedding.weight.device))
-
-
-def claim_of(size: int, unit: bool, both: Mapping[str, Sequence[Trained]]) -> Claim:
-    """Scaled less unscaled, seed by seed."""
-    points = differences([each.loss for each in both["scaled"]], [each.loss for each in both["unscaled"]])
-    start = ", started with unit variance" if unit else ""
-    if size < LARGE_HEAD:
-        text = f"Scaling changes the held-out loss by no more than {SMALLEST:g} at d_k = {size}{start}"
+def claim_of(pair: Pair) -> Claim:
+    """Return what is claimed of a pair: scaled less unscaled, seed by seed."""
+    points = differences(pair.scaled.losses, pair.unscaled.losses)
+    start = ", started with unit variance" if pair.unit else ""
+    if pair.size < LARGE_HEAD:
+        text = f"Scaling changes the held-out loss by no more than {SMALLEST:g} at d_k = {pair.size}{start}"
         return Claim.of(text, Rule("none", SMALLEST), points, beside=True)
-    text = f"Scaling lowers the held-out loss at d_k = {size}{start}"
+    text = f"Scaling lowers the held-out loss at d_k = {pair.size}{start}"
     return Claim.of(text, Rule("lower", SMALLEST), points, beside=True)
 
 
 def order_claims(heads: Sequence[Sequence[Mapping[str, float]]]) -> list[Claim]:
     """Return what the note says, on real activations: heads (seeds, heads), a point for each trained model.
 
-    That weights follow dot products within a row, across rows, and that it is similarity which they follow.
+    Weights follow dot products within a row, and across rows, and it is similarity that they follow.
     """
     within, across, cosine = ([_mean(row, name) for row in heads] for name in ("within", "across", "cosine"))
     rule = Rule("none", SMALLEST_RANK, "of rank correlation")
@@ -180,17 +178,19 @@ def order_claims(heads: Sequence[Sequence[Mapping[str, float]]]) -> list[Claim]:
     ]  # fmt: skip
 
 
-def random_laws(found: Sequence[Mapping[str, Any]]) -> list[Law]:
+def random_laws(random_vectors: Sequence[Mapping[str, Any]]) -> list[Law]:
     """Return what must hold of random vectors."""
-    by_size = {row["size"]: row for row in found}
-    spread = [row["std"] / math.sqrt(row["size"]) for row in found]
-    entropies = [row["scaled"]["entropy"] for row in found]
+    by_size = {row["size"]: row for row in random_vectors}
+    spread = [row["std"] / math.sqrt(row["size"]) for row in random_vectors]
+    entropies = [row["scaled"]["entropy"] for row in random_vectors]
+    sizes = list(by_size)
     return [
-        Law.near(f"std(q . k) / sqrt(d_k), the farthest from 1 of d_k = {found[0]['size']} to {found[-1]['size']}",
+        Law.near(f"std(q . k) / sqrt(d_k), the farthest from 1 of d_k = {sizes[0]} to {sizes[-1]}",
                  max(spread, key=lambda value: abs(value - 1.0)), 1.0, 0.05),
         *(Law.near(f"Unscaled, d_k = {d}: share of rows with a weight above 0.99", by_size[d]["unscaled"]["saturated"],
                    *expected) for d, expected in SATURATED.items()),
-        Law.below("Scaled: the largest such share of all d_k", max(row["scaled"]["saturated"] for row in found), 0.001),
+        Law.below("Scaled: the largest such share of all d_k",
+                  max(row["scaled"]["saturated"] for row in random_vectors), 0.001),
         *(Law.near(f"Unscaled, d_k = {d}: entropy / ln 64", by_size[d]["unscaled"]["entropy"], *expected)
           for d, expected in ENTROPY.items()),
         Law.near("Scaled: entropy / ln 64, the farthest of all d_k",
@@ -200,8 +200,8 @@ def random_laws(found: Sequence[Mapping[str, Any]]) -> list[Law]:
         Law.above("Unscaled gradient of softmax divided by the scaled one, d_k = 8", _ratio(by_size[8]), 1.0),
         Law.above("Unscaled gradient of softmax divided by the scaled one, d_k = 32", _ratio(by_size[32]), 1.0),
         Law.below("Unscaled gradient of softmax divided by the scaled one, d_k = 128", _ratio(by_size[128]), 1.0),
-        Law.near("The d_k from which on the unscaled gradient is the smaller one", crossing(list(map(dict, found))),
-                 *CROSSING),
+        Law.near("The d_k from which on the unscaled gradient is the smaller one",
+                 crossing(list(map(dict, random_vectors))), *CROSSING),
     ]  # fmt: skip
 
 
@@ -221,13 +221,11 @@ def _ratio(row: Mapping[str, Any]) -> float:
     return float(row["unscaled"]["gradient"] / row["scaled"]["gradient"])
 
 
-def start_numbers(looked: Sequence[Trained]) -> dict[str, dict[str, float]]:
-    """Return the spread of q and k and of their dot products in the untrained and in the trained models, over all
-    heads.
-    """
+def start_numbers(runs: Sequence[Trained]) -> dict[str, dict[str, float]]:
+    """Return the spread of q and k and of their dot products, untrained and trained, over all heads."""
     names = ("component_std", "score_std")
     return {
-        when: {name: float(np.mean([head[name] for each in looked for head in each.seen[at][1]["heads"]]))
+        when: {name: float(np.mean([head[name] for run in runs for head in run.probed[at][1]["heads"]]))
                for name in names}
         for when, at in (("untrained", 0), ("trained", -1))
     }  # fmt: skip
@@ -240,7 +238,7 @@ def remarks_of(context: ExperimentContext, data: Mapping[str, Any]) -> list[str]
     steps = Arm(SMALL_HEAD, "scaled").settings(context)["steps"]
     before, after = data["at_start"]["untrained"], data["at_start"]["trained"]
     return [
-        f"Each training has {steps} steps; each arm has as many tokens. {context.tuning_words}",
+        f"Each training has {steps} steps; each arm has as many tokens. {tuning_words(context)}",
         f"Weight and influence of an edge (removed before softmax; KL divergence of the predictions): rank "
         f"correlation {_mean(edges, 'weight_rank'):.2f} on average over {len(edges)} heads, from "
         f"{min(e['weight_rank'] for e in edges):.2f} to {max(e['weight_rank'] for e in edges):.2f}; with |a v W_O| in "
@@ -259,4 +257,6 @@ def _mean(rows: Sequence[Mapping[str, float]], name: str) -> float:
     return float(np.mean([row[name] for row in rows]))
 
 
-EXPERIMENT = Experiment(NOTE, plan, run, draw, changes={"unscaled": unscaled})
+EXPERIMENT = Experiment(
+    NOTE, trainings, findings, draw, changes={"unscaled": unscaled}, probes={"inside": probe_inside}
+)

@@ -1,31 +1,30 @@
-"""How often each token of a text is a target, and whether training and held-out windows share one.
+"""How often each token of a text is a target: counted, not computed.
 
-Both are counted, not computed: a text whose token ids are its positions goes through the very loader that trains, and
-the targets of its batches then say which positions they came from.
+A text whose token ids are its positions goes through the very loader that trains, and the targets of its batches then
+say which positions they came from.
 """
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lightwell.batches.batch import IGNORE, Batch, read_batch
+from lightwell.batches.batch import IGNORE, Batch
 from lightwell.batches.config import BatchConfig
 from lightwell.batches.loader import BatchLoader
-from lightwell.batches.windows import Windows
+from lightwell.lab.experiments.context import ExperimentContext
+from lightwell.lab.experiments.prefix import prefix_of
+from lightwell.lab.notes.stride.arms import prefix_tokens, stride_of
 from lightwell.lab.verdicts.verdict import Law
 from lightwell.tokens.token_file import TokenFile
+from lightwell.training.update.streams import stream_seed
 
-MOST_READ = 1 << 24
-"""Tokens of a text in which documents and stretches are looked for."""
+COUNTED = 20_000
+"""Tokens of the text on which exposures are counted, at most."""
 Integers = NDArray[np.int64]
-HASH_BASE = np.uint64(0x9E3779B97F4A7C15)
-"""Odd and large, so that sums of its powers times ids differ where the ids do (Karp and Rabin 1987), mod 2^64."""
 
 
 def numbered(tokens: TokenFile, first: int = 0, of: int = 0) -> TokenFile:
@@ -44,7 +43,7 @@ def epoch_batches(loader: BatchLoader, epochs: int = 1) -> Iterator[Batch]:
 
 
 def exposures(loader: BatchLoader, epochs: int = 1) -> Integers:
-    """(N,) how often each token is a target. The loader's tokens are `numbered` from 0."""
+    """Return how often each token is a target, (N,). The loader's tokens are `numbered` from 0."""
     counts = np.zeros(len(loader.tokens), dtype=np.int64)
     for batch in epoch_batches(loader, epochs):
         targets = batch.targets[batch.targets != IGNORE].numpy()
@@ -53,12 +52,25 @@ def exposures(loader: BatchLoader, epochs: int = 1) -> Integers:
 
 
 def interior(counts: Integers, windows: int, context_length: int, stride: int) -> Integers:
-    """Return those of the tokens that are away from both edges: all windows that could hold them are there.
+    """Return the counts of tokens away from both edges: all windows that could hold them are there.
 
     Token p is a target of window i where i s < p <= i s + L. From p = L on none lies before the text, and up to
     p = n s none after its last window.
     """
     return counts[context_length : windows * stride + 1]
+
+
+def count_exposures(context: ExperimentContext) -> list[dict[str, Any]]:
+    """Return what several strides show in one epoch, counted off the loader on the first tokens."""
+    L = context.config.model.context_length
+    tokens = numbered(prefix_of(context.corpus, min(COUNTED, prefix_tokens(context))).train)
+    strides = sorted({*(stride_of(L, ratio) for ratio in (1, 2, 4, 8)), L + 1, 2 * L}, reverse=True)
+    rows = []
+    for stride, random in [*((stride, False) for stride in strides), (stride_of(L, 4), True)]:
+        settings = BatchConfig(batch_size=256, stride=stride, sampler="random" if random else "windows")
+        loader = BatchLoader(tokens, settings, L, stream_seed(context.seed, "order"))
+        rows.append(exposure_row(loader, L, stride, random))
+    return rows
 
 
 def exposure_row(loader: BatchLoader, L: int, stride: int, random: bool = False) -> dict[str, Any]:
@@ -101,73 +113,3 @@ def exposure_laws(counted: Sequence[Mapping[str, Any]], L: int) -> list[Law]:
                          (s - L) * (row["windows"] - 1), 0)
             )  # fmt: skip
     return laws
-
-
-def shared_tokens(training: Iterable[Batch], held_out: Iterable[Batch]) -> int:
-    """Return how many of the tokens in the held-out windows are in a training window, too; their tokens are `numbered`."""
-    return len(np.intersect1d(_positions(training), _positions(held_out)))
-
-
-def _positions(batches: Iterable[Batch]) -> Integers:
-    """Return all positions that windows touch, inputs and targets."""
-    found = [np.zeros(0, dtype=np.int64)]
-    for batch in batches:
-        counted = batch.targets != IGNORE
-        # Inputs at padding are 0, which is a position; a row's real ones stand just before its counted targets.
-        real = counted.int().flip(1).cummax(1).values.flip(1).bool()
-        found.append(np.unique(np.concatenate([batch.inputs[real].numpy(), batch.targets[counted].numpy()])))
-    return np.unique(np.concatenate(found))
-
-
-def split_after_windowing(tokens: TokenFile, context_length: int, stride: int, every: int = 10) -> tuple[Batch, Batch]:
-    """Return the usual mistake: windows are cut first, and then each tenth is held out. Training and held-out windows.
-
-    The tokens are `numbered`; with stride < context_length both sides share tokens.
-    """
-    windows = Windows(tokens, context_length, BatchConfig(stride=stride), seed=0)
-    numbers = np.arange(len(windows))
-    whole = read_batch(tokens, windows.spans(numbers, np.zeros_like(numbers)), context_length)
-    held = numbers % every == every // 2
-    return (
-        Batch(whole.inputs[~held], whole.targets[~held]),
-        Batch(whole.inputs[held], whole.targets[held]),
-    )
-
-
-def shared_documents(training: TokenFile, held_out: TokenFile) -> tuple[int, int]:
-    """Return how many of the held-out documents are training documents as well, word for word; of all. At most
-    MOST_READ tokens of each are read.
-    """
-    known, asked = set(_documents(training)), list(_documents(held_out))
-    return sum(document in known for document in asked), len(asked)
-
-
-def _documents(tokens: TokenFile) -> Iterator[bytes]:
-    """Yield the hash of each document, without the token that opens it."""
-    for start, end in itertools.pairwise(tokens.offsets.tolist()):
-        if end > MOST_READ:
-            break
-        yield hashlib.sha256(tokens.take(np.arange(start + 1, end)).tobytes()).digest()
-
-
-def word_for_word(training: TokenFile, held_out: TokenFile, length: int) -> tuple[int, int]:
-    """Return how many of the held-out stretches of so many tokens, side by side, occur anywhere in the training text;
-    of all.
-
-    That is no leak of windows but of the text itself, which repeats: found by rolling hashes, (N,) each.
-    """
-    if min(len(training), len(held_out)) < length:
-        return 0, 0
-    known = np.unique(_hashes(training, length))
-    asked = _hashes(held_out, length)[::length]
-    return int(np.isin(asked, known).sum()), len(asked)
-
-
-def _hashes(tokens: TokenFile, length: int) -> NDArray[np.uint64]:
-    """(N - length + 1,) of each stretch of `length` tokens, of the first MOST_READ."""
-    ids = tokens.take(np.arange(min(len(tokens), MOST_READ))).astype(np.uint64) + np.uint64(1)
-    count = len(ids) - length + 1
-    total = np.zeros(count, dtype=np.uint64)
-    for place in range(length):
-        total = total * HASH_BASE + ids[place : place + count]
-    return total

@@ -10,22 +10,21 @@ from lightwell.corpus.corpus import Corpus
 from lightwell.tokens.token_file import TokenFile
 
 
-def first_tokens(corpus: Corpus, count: int) -> Corpus:
-    """Return the same corpus with only the first `count` tokens to train on, all of them for 0; held out is what was."""
-    whole = corpus.train
-    if not count or count >= len(whole):
+def prefix_of(corpus: Corpus, count: int) -> Corpus:
+    """Return the corpus with its first `count` tokens to train on, all of them for 0; held out stays the same."""
+    tokens = corpus.train
+    if not count or count >= len(tokens):
         return corpus
-    kept = whole.take(np.arange(count))
-    opened = whole.offsets[whole.offsets < count - 1]
+    document_starts = tokens.offsets[tokens.offsets < count - 1]
     train = TokenFile.from_ids(
-        kept, vocab_size=whole.vocab_size, end_of_text=whole.end_of_text, offsets=np.append(opened, count - 1)
-    )
+        tokens.take(np.arange(count)), vocab_size=tokens.vocab_size, end_of_text=tokens.end_of_text,
+        offsets=np.append(document_starts, count - 1),
+    )  # fmt: skip
     return dataclasses.replace(corpus, train=train, digest=f"{corpus.digest}, first {count} tokens")
 
 
 def tokens_for(presented: int, context_length: int, epochs: float) -> int:
-    """Return how long a text is that `presented` tokens of training pass over so many times, in whole windows side by
-    side.
+    """Return the length of a text that `presented` tokens of training pass over so many times, in windows side by side.
 
     n windows of L tokens need n L + 1 tokens, the last of them being a target only.
     """

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from lab_house import laboratory
-from lightwell.lab.experiments.part import first_tokens, tokens_for
+from lightwell.lab.experiments.prefix import prefix_of, tokens_for
 
 
 @pytest.mark.parametrize("count", [1, 50, 333])
-def test_the_first_tokens(tmp_path: Path, count: int) -> None:
+def test_the_prefix_of(tmp_path: Path, count: int) -> None:
     corpus = laboratory(tmp_path).corpus
-    part = first_tokens(corpus, count)
+    part = prefix_of(corpus, count)
     assert np.array_equal(part.train.take(np.arange(count)), corpus.train.take(np.arange(count)))
     assert len(part.train) == count
     assert part.train.offsets[-1] == count - 1
@@ -24,8 +24,8 @@ def test_the_first_tokens(tmp_path: Path, count: int) -> None:
 
 def test_nothing_is_left_out_for_0_or_more_than_there_are(tmp_path: Path) -> None:
     corpus = laboratory(tmp_path).corpus
-    assert first_tokens(corpus, 0) is corpus
-    assert first_tokens(corpus, len(corpus.train)) is corpus
+    assert prefix_of(corpus, 0) is corpus
+    assert prefix_of(corpus, len(corpus.train)) is corpus
 
 
 def test_so_many_tokens_make_so_many_passes() -> None:
