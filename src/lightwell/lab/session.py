@@ -238,8 +238,4 @@ def write_card(card: Card, pictures: Sequence[Picture], folder: Path) -> None:
         html = page.page([(card, folder)], card.note.title)
     except OSError as error:
         raise RunError(f"A picture in {folder} cannot be read ({error.strerror or error}).") from None
-<<<<<<< HEAD
-    write_run_file(folder / "card.html", whole.encode())
-=======
-    write_whole(folder / "card.html", html.encode())
->>>>>>> h-lab
+    write_run_file(folder / "card.html", html.encode())
