@@ -14,11 +14,13 @@ import torch
 
 from lightwell.corpus.corpus import prepare
 from lightwell.errors import RunError, TrainingError
+from lightwell.training.build import make_job, make_loader
 from lightwell.training.checkpoints.files import record_hash
+from lightwell.training.planning.resolve import resolve
 from lightwell.training.runs.listener import Listener
 from lightwell.training.runs.load import choose_checkpoint, load
 from lightwell.training.runs.run import Run
-from lightwell.training.start import carry_out, make_job, make_loader, resolve, resume, train
+from lightwell.training.start import resume, run_job, train
 from small import Heard, StopAt, final_state, same_bits, small_config, small_run, untimed, write_text
 
 
@@ -199,7 +201,7 @@ def test_numbers_that_overflow_stop_the_run_and_name_step_and_place(
     job = make_job(config, corpus, make_loader(config, corpus), run, Poison())
     place = rf"Step {reported} is not finite, first in .*layers\.1\.feed_forward.*checkpoint of step \d is kept"
     with pytest.raises(TrainingError, match=place):
-        carry_out(job)
+        run_job(job)
     assert choose_checkpoint(run, "newest").step == (reported - 1) // 2 * 2
 
 

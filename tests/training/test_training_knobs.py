@@ -15,12 +15,14 @@ from lightwell.corpus.corpus import prepare
 from lightwell.errors import SettingError
 from lightwell.model import attention
 from lightwell.model.blockwise import fused_backward_attention
+from lightwell.training.build import make_job, make_loader
 from lightwell.training.loop import train_step
+from lightwell.training.planning.resolve import resolve
 from lightwell.training.runs.listener import Listener
 from lightwell.training.runs.run import Run
 from lightwell.training.settings.compose import compose
 from lightwell.training.settings.config import TrainConfig
-from lightwell.training.start import make_job, make_loader, resolve, resume
+from lightwell.training.start import resume
 from lightwell.training.update.compilation import compile_in_time, has_compiler
 from small import StopAt, final_state, same_bits, small_config, small_run, untimed, write_text
 

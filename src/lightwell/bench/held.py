@@ -19,12 +19,12 @@ from torch import nn
 from lightwell.batches.batch import Batch
 from lightwell.bench.quality import as_command
 from lightwell.model.config import ModelConfig
+from lightwell.training.build import make_loss_module
 from lightwell.training.hardware.device import resolve_device
 from lightwell.training.processes.process_group import ProcessGroup, init_distributed
 from lightwell.training.processes.sharded_tensors import local_bytes
 from lightwell.training.settings.config import RunConfig, TrainConfig
 from lightwell.training.settings.presets import preset
-from lightwell.training.start import make_loss_module
 from lightwell.training.update.loss import accumulate_gradients
 from lightwell.training.update.optimizers import Optimizers
 

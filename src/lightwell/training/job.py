@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from lightwell.batches.loader import BatchLoader
 from lightwell.corpus.corpus import Corpus
 from lightwell.model.decoder import Decoder
 from lightwell.training.checkpoints.writer import Writer
+from lightwell.training.events.loss_spikes import LossSpikeDetector
 from lightwell.training.planning.deadline import Deadline
 from lightwell.training.processes.process_group import ProcessGroup
 from lightwell.training.processes.sharding import is_sharded
@@ -40,17 +43,26 @@ class Progress:
     """Evaluations since."""
     skipped: int = 0
     """Updates in a row, up to this one, that were left out because they were not finite."""
-    losses: int = 0
-    """Losses that the next two have followed (incidents.py)."""
-    usual_loss: float = 0.0
-    """In nats per token."""
-    usual_deviation: float = 0.0
-    """Mean absolute deviation from it."""
+    scored_tokens: int = 0
+    """Targets of the newest evaluation; only losses on as many, which are the same ones, are compared. 0: not known."""
+    spikes: LossSpikeDetector = field(default_factory=LossSpikeDetector)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for a checkpoint, those of the detector among the others."""
+        own = {name: value for name, value in vars(self).items() if name != "spikes"}
+        return {**own, **vars(self.spikes)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return the progress that `to_dict` gave, in this version or an earlier one."""
+        own = dict(values)
+        detector = {each.name: own.pop(each.name) for each in fields(LossSpikeDetector) if each.name in own}
+        return cls(**own, spikes=LossSpikeDetector(**detector))
 
 
 @dataclass
 class Job:
-    """Everything that a training loop needs, made by start.py."""
+    """Everything that a training loop needs, made by build.py."""
 
     config: RunConfig
     corpus: Corpus
@@ -73,6 +85,6 @@ class Job:
     """Where the run was asked for minutes: until its number of steps stands fast."""
 
     @property
-    def in_parts(self) -> bool:
-        """Return whether each process holds a part of the model only: all take part in every pass then."""
+    def is_sharded(self) -> bool:
+        """Return whether each process holds a shard of the model only: all take part in every pass then."""
         return is_sharded(self.model)

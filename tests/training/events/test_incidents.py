@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 
 from lightwell.corpus.corpus import prepare
 from lightwell.errors import TrainingError
-from lightwell.training.events.incidents import MOST_SKIPPED, SETTLED, follow
-from lightwell.training.job import Progress
+from lightwell.training.build import make_job, make_loader
+from lightwell.training.events.loss_spikes import SETTLED, LossSpikeDetector
+from lightwell.training.events.non_finite import MOST_SKIPPED
+from lightwell.training.planning.resolve import resolve
 from lightwell.training.runs.listener import Listener
 from lightwell.training.runs.run import Run
-from lightwell.training.start import carry_out, make_job, make_loader, resolve, resume
+from lightwell.training.start import resume, run_job
 from lightwell.training.update import update
 from lightwell.training.update.loss import accumulate_gradients
 from small import StopAt, final_state, same_bits, small_config, small_run, untimed, write_text
@@ -115,25 +117,25 @@ def test_a_healthy_run_has_no_incidents(text: Path, tmp_path: Path) -> None:
 @given(st.integers(0, 2**32 - 1), st.floats(0.01, 1.0))
 def test_a_spike_is_told_once_it_is_far_from_the_usual(seed: int, noise: float) -> None:
     draw = np.random.default_rng(seed)
-    progress = Progress()
+    detector = LossSpikeDetector()
     for step in range(200):
         quiet = 5.0 * math.exp(-step / 50) + 3.0 + draw.uniform(-noise, noise)
-        assert not follow(progress, quiet), f"a spike in the noise of step {step}"
-    assert progress.usual_loss == pytest.approx(3.1, abs=noise + 0.2)
-    assert follow(progress, 3.0 + 12 * noise + 1.0)
-    assert not follow(progress, 3.0 + noise)  # and what follows it is usual again
+        assert not detector.is_spike(quiet), f"a spike in the noise of step {step}"
+    assert detector.usual_loss == pytest.approx(3.1, abs=noise + 0.2)
+    assert detector.is_spike(3.0 + 12 * noise + 1.0)
+    assert not detector.is_spike(3.0 + noise)  # and what follows it is usual again
 
 
 def test_no_spike_before_there_is_a_usual_loss() -> None:
-    progress = Progress()
-    assert not any(follow(progress, loss) for loss in [1.0, 50.0] * (SETTLED // 2))
+    detector = LossSpikeDetector()
+    assert not any(detector.is_spike(loss) for loss in [1.0, 50.0] * (SETTLED // 2))
 
 
 def test_a_lasting_change_becomes_the_usual() -> None:
-    progress = Progress()
+    detector = LossSpikeDetector()
     for step in range(100):
-        follow(progress, 3.0 + 0.1 * (step % 2))
-    told = [follow(progress, 5.0 + 0.1 * (step % 2)) for step in range(400)]
+        detector.is_spike(3.0 + 0.1 * (step % 2))
+    told = [detector.is_spike(5.0 + 0.1 * (step % 2)) for step in range(400)]
     assert told[0]
     assert not any(told[200:])
 
@@ -190,6 +192,6 @@ def test_a_broken_weight_is_the_fault_of_the_update_before_and_is_not_skipped(te
     run = Run.create(tmp_path / "run", config, corpus.tokenizer)
     job = make_job(config, corpus, make_loader(config, corpus), run, Break())
     with pytest.raises(TrainingError, match=r"the weight layers\.0\.attention\.qkv"):
-        carry_out(job)
+        run_job(job)
     (incident,) = run.incidents()
     assert (incident["step"], incident["where"]) == (4, "the weight layers.0.attention.qkv.weight")

@@ -110,8 +110,11 @@ def ten_steps_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
         return record
 
     monkeypatch.setattr("lightwell.training.planning.deadline.time", SimpleNamespace(monotonic=lambda: clock["now"]))
-    monkeypatch.setattr("lightwell.training.start.time", SimpleNamespace(monotonic=lambda: clock["now"]))
-    monkeypatch.setattr("lightwell.training.start.measure", lambda *_: Measured(0.2, 0, 0))  # and was taken for slower
+    for module in ("start", "planning.resolve"):
+        monkeypatch.setattr(f"lightwell.training.{module}.time", SimpleNamespace(monotonic=lambda: clock["now"]))
+    monkeypatch.setattr(
+        "lightwell.training.planning.resolve.measure", lambda *_: Measured(0.2, 0, 0)
+    )  # and was taken for slower
     monkeypatch.setattr("lightwell.training.loop.train_step", tick)
 
 

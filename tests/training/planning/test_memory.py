@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from lightwell.training import start
 from lightwell.training.hardware.device import resolve_device
+from lightwell.training.planning import resolve
 from lightwell.training.planning.memory import estimate_memory, moment_bytes, saved_bytes
 from lightwell.training.planning.plan import measure
 from small import Heard, write_text
@@ -79,13 +79,13 @@ def test_a_run_takes_within_a_fifth_of_what_was_estimated(tmp_path: Path) -> Non
 
 def test_too_little_memory_is_said_before_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     heard = Heard()
-    start.warn_of_memory(TINY, resolve_device("cpu"), heard)
+    resolve.warn_of_memory(TINY, resolve_device("cpu"), heard)
     assert heard.sentences == []
-    monkeypatch.setattr(start, "available_memory", lambda device: 1_000)
-    start.warn_of_memory(TINY, resolve_device("cpu"), heard)
+    monkeypatch.setattr(resolve, "available_memory", lambda device: 1_000)
+    resolve.warn_of_memory(TINY, resolve_device("cpu"), heard)
     assert len(heard.sentences) == 1
     assert "0.0 GB are free; with one sequence at a time it would still be" in heard.sentences[0]
-    monkeypatch.setattr(start, "available_memory", lambda device: 40_000_000)
+    monkeypatch.setattr(resolve, "available_memory", lambda device: 40_000_000)
     wide = TINY.with_values({"batch_size": 64, "context_length": 256, "vocab_size": 2000})
-    start.warn_of_memory(wide, resolve_device("cpu"), heard)
+    resolve.warn_of_memory(wide, resolve_device("cpu"), heard)
     assert "with --micro-batch-size 4 it would be" in heard.sentences[1]

@@ -71,10 +71,10 @@ def test_one_process_is_a_team_that_waits_for_nobody() -> None:
 
 def test_one_process_of_each_machine_checks_the_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    assert ProcessGroup().first_here
+    assert ProcessGroup().is_local_main
     for rank, local, first in [(0, 0, True), (1, 1, False), (2, 0, True)]:
         monkeypatch.setenv("LOCAL_RANK", str(local))
-        assert ProcessGroup(rank, 3).first_here == first
+        assert ProcessGroup(rank, 3).is_local_main == first
 
 
 @pytest.fixture(scope="module")

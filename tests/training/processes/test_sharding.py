@@ -14,10 +14,10 @@ import pytest
 from cli_house import as_flags
 from lightwell.errors import SettingError
 from lightwell.training.checkpoints.checkpoint import checkpoint_folder, load_checkpoint
+from lightwell.training.planning.resolve import refuse_process_group
 from lightwell.training.processes.process_group import ProcessGroup
 from lightwell.training.runs.run import Run
 from lightwell.training.settings.config import RunConfig
-from lightwell.training.start import refuse_process_group
 from small import final_state, same_bits, small_run, untimed, write_text
 from teams import SETTINGS, close, lightwell, lost
 

@@ -60,11 +60,11 @@ def make_bench_job(shape: Shape, variant: str, folder: Path) -> tuple[Any, list[
     from lightwell.text.config import TextConfig
     from lightwell.tokens.token_file import TokenFile
     from lightwell.tokens.tokenizer import make_tokenizer
+    from lightwell.training.build import make_job
     from lightwell.training.hardware.device import resolve_device, resolve_precision
     from lightwell.training.runs.listener import Listener
     from lightwell.training.runs.run import Run
     from lightwell.training.settings.config import RunConfig
-    from lightwell.training.start import make_job
 
     class TimedLoader(BatchLoader):
         """The loader, with a watch."""

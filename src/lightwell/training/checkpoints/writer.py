@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from types import TracebackType
 from typing import Self
 
 
 class Writer:
-    """As a context: leaving it waits for the last write, unless a second Ctrl-C wants to leave at once."""
+    """The thread that writes a run's checkpoints.
+
+    As a context: leaving it waits for the last write, unless a second Ctrl-C wants to leave at once.
+    """
 
     def __init__(self) -> None:
-        self._thread: threading.Thread | None = None
-        self._error: BaseException | None = None
+        self._pending: Future[None] | None = None
+        """The write that the loop has not yet heard the end of."""
         self._then: Callable[[], None] = lambda: None
         self.cancelled = False
         """Whether the loop has left without waiting: what is being written must not be put in place any more."""
@@ -34,9 +38,9 @@ class Writer:
             self.wait()
         elif isinstance(error, KeyboardInterrupt):
             self.cancelled = True
-        elif self._thread is not None:
+        elif self._pending is not None:
             self.alone = True
-            self._thread.join()  # what the loop has to say is more than what the thread might
+            wait([self._pending])  # what the loop has to say is more than what the thread might
 
     def write(self, task: Callable[[], None], then: Callable[[], None]) -> None:
         """Run `task` in the thread, after the one before is done; the loop calls `then` once it has ended well.
@@ -45,11 +49,10 @@ class Writer:
             RunError: the one before has failed.
         """
         self.wait()
-        self._then = then
-        # A daemon: where the process is to end, a half-written checkpoint is not waited for; it has another name.
-        thread = threading.Thread(target=self._run, args=(task,), daemon=True)
-        thread.start()
-        self._thread = thread
+        self._pending, self._then = Future(), then
+        # A daemon, and so no ThreadPoolExecutor, for whose threads Python waits: where the process is to end, a
+        # half-written checkpoint is not waited for; it has another name.
+        threading.Thread(target=self._run, args=(task, self._pending), daemon=True).start()
 
     def check(self) -> None:
         """Look, without waiting, whether the write has ended.
@@ -57,7 +60,7 @@ class Writer:
         Raises:
             RunError: it has failed.
         """
-        if self._thread is not None and not self._thread.is_alive():
+        if self._pending is not None and self._pending.done():
             self.wait()
 
     def wait(self) -> None:
@@ -66,17 +69,17 @@ class Writer:
         Raises:
             RunError: the write has failed.
         """
-        if self._thread is None:
+        if self._pending is None:
             return
-        self._thread.join()
-        self._thread, error = None, self._error
-        self._error = None
-        if error is not None:
-            raise error
+        wait([self._pending])  # a Ctrl-C that comes meanwhile leaves it pending
+        pending, self._pending = self._pending, None
+        pending.result()
         self._then()
 
-    def _run(self, task: Callable[[], None]) -> None:
+    def _run(self, task: Callable[[], None], pending: Future[None]) -> None:
         try:
             task()
         except BaseException as error:  # whatever it is, the loop must not take the checkpoint for written
-            self._error = error
+            pending.set_exception(error)
+        else:
+            pending.set_result(None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from lightwell.batches.evaluation import evaluation_batches
 from lightwell.generation.language_model import LanguageModel
 from lightwell.training.job import Job
@@ -13,17 +15,25 @@ from lightwell.training.update.streams import stream_seed
 def evaluate_held_out(job: Job) -> None:
     """Score the first eval_tokens held-out tokens, the same ones each time, and keep count of the best.
 
-    The leader does, and tells the others; a model in parts needs all of them for every pass.
+    The main process does, and tells the others; a sharded model needs all of them for every pass. A deadline hears how
+    long it takes.
     """
+    started = time.perf_counter()
     progress = job.progress
-    if job.group.is_main or job.in_parts:
+    if job.group.is_main or job.is_sharded:
         score_held_out(job)
-    found = job.group.broadcast([progress.best_loss or 0.0, progress.best_step, progress.since_best])
-    progress.best_loss, progress.best_step, progress.since_best = found[0], int(found[1]), int(found[2])
+    best_loss, best_step, since_best, scored_tokens = job.group.broadcast(
+        [progress.best_loss or 0.0, progress.best_step, progress.since_best, progress.scored_tokens]
+    )
+    progress.best_loss, progress.best_step = best_loss, int(best_step)
+    progress.since_best, progress.scored_tokens = int(since_best), int(scored_tokens)
+    if job.deadline is not None:
+        job.deadline.evaluation = time.perf_counter() - started
+        job.deadline.evaluated += job.deadline.evaluation
 
 
 def score_held_out(job: Job) -> None:
-    """Evaluate and record."""
+    """Evaluate, record the score, and see whether it is the best."""
     config, progress = job.config, job.progress
     batches = evaluation_batches(
         job.corpus.held_out,
@@ -34,6 +44,9 @@ def score_held_out(job: Job) -> None:
     )
     with as_written():
         score = evaluate(job.model, batches, job.byte_lengths, config.training.precision)
+    if progress.scored_tokens not in (0, score.tokens):  # eval_tokens was edited: another set, with a best of its own
+        progress.best_loss = None
+    progress.scored_tokens = score.tokens
     if progress.best_loss is None or score.nats_per_token < progress.best_loss:
         progress.best_loss, progress.best_step, progress.since_best = score.nats_per_token, progress.step, 0
     else:
@@ -44,6 +57,7 @@ def score_held_out(job: Job) -> None:
         "validation_loss": score.nats_per_token,
         "validation_bits_per_byte": score.bits_per_byte,
         "perplexity": score.perplexity,
+        "scored_tokens": score.tokens,
     }
     if job.group.is_main:
         job.run.append_metric(record)
@@ -52,7 +66,7 @@ def score_held_out(job: Job) -> None:
 
 def write_sample(job: Job) -> None:
     """Let the model write from the run's prompt, from the samples' own random stream."""
-    if not (job.group.is_main or job.in_parts):
+    if not (job.group.is_main or job.is_sharded):
         return
     config, step = job.config, job.progress.step
     writer = LanguageModel(job.model, job.corpus.tokenizer)

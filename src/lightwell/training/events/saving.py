@@ -24,12 +24,12 @@ from lightwell.training.runs.load import load_weights
 def save(job: Job) -> None:
     """Take a snapshot of the job as it stands, and let it be written beside training; older checkpoints go after it.
 
-    Of a model in parts, every process snapshots and writes a share of the tensors, each of them whole.
+    Of a sharded model, every process snapshots and writes a share of the tensors, each of them in full.
 
     Raises:
         RunError: an earlier checkpoint, or the configuration, could not be written; what there was before is untouched.
     """
-    sharers = job.group if job.in_parts else ProcessGroup()
+    sharers = job.group if job.is_sharded else ProcessGroup()
     if not (sharers.size > 1 or job.group.is_main):
         return
     job.writer.wait()  # one snapshot at a time is enough memory
@@ -44,7 +44,7 @@ def save(job: Job) -> None:
     weights = snapshot(dict(job.model.named_parameters()), sharers)
     optimizers = snapshot(job.optimizers.state_tensors(), sharers)
     state: dict[str, Any] = {
-        "progress": dict(vars(job.progress)),
+        "progress": job.progress.to_dict(),
         "config": job.config.to_dict(),
         "length_is_open": job.deadline is not None,
         "data": {"digest": job.corpus.digest, "sequences": step * job.config.batches.batch_size},
@@ -69,7 +69,7 @@ def save(job: Job) -> None:
 
 
 def snapshot(tensors: Mapping[str, Tensor], sharers: ProcessGroup) -> dict[str, Tensor]:
-    """Copies, on the CPU and whole, of this process's share of the tensors: all of them where nobody shares."""
+    """Return full copies, on the CPU, of this process's share of the tensors: all of them where nobody shares."""
     shares = [0] * sharers.size
     mine: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -85,4 +85,4 @@ def restore(job: Job, checkpoint: Checkpoint) -> None:
     """Put the job back to where a checkpoint was written."""
     load_weights(job.model, checkpoint.model)
     job.optimizers.load_state_tensors(checkpoint.training)
-    job.progress = Progress(**checkpoint.state["progress"])
+    job.progress = Progress.from_dict(checkpoint.state["progress"])

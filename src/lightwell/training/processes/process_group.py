@@ -1,8 +1,9 @@
-"""Several processes that train one model: who leads, what all agree on, and how a batch is shared.
+"""The process group that trains one model: which process is the main one, what all agree on, how a batch is shared.
 
-torchrun starts the processes and says in the environment who is who. Each learns from its rows of every batch; torch's
-DistributedDataParallel sums the gradients, so that all hold the same weights at every step. The leader (rank 0) alone
-scores, writes samples, saves and speaks. A process that was started by itself is a group of one, and waits for nobody.
+torchrun starts the processes and sets rank and world size in the environment. Each learns from its rows of every batch;
+torch's DistributedDataParallel sums the gradients, so that all hold the same weights at every step. The main process
+(rank 0) alone scores, writes samples, saves and speaks. A process that was started by itself is a group of one, and
+waits for no other.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ BROKEN = ("Connection closed by peer", "Connection reset by peer", "Broken pipe"
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process among the others."""
+    """One process's view of the group: its rank, the number of processes, and how they exchange numbers."""
 
     rank: int = 0
     size: int = 1
     device: torch.device = CPU
-    """Where what is exchanged lies: the processor for gloo, a GPU for nccl."""
+    """Where what is exchanged lies: the CPU for gloo, a GPU for nccl."""
 
     @property
     def is_main(self) -> bool:
@@ -38,12 +39,12 @@ class ProcessGroup:
         return self.rank == 0
 
     @property
-    def first_here(self) -> bool:
-        """Return whether it is the first on its machine, and does what need be done only once on each."""
+    def is_local_main(self) -> bool:
+        """Return whether this is the main process of its machine, which does what need be done only once on each."""
         return self.size == 1 or os.environ.get("LOCAL_RANK", "0") == "0"
 
     def rows(self, batch_size: int) -> slice:
-        """Its rows of a batch; shares differ by one row at most, and together they are the batch."""
+        """Return this rank's rows of a batch; shares differ by one row at most, and together they are the batch."""
         return slice(self.rank * batch_size // self.size, (self.rank + 1) * batch_size // self.size)
 
     def all_reduce_sum(self, numbers: Sequence[float]) -> list[float]:
@@ -72,7 +73,7 @@ class ProcessGroup:
 
 @contextmanager
 def init_distributed(device: torch.device) -> Iterator[ProcessGroup]:
-    """The group that torchrun started this process in, for as long as it trains.
+    """Join the process group that torchrun started this process in, for as long as it trains.
 
     Raises:
         SettingError: several processes on a device that they cannot share.

@@ -1,9 +1,8 @@
-"""A model that several processes hold together: each has a part of every weight, gradient and moment (torch's FSDP2).
+"""A model that is sharded over a process group: each rank has a shard of every weight, gradient and moment (FSDP2).
 
-Before a block computes, its weights are put together from all parts; afterwards only the own part stays. The gradients
-are summed over the processes as they come, and each keeps its part of the sum (Rajbhandari 2020, "ZeRO", stage 3; Zhao
-2023, "PyTorch FSDP"). So N processes hold a model about N times as large as one could (with
-Muon less: parts.py, muon.py).
+Before a block computes, its weights are gathered from all ranks; afterwards only the own shard stays. The gradients are
+reduced over the ranks as they come, and each keeps its shard of the sum (Rajbhandari 2020, "ZeRO", stage 3; Zhao 2023,
+"PyTorch FSDP"). So N processes hold a model about N times as large as one could (with Muon less: muon.py).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from lightwell.training.processes.sharded_tensors import copy_full_
 
 
 def shard(config: ModelConfig, seed: int, group: ProcessGroup) -> Decoder:
-    """Return a new model in parts, with the weights that `Decoder(config, seed)` has.
+    """Return a new sharded model, with the weights that `Decoder(config, seed)` has.
 
     No process ever holds all of it: the modules are made without memory, and each weight is drawn, cut and forgotten.
     """
@@ -30,7 +29,7 @@ def shard(config: ModelConfig, seed: int, group: ProcessGroup) -> Decoder:
         model = Decoder(config)
     for block in model.layers:
         fully_shard(block, mesh=mesh)
-    # What is outside the blocks (embeddings, last norm, head) is put together for the whole of a pass.
+    # What is outside the blocks (embeddings, last norm, head) is gathered for all of a pass.
     fully_shard(model, mesh=mesh, reshard_after_forward=False)
     for method in ("hidden", "head"):  # called by themselves, by the loss and by generation
         register_fsdp_forward_method(model, method)
@@ -44,7 +43,7 @@ def shard(config: ModelConfig, seed: int, group: ProcessGroup) -> Decoder:
 def is_sharded(model: nn.Module) -> bool:
     """Return whether a model was made by `shard`.
 
-    Its tensors do not tell: while a pass has put them together, and after it where nothing takes them apart, they are
-    plain ones.
+    Its tensors do not tell: while a pass has gathered them, and after it where nothing reshards them, they are plain
+    ones.
     """
     return hasattr(model, "reshard")

@@ -17,7 +17,7 @@ from lightwell.model.decoder import Decoder
 from lightwell.model.tap import Tap, passthrough
 from lightwell.tokens.token_file import TokenFile
 from lightwell.training.hardware.device import compute_dtype
-from lightwell.training.update.loss import summed_loss
+from lightwell.training.update.loss import head_loss
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def evaluate(
             counted = moved.targets != IGNORE  # (B, T); overlapping windows count few, and only those need logits
             targets = moved.targets[counted]  # (N,)
             x = model.hidden(moved.inputs, documents=moved.documents, dtype=compute_dtype(precision), tap=tap)
-            nats += summed_loss(model.head(x[counted]), targets).item()
+            nats += head_loss(model, x[counted], targets).item()
             tokens += len(targets)
             size += float(lengths[targets].double().sum())
     finally:

@@ -22,6 +22,7 @@ from lightwell.training.checkpoints.checkpoint import (
 )
 from lightwell.training.hardware.device import resolve_device
 from lightwell.training.processes.sharded_tensors import copy_full_
+from lightwell.training.runs.best import comparable_evaluations
 from lightwell.training.runs.listener import Listener
 from lightwell.training.runs.run import Run
 
@@ -75,7 +76,7 @@ def choose_checkpoint(run: Run, wanted: str | int, listener: Listener | None = N
     if wanted == "newest":
         return newest_weights(run.checkpoints, say)
     if wanted == "best":
-        scores = {record["step"]: record["validation_loss"] for record in run.metrics() if "validation_loss" in record}
+        scores = {record["step"]: record["validation_loss"] for record in comparable_evaluations(run.metrics())}
         saved = [step for step in checkpoint_steps(run.checkpoints) if step in scores]
         for step in sorted(saved, key=lambda step: scores[step]):
             try:
@@ -92,6 +93,6 @@ def choose_checkpoint(run: Run, wanted: str | int, listener: Listener | None = N
 
 @torch.no_grad()
 def load_weights(model: Decoder, weights: Mapping[str, Tensor]) -> None:
-    """Copy saved weights into a model of the same shape, of which this process may hold parts only."""
+    """Copy saved weights into a model of the same shape, of which this process may hold a shard only."""
     for name, parameter in model.named_parameters():
         copy_full_(weights[name], parameter)

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lightwell.errors import RunError
+from lightwell.training.runs.best import Metrics, best_evaluation
 from lightwell.training.runs.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-Metrics = Sequence[Mapping[str, Any]]
 
 TRAINING, VALIDATION, RATE, NORM = "#0072B2", "#D55E00", "#009E73", "#A6578A"  # the last one darkened to be readable
 INK, GREY, FAINT = "#222222", "#6E6E6E", "#E4E4E4"
@@ -140,14 +139,13 @@ def _draw_validation(axes: Axes, metrics: Metrics, names: list[_Name]) -> list[f
     axes.plot(
         steps, scores, color=VALIDATION, linewidth=1.4, marker="o", markersize=size, markeredgecolor="white", zorder=4
     )
-    best = int(np.argmin(scores))
-    if scores[best] < scores[-1]:
-        axes.scatter(
-            steps[best], scores[best], s=70, facecolors="none", edgecolors=VALIDATION, linewidths=1.4, zorder=5
-        )
+    best = best_evaluation(metrics)
+    if best and best["validation_loss"] < scores[-1]:
+        at = (best["step"], best["validation_loss"])
+        axes.scatter(*at, s=70, facecolors="none", edgecolors=VALIDATION, linewidths=1.4, zorder=5)
         axes.annotate(
-            f"best {scores[best]:.3f}",
-            (steps[best], scores[best]),
+            f"best {best['validation_loss']:.3f}",
+            at,
             xytext=(0, 10),
             textcoords="offset points",
             ha="center",
@@ -200,9 +198,7 @@ def _summary(metrics: Metrics) -> str:
         return "nothing recorded yet"
     parts = []
     steps = max(record["step"] for record in metrics)
-    scored = [record for record in metrics if "validation_loss" in record]
-    if scored:
-        best = min(scored, key=lambda record: float(record["validation_loss"]))
+    if best := best_evaluation(metrics):
         parts.append(f"best validation {best['validation_loss']:.3f} nats per token")
         if "validation_bits_per_byte" in best:
             parts[-1] += f" ({best['validation_bits_per_byte']:.3f} bits per byte)"

@@ -120,7 +120,7 @@ def _count_tokens(tokens: TokenArray, vocab_size: int) -> Counts:
 
 
 def _count_pairs(tokens: TokenArray, vocab_size: int) -> tuple[Counts, Counts]:
-    """Return the pairs that occur as sorted keys a * V + b, and how often; only they are stored, of V^2 possible ones."""
+    """Return the pairs that occur as sorted keys a * V + b, and how often each does; V^2 would be possible."""
     keys = np.concatenate([piece[:-1].astype(np.int64) * vocab_size + piece[1:] for piece in _pieces(tokens)])
     return np.unique(keys, return_counts=True)
 

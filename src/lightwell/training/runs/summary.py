@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from lightwell.errors import RunError
+from lightwell.training.runs.best import best_evaluation
 from lightwell.training.runs.run import Run, list_runs
 
 
@@ -40,8 +41,7 @@ class Summary:
         """
         metrics = run.metrics()
         steps = [record for record in metrics if "validation_loss" not in record]  # those left out, too
-        scores = [record for record in metrics if "validation_loss" in record]
-        best = min(scores, key=lambda record: float(record["validation_loss"]), default={})
+        best = best_evaluation(metrics) or {}
         last = steps[-1] if steps else {}
         files = [path.stat() for path in run.path.rglob("*") if path.is_file()]
         return cls(
@@ -66,7 +66,7 @@ class Summary:
 
 
 def runs(folder: str | Path = "runs", say: Callable[[str], None] = lambda sentence: None) -> list[Summary]:
-    """Return a summary of every run in a folder, the one that was last written to first; of a damaged one, `say` hears."""
+    """Return a summary of every run in a folder, the newest first; `say` hears of those that are damaged."""
     found: list[Summary] = []
     for run in list_runs(folder):
         try:

@@ -21,13 +21,8 @@ from lightwell.training.update.streams import stream_seed
 HeadLoss = Callable[[Decoder, Tensor, Tensor], Tensor]
 
 
-def summed_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy in nats, summed over the counted targets: logits (..., V), targets (...), in fp32."""
-    return F.cross_entropy(logits.float().flatten(0, -2), targets.flatten(), ignore_index=IGNORE, reduction="sum")
-
-
 def lean_summed_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """`summed_loss` for compiled code: the same loss, and the same gradient in half the time."""
+    """Return F.cross_entropy's sum for compiled code: the same loss, and the same gradient in half the time."""
     loss: Tensor = _LeanLoss.apply(logits.flatten(0, -2), targets.flatten())  # type: ignore[no-untyped-call]
     return loss
 
@@ -57,9 +52,11 @@ class _LeanLoss(torch.autograd.Function):
 
 
 def head_loss(model: Decoder, x: Tensor, targets: Tensor) -> Tensor:
-    """Return the summed loss from the end of the residual stream: x (B, T, D), targets (B, T)."""
-    summed = lean_summed_loss if torch.compiler.is_compiling() else summed_loss
-    return summed(model.head(x), targets)
+    """Return the cross-entropy in nats, summed over the counted targets, in fp32: x (..., D), targets (...)."""
+    logits = model.head(x)  # (..., V)
+    if torch.compiler.is_compiling():
+        return lean_summed_loss(logits, targets)
+    return F.cross_entropy(logits.float().flatten(0, -2), targets.flatten(), ignore_index=IGNORE, reduction="sum")
 
 
 class TrainedLoss(nn.Module):
@@ -87,21 +84,27 @@ def accumulate_gradients(
     seed: int,
     step: int,
     group: ProcessGroup | None = None,
+    rows: slice | None = None,
+    first: int | None = None,
 ) -> float:
     """Add the gradient of the batch's mean loss to the parameters; return that loss, in nats per counted token.
 
-    Each micro-batch's sum is divided by the counted tokens of the whole batch, so that k micro-batches of b give the
+    Each micro-batch's sum is divided by the counted tokens of the full batch, so that k micro-batches of b give the
     gradient of one batch of k*b also where they count unequal numbers of tokens (law 7), and however many processes
     share the batch. The global generator, which dropout draws from, is seeded anew for each micro-batch: the masks
-    follow from (seed, step, micro-batch) alone, as long as each process's rows are whole micro-batches.
+    follow from (seed, step, micro-batch) alone, as long as each process's rows are full micro-batches.
 
     loss_module: a TrainedLoss, or torch's wrapper of one, which sums gradients over the processes of `group` with the
     last micro-batch and divides them by their number.
+    rows: the rows of the batch that count, by default those of this process; the loss is then their share of the mean.
+    first: the number of their first micro-batch among all of the batch.
     """
     group = group or ProcessGroup()
-    counted, rows = batch.counted, group.rows(len(batch.inputs))
+    counted = batch.counted
+    rows = rows or group.rows(len(batch.inputs))
+    if first is None:
+        first = rows.start // micro_batch_size if micro_batch_size else group.rank
     micro_batches = batch.part(rows).split(micro_batch_size)
-    first = rows.start // micro_batch_size if micro_batch_size else group.rank
     total = 0.0
     for index, micro in enumerate(seeded(micro_batches, first, seed=seed, step=step, device=group.device)):
         with summed_at_the_end(loss_module, last=index == len(micro_batches) - 1):
@@ -114,24 +117,22 @@ def accumulate_gradients(
 def seeded(
     micro_batches: Sequence[Batch], first: int, *, seed: int, step: int, device: torch.device
 ) -> Iterator[Batch]:
-    """Yield each micro-batch on the device, the generator seeded just before for its dropout; the first has that
-    number.
-    """
+    """Yield each micro-batch on the device, numbered from `first`, with the generator seeded for its dropout."""
     for number, micro in enumerate(micro_batches, first):
         torch.manual_seed(stream_seed(seed, "dropout", step, number))
         yield micro.to(device)
 
 
 def summed_at_the_end(loss_module: nn.Module, last: bool) -> AbstractContextManager[None]:
-    """Gradients of all but the last micro-batch stay with the process; they are summed together with the last one's.
+    """Let the gradients of all but the last micro-batch stay with the process, to be summed with the last one's.
 
-    With FSDP2, too: until then a process holds whole gradients, in memory, for less to be sent.
+    With FSDP2, too: until then a process holds full gradients, in memory, for less to be sent.
     """
-    share = (
+    set_sync = (
         getattr(loss_module.model, "set_requires_gradient_sync", None) if isinstance(loss_module, TrainedLoss) else None
     )
-    if callable(share):
-        share(last)
+    if callable(set_sync):
+        set_sync(last)
     wait: AbstractContextManager[None] = (
         loss_module.no_sync() if isinstance(loss_module, DistributedDataParallel) and not last else nullcontext()
     )

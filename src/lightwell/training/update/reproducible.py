@@ -1,4 +1,4 @@
-"""The same bits on any number of processes: a batch's gradient as a sum in an order that nobody's number changes.
+"""The same bits on any number of processes: a batch's gradient, summed in one order however many there are.
 
 Floating-point sums depend on their order, and who adds what to what usually depends on how many processes there are.
 Here a batch is cut into leaves, the same ones always, and their gradients are summed along one binary tree:
@@ -17,7 +17,7 @@ gradient of memory for each level of the tree, and the threads: a process uses o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -27,13 +27,13 @@ from torch import Tensor, nn
 from lightwell.batches.batch import Batch
 from lightwell.errors import SettingError
 from lightwell.training.processes.process_group import ProcessGroup
-from lightwell.training.update.loss import seeded
+from lightwell.training.update.loss import accumulate_gradients
 
 MOST_LEAVES = 8
 
 
 def leaves_of(batch_size: int) -> int:
-    """Into how many equal leaves a batch is cut: the largest power of two up to MOST_LEAVES that divides it."""
+    """Return into how many equal leaves a batch is cut: the largest power of two up to MOST_LEAVES that divides it."""
     leaves = MOST_LEAVES
     while batch_size % leaves:
         leaves //= 2
@@ -63,32 +63,47 @@ def tree_gradients(
     step: int,
     group: ProcessGroup | None = None,
 ) -> float:
-    """As `accumulate_gradients`, to the same bits on any number of processes. loss_module: an unwrapped TrainedLoss."""
+    """Do as `accumulate_gradients`, to the same bits on any number of processes; loss_module: not wrapped."""
     group = group or ProcessGroup()
-    counted, size = batch.counted, len(batch.inputs)
-    leaves = leaves_of(size)
-    rows, mine = size // leaves, leaves // group.size
-    losses, waiting = [0.0] * leaves, list[tuple[int, list[Tensor]]]()
-    for leaf in range(group.rank * mine, (group.rank + 1) * mine):
-        micro_batches = batch.part(slice(leaf * rows, (leaf + 1) * rows)).split(micro_batch_size)
-        for micro in seeded(micro_batches, leaf * len(micro_batches), seed=seed, step=step, device=group.device):
-            loss = loss_module(micro.inputs, micro.targets, micro.documents) / counted
-            loss.backward()
-            losses[leaf] += loss.item()
-        level, gradients = 0, taken(loss_module)
-        while waiting and waiting[-1][0] == level:  # its sibling is there: the left one first
-            left = waiting.pop()[1]
-            level, gradients = level + 1, [a.add_(b) for a, b in zip(left, gradients, strict=True)]
-        waiting.append((level, gradients))
-    ((_, gradients),) = waiting
+    alone = ProcessGroup(device=group.device)
+    leaves = leaves_of(len(batch.inputs))
+    rows, mine = len(batch.inputs) // leaves, leaves // group.size
+    micro_batches = -(-rows // micro_batch_size) if micro_batch_size else 1  # of a leaf
+    losses = [0.0] * leaves
+
+    def leaf_gradients() -> Iterator[list[Tensor]]:
+        for leaf in range(group.rank * mine, (group.rank + 1) * mine):
+            losses[leaf] = accumulate_gradients(
+                loss_module, batch, micro_batch_size=micro_batch_size, seed=seed, step=step, group=alone,
+                rows=slice(leaf * rows, (leaf + 1) * rows), first=leaf * micro_batches,
+            )  # fmt: skip
+            yield taken(loss_module)
+
+    gradients = tree_sum(leaf_gradients())
     for parameter, gradient in zip(loss_module.parameters(), gradients, strict=True):
         parameter.grad = gradient
     sum_between(gradients, group)
     return sum(group.all_reduce_sum(losses))
 
 
+def tree_sum(addends: Iterable[list[Tensor]]) -> list[Tensor]:
+    """Return the sums, place by place, of 2^k lists of tensors, which are added in pairs of neighbours; it reuses them.
+
+    Only k + 1 lists are held at a time, since each pair is added as soon as both are there.
+    """
+    waiting: list[tuple[int, list[Tensor]]] = []  # sums of 2^level addends, the level falling
+    for tensors in addends:
+        level = 0
+        while waiting and waiting[-1][0] == level:  # its sibling is there: the left one first
+            left = waiting.pop()[1]
+            level, tensors = level + 1, [a.add_(b) for a, b in zip(left, tensors, strict=True)]
+        waiting.append((level, tensors))
+    ((_, total),) = waiting
+    return total
+
+
 def taken(loss_module: nn.Module) -> list[Tensor]:
-    """Return the gradients of all parameters, which have none then; zeros where a parameter took no part."""
+    """Take the gradients of all parameters away and return them; zeros where a parameter took no part."""
     gradients = []
     for parameter in loss_module.parameters():
         gradients.append(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
@@ -113,7 +128,7 @@ def sum_between(gradients: list[Tensor], group: ProcessGroup) -> None:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Within it torch computes on one thread: how a sum is split among threads would show in its bits."""
+    """Let torch compute on one thread: how a sum is split among threads would show in its bits."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

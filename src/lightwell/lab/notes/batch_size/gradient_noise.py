@@ -31,7 +31,7 @@ from lightwell.lab.verdicts.statistics import Numbers, block_bootstrap, fit_line
 from lightwell.model.decoder import Decoder
 from lightwell.tokens.token_file import TokenFile
 from lightwell.training.settings.config import RunConfig
-from lightwell.training.update.loss import summed_loss
+from lightwell.training.update.loss import head_loss
 from lightwell.training.update.streams import stream_seed
 
 SMALL, BIG = 0, -1
@@ -53,7 +53,7 @@ def sequence_gradients(model: Decoder, batch: Batch) -> Tensor:
     parameters = list(model.parameters())
     rows = torch.empty(len(batch.inputs), sum(parameter.numel() for parameter in parameters))
     for row, inputs, targets in zip(rows, batch.inputs, batch.targets, strict=True):
-        loss = summed_loss(model(inputs[None]), targets[None]) / len(targets)
+        loss = head_loss(model, model.hidden(inputs[None]), targets[None]) / len(targets)
         row.copy_(torch.cat([part.flatten() for part in torch.autograd.grad(loss, parameters)]))
     return rows
 

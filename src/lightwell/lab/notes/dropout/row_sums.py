@@ -26,7 +26,7 @@ from lightwell.model.dropout import sample_dropout_mask
 from lightwell.model.tap import recording
 from lightwell.training.hardware.device import random_state_kept
 from lightwell.training.settings.config import RunConfig
-from lightwell.training.update.loss import summed_loss
+from lightwell.training.update.loss import head_loss
 from lightwell.training.update.streams import stream_seed
 
 COPIES = 64
@@ -134,7 +134,8 @@ class FirstAttention:
 @torch.no_grad()
 def mean_loss(model: Decoder, batches: list[Batch]) -> float:
     """Return nats per counted token, in the mode that the model is in."""
-    nats = sum(summed_loss(model(batch.inputs, documents=batch.documents), batch.targets).item() for batch in batches)
+    hidden = (model.hidden(batch.inputs, documents=batch.documents) for batch in batches)
+    nats = sum(head_loss(model, x, batch.targets).item() for x, batch in zip(hidden, batches, strict=True))
     return nats / sum(batch.counted for batch in batches)
 
 
