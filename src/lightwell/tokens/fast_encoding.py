@@ -39,7 +39,7 @@ class FastEncoder:
         self._native = native
 
     def __call__(self, texts: Sequence[str]) -> list[Ids]:
-        """Token ids of each text, (T,) each; special tokens that stand in a text are text."""
+        """Return the token ids of each text, (T,) each; special tokens that stand in a text are text."""
         ids, edges = self.flat(texts)
         return np.split(ids.astype(np.int64), edges[1:-1])
 
