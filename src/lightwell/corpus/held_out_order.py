@@ -38,7 +38,7 @@ def put_in_order(
     tokens = sum(run.tokens for run in runs)
     highest = max((int(_keys(folder, run)[-1]) for run in runs), default=0)
     ranges = max(1, -(-tokens // at_once))
-    edges = [(highest + 1) * number // ranges for number in range(ranges + 1)]
+    edges = sorted({(highest + 1) * number // ranges for number in range(ranges + 1)})
     shards: list[Shard] = []
     for low, high in itertools.pairwise(edges):
         of_runs = [_between(folder, run, low, high, dtype) for run in runs]

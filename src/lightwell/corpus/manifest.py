@@ -1,4 +1,4 @@
-"""manifest.json: what is in a folder of prepared text. Written last, so that a folder that has one is finished.
+"""What is in a folder of prepared text: manifest.json, which is written last, so that a folder with one is finished.
 
 FOLDER/manifest.json    settings, documents, tokens, shards with their SHA-256, and one digest of all
        tokenizer.json   (and tokenizer_config.json, where the end of a text has an unusual name)
@@ -41,7 +41,7 @@ class Side:
 
     documents: int
     tokens: int
-    """With the end-of-text token that closes the last document, which is in no shard."""
+    """The number of tokens, the end-of-text token that closes the last document among them, which is in no shard."""
     text_bytes: int
     shards: list[Shard]
 

@@ -41,7 +41,8 @@ def build_byte() -> tokenizers.Tokenizer:
 def build_character(texts: Iterable[str]) -> tokenizers.Tokenizer:
     """Return a tokenizer with a token per character of the texts, in the order of Unicode behind those of the bytes.
 
-    The 256 bytes and <|endoftext|> come first. A character that the texts do not have becomes the tokens of its UTF-8 bytes, <0x00> to <0xFF>.
+    The 256 bytes and <|endoftext|> come first. A character that the texts do not have becomes the tokens of its
+    UTF-8 bytes, <0x00> to <0xFF>.
     """
     vocabulary = {f"<0x{byte:02X}>": byte for byte in range(256)} | {END_OF_TEXT: 256}
     for character in sorted(set[str]().union(*texts)):

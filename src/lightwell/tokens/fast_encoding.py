@@ -33,7 +33,7 @@ class EncodersDifferError(TextError):
 
 
 class FastEncoder:
-    """fastokens with one vocabulary."""
+    """The encoder of fastokens with one vocabulary."""
 
     def __init__(self, native: Any) -> None:
         self._native = native

@@ -63,7 +63,7 @@ class Tokenizer:
         self.end_of_text: int = vocabulary[end_of_text]
         """The id of the token that stands between documents."""
         self.kind: Kind = _kind(spec, end_of_text)
-        """character, byte or bpe as made by `make_tokenizer`, else file."""
+        """One of KINDS where `make_tokenizer` makes such a tokenizer from a text, else file."""
         self._direct = _direct_encoder(self.kind, vocabulary, self._specials)
         self._can_cut = can_be_cut(spec)
         self._trusted = False  # whether the faster encoder has encoded anything

@@ -36,7 +36,7 @@ ENCODED_AT_ONCE = 1 << 21
 CHECKED = PIECE
 """Characters of each shard that are held against the reference encoder, which takes 10 to 100 times as long."""
 CHECKED_AT_FIRST = 1 << 20
-"""The same for the first shard of each side in the first unit, which finds out whether the faster encoder is right."""
+"""Characters that are in the first shards of the first unit, where a faster encoder that is wrong shows itself."""
 RECORDS = "units"
 SHARDS = "shards"
 
