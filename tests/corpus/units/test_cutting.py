@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from lightwell.corpus.units.cutting import Unit, cut_in_units, cut_text
 from lightwell.errors import TextError
+from lightwell.text.parquet import group_sizes
 from lightwell.text.sources import find_sources
 
 lines = st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40), max_size=60)
@@ -109,3 +110,19 @@ def test_what_is_no_text_is_refused_by_name_and_skipped_in_a_folder(
     assert sources.skipped[0][1].startswith(reason)
     with pytest.raises(TextError, match=f"{name} {reason}"):
         units_of(tmp_path / name, size=50)
+
+
+def test_what_fills_a_unit_exactly_still_belongs_to_it(tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / f"{number}.txt").write_text("x" * 100)
+    assert [len(unit.ranges) for unit in units_of(tmp_path, size=200)] == [2, 2]
+    pq.write_table(pa.table({"text": ["one"] * 4}), tmp_path / "a.parquet", row_group_size=1)
+    (first, *_) = group_sizes(tmp_path / "a.parquet")
+    ranges = [file_range for unit in units_of(tmp_path / "a.parquet", size=2 * first) for file_range in unit.ranges]
+    assert [(file_range.start, file_range.end) for file_range in ranges] == [(0, 2), (2, 4)]
+
+
+def test_a_line_that_ends_where_a_cut_is_wanted_is_cut_there(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(('{"text": "' + "x" * 87 + '"}\n') * 6)  # lines of 100 bytes
+    ranges = [file_range for unit in units_of(tmp_path, size=200) for file_range in unit.ranges]
+    assert [(file_range.start, file_range.end) for file_range in ranges] == [(0, 200), (200, 400), (400, 600)]
