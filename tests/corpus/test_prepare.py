@@ -32,7 +32,7 @@ from lightwell.corpus.plan import make_plan
 from lightwell.corpus.prepare import prepare_corpus
 from lightwell.corpus.units import encoding as unit_encoding
 from lightwell.corpus.units.encoding import document_key, encode_unit
-from lightwell.corpus.units.reading import Found, read_unit
+from lightwell.corpus.units.reading import Findings, read_unit
 from lightwell.errors import SettingError, TextError
 from lightwell.text.config import TextConfig
 from lightwell.tokens import tokenizer
@@ -49,7 +49,7 @@ def corpus(tmp_path: Path) -> Path:
 def in_memory(corpus: Path, out: Path) -> tuple[TokenFile, TokenFile]:
     """The same documents on the same sides, as files of tokens in memory; held-out ones in the order of the hash."""
     plan = make_plan(TextConfig(paths=(str(corpus),), tokenizer="byte"), 0, out, UNIT)
-    blocks = [block for unit in plan.units for block in read_unit(unit, "text", UNIT, Found())]
+    blocks = [block for unit in plan.units for block in read_unit(unit, "text", UNIT, Findings())]
     texts = [text for block in blocks for text in block]
     sides: dict[str, list[str]] = {"train": [], "validation": []}
     for text in texts:
@@ -248,7 +248,7 @@ def test_equal_documents_are_on_one_side(tmp_path: Path) -> None:
 
 def test_the_tokenizer_learns_from_the_training_side_of_all_units(corpus: Path, tmp_path: Path) -> None:
     plan = make_plan(TextConfig(paths=(str(corpus),)), 0, tmp_path / "out", UNIT)
-    sample = list(corpus_plan._sample(plan, Found()))
+    sample = list(corpus_plan._sample(plan, Findings()))
     assert len(sample) > 90
     assert all(plan.work.side_of(document_key(text)[0]) == "train" for text in sample)
     result = made(corpus, tmp_path / "out", tokenizer="bpe", vocab_size=280)
@@ -260,7 +260,7 @@ def test_a_large_corpus_is_sampled_up_to_a_bound(corpus: Path, tmp_path: Path, m
     monkeypatch.setattr(corpus_plan, "SAMPLE_BYTES", 2000)
     monkeypatch.setattr(corpus_plan, "SAMPLED_UNITS", 3)
     plan = make_plan(TextConfig(paths=(str(corpus),)), 0, tmp_path / "out", UNIT)
-    assert 0 < sum(map(len, corpus_plan._sample(plan, Found()))) <= 2000
+    assert 0 < sum(map(len, corpus_plan._sample(plan, Findings()))) <= 2000
 
 
 def test_a_shard_for_each_side_is_closed_when_it_is_full(tmp_path: Path) -> None:

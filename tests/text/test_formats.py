@@ -70,8 +70,7 @@ def plainly(suffix: str, data: bytes) -> Named:
         lines = [(str(number), line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
         values = [(number, json.loads(line)["text"] or "") for number, line in lines]
     else:
-        dialects = {".csv": [csv.excel], ".tsv": [csv.excel_tab, PlainTabs]}[suffix]
-        rows = table(text, dialects)
+        rows = table(text, [csv.excel] if suffix == ".csv" else [csv.excel_tab, PlainTabs])
         place = rows[0].index("text")
         values = [(str(n), row[place] if place < len(row) else "") for n, row in enumerate(rows[1:], 1)]
     whole = [(name, "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in value)) for name, value in values]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import random
 
 import pytest
@@ -110,3 +111,78 @@ def test_the_beginning_of_the_held_out_side_is_a_fair_sample() -> None:
     half = len(held_out) // 2
     first, whole = sum(held_out[:half]) / half, sum(held_out) / len(held_out)
     assert abs(first - whole) < 0.2 * whole
+
+
+def by_hash(side: list[Document]) -> list[Document]:
+    return sorted(side, key=lambda document: hashlib.sha256(document.text.encode()).digest())
+
+
+@pytest.mark.parametrize("huge", [0, 100_000])
+def test_training_keeps_its_order_and_the_held_out_side_is_in_that_of_the_hash(huge: int) -> None:
+    texts = [f"{number} " * (number + 1) for number in range(200)] + ["huge line\n" * huge] * (huge > 0)
+    split = split_documents(documents(*texts), 0.2)
+    assert len(split.held_out) > 1
+    assert ("the end of" in split.how) == (huge > 0)
+    numbers = [int(document.source.split(".")[0]) for document in split.train]
+    assert numbers == sorted(numbers)
+    assert split.held_out == by_hash(split.held_out)
+
+
+def test_adding_a_document_moves_hardly_any_other() -> None:
+    texts = [f"Document {number}, of much the same size as the others." for number in range(500)]
+    before = {document.text for document in split_documents(documents(*texts), 0.1).held_out}
+    for more in ("One more.", "And a longer one, " * 9):
+        after = {document.text for document in split_documents(documents(more, *texts), 0.1).held_out}
+        assert len((before ^ after) - {more}) <= 5
+
+
+def of_sizes(*sizes: int) -> list[Document]:
+    """Documents of these sizes whose hashes are in this order."""
+    made: list[Document] = []
+    for place, size in enumerate(sizes):
+        tries = (Document(f"{place}.txt", f"{number}".ljust(size, "x")) for number in range(1000))
+        made.append(next(document for document in tries if document.digest[0] // 32 == place))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("sizes", "fraction", "held_out"),
+    [
+        ((100, 25, 200, 675), 0.1, [100]),  # met exactly; the next is further away
+        ((60, 65, 400, 475), 0.1, [60, 65]),  # 125 for 100 wanted: a quarter over, and nearer than 60
+        ((60, 66, 400, 474), 0.1, [60, 40]),  # 126: more than a quarter over, so the next is cut
+        ((75, 110, 400, 415), 0.1, [75]),  # a quarter below, and so near enough
+        ((74, 110, 400, 416), 0.1, [74, 26]),  # less than that, so the next is cut
+        ((90, 20, 400, 490), 0.1, [90, 20]),  # as near with it as without it: with it
+        ((90, 21, 400, 489), 0.1, [90]),  # nearer without it
+    ],
+)
+def test_whole_documents_are_held_out_within_a_quarter_of_what_is_wanted(
+    sizes: tuple[int, ...], fraction: float, held_out: list[int]
+) -> None:
+    split = split_documents(of_sizes(*sizes), fraction)
+    assert sorted(document.size for document in split.held_out) == sorted(held_out)
+
+
+@pytest.mark.parametrize(
+    ("lines", "tail"),
+    [
+        ((600, 220, 180), 180),  # 200 wanted: the line's end is 20 away
+        ((600, 240, 160), 160),  # 40 away, but within a quarter of the tail
+        ((600, 149, 251), 200),  # 51 away, and further than a quarter of the tail: cut anywhere
+        ((600, 150, 70, 180), 180),  # the nearer of two
+        ((600, 190, 30, 180), 210),  # likewise, before
+    ],
+)
+def test_a_cut_goes_to_the_nearest_line_within_a_quarter(lines: tuple[int, ...], tail: int) -> None:
+    text = "".join("x" * (size - 1) + "\n" for size in lines)
+    (held_out,) = split_documents(documents(text), 0.2).held_out
+    assert held_out.size == tail
+
+
+def test_a_line_far_away_is_left_alone_however_large_the_text() -> None:
+    text = "x" * 77_000 + "\n" + "x" * 23_000
+    (held_out,) = split_documents(documents(text), 0.2).held_out
+    assert held_out.size == 20_000
+    text = "x" * 78_500 + "\n" + "x" * 20_999 + "\n" + "x" * 500
+    assert split_documents(documents(text), 0.2).held_out[0].size == 21_500

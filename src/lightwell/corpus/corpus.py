@@ -1,15 +1,16 @@
-"""The whole way from a TextConfig to tokens on disk: read, split, make the tokenizer, encode, and keep the result.
+"""The way from a TextConfig to tokens on disk: read, split, make the tokenizer, encode, and keep the result.
 
 The result is kept in a cache folder under a key made of everything that decides it (the texts, the split, the
 tokenizer, the format), so that the same text is encoded once. A cache entry is written beside and renamed, so that it
 is there whole or not at all, also when several runs make the same one at the same time. A tokenizer that is trained
 here is known only afterwards; a note of which entry came of it is kept under what was asked for. A folder that
-`prepare_corpus.py` made is opened where it is.
+`prepare.py` made is opened where it is.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import json
@@ -38,7 +39,7 @@ from lightwell.tokens.token_file import TokenFile
 from lightwell.tokens.tokenizer import KINDS, Tokenizer, make_tokenizer
 
 FORMAT = 1
-"""Version of what is in a cache entry; older entries are then not found and made again."""
+"""Version of what is in a cache entry; entries of an older one are then made again."""
 UNFINISHED = "unfinished-"
 """Beginning of the name of a folder that is being written."""
 ABANDONED_AFTER = 24 * 3600
@@ -51,7 +52,7 @@ COUNTED_AT_ONCE = 1 << 22
 
 @dataclass(frozen=True)
 class Corpus:
-    """Tokens to train on and tokens to validate on, with the tokenizer that made them."""
+    """Tokens to train on and tokens that are held out, with the tokenizer that made them."""
 
     train: TokenFile
     held_out: TokenFile
@@ -98,27 +99,27 @@ def prepare(
             say(sentence)
 
     if tokenizer is None and config.tokenizer not in KINDS:
-        tokenizer = make_tokenizer(config, vocab_size, ())  # from a file; found wanting before anything is read
+        tokenizer = make_tokenizer(config, vocab_size, ())  # from a file; if it is refused, nothing is read
     documents, reading = read_documents(config)
     tell(reading.sentences())
     keeper = _Keeper((cache or cache_folder()) / "tokens", documents, config.validation_fraction)
     asked = f"{config.tokenizer} {vocab_size} {config.end_of_text} {tokenizers.__version__}"
     entry = keeper.entry(tokenizer.fingerprint) if tokenizer else keeper.noted(asked)
-    found = None
+    kept = None
     if entry is not None and entry.exists():
         try:
-            found = _open(entry, tokenizer)
+            kept = _open(entry, tokenizer)
         except TextError as damage:
             tell([f"{damage} This is done now."])
-    if found is not None:
-        tell([*found.report, f"These tokens were made before and are reused from {entry}."])
+    if kept is not None:
+        tell([*kept.report, f"These tokens were made before and are reused from {entry}."])
     else:
         split = split_documents(documents, config.validation_fraction)
         if tokenizer is None:
             tokenizer = make_tokenizer(config, vocab_size, [document.text for document in split.train])
-        found = keeper.keep(split, tokenizer, asked)
-        tell(found.report)
-    return Corpus(found.train, found.held_out, found.tokenizer, found.documents, report, found.digest)
+        kept = keeper.keep(split, tokenizer, asked)
+        tell(kept.report)
+    return dataclasses.replace(kept, report=report)
 
 
 def _of_shards(opened: Prepared, say: Callable[[str], None]) -> Corpus:
@@ -132,7 +133,7 @@ def _of_shards(opened: Prepared, say: Callable[[str], None]) -> Corpus:
 
 
 def cache_folder() -> Path:
-    """$LIGHTWELL_CACHE, else lightwell in $XDG_CACHE_HOME, else ~/.cache/lightwell."""
+    """Return $LIGHTWELL_CACHE, else lightwell in $XDG_CACHE_HOME, else ~/.cache/lightwell."""
     own, general = os.environ.get("LIGHTWELL_CACHE"), os.environ.get("XDG_CACHE_HOME")
     if own:
         return Path(own).expanduser()
@@ -189,7 +190,7 @@ class _Keeper:
 
 
 def _write(folder: Path, split: Split, tokenizer: Tokenizer, documents: int) -> None:
-    """The files of an entry."""
+    """Write the files of an entry."""
     train = TokenFile.write(folder, "train", (document.text for document in split.train), tokenizer)
     held_out = TokenFile.write(folder, "validation", (document.text for document in split.held_out), tokenizer)
     tokenizer.save(folder / "tokenizer.json")
@@ -220,7 +221,7 @@ def _open(entry: Path, tokenizer: Tokenizer | None = None) -> Corpus:
 
 
 def _put_in_place(folder: Path, entry: Path) -> None:
-    """Rename the finished folder to the entry; one that another process put there meanwhile stays if it is whole."""
+    """Rename the finished folder to the entry; one that another process put there meanwhile stays if it is intact."""
     damaged = folder.with_name(f"{folder.name}-damaged")
     while True:
         try:
@@ -278,7 +279,7 @@ def _tokenizer_sentences(tokenizer: Tokenizer, train: TokenFile, held_out: Token
 
 
 def spelt_bytes(tokens: TokenFile, byte_lengths: Ids) -> int:
-    """Return the bytes that the tokens stand for together, by the `byte_lengths` (V,) of their tokenizer.
+    """Return how many bytes the tokens stand for together, by the `byte_lengths` (V,) of their tokenizer.
 
     Equal to `tokens.text_bytes` where the tokenizer spells every byte of a text.
     """

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from lightwell.corpus.manifest import MANIFEST
 from lightwell.corpus.plan import make_plan, plan_tokenizer, take_folder
 from lightwell.corpus.prepare import finish_units
-from lightwell.corpus.units.units import UNIT_BYTES
+from lightwell.corpus.units.cutting import UNIT_BYTES
 from lightwell.errors import TextError
 from lightwell.text.config import TextConfig
 from lightwell.text.paths import TextPaths, text_paths

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lightwell.corpus.shards import Shard, write_shard
-from lightwell.corpus.units.encoding import SHARDS, VALIDATION, in_order
+from lightwell.corpus.units.encoding import HELD_OUT, SHARDS, in_order
 from lightwell.tokens.table_encoding import Ids
 
 TOKENS_AT_ONCE = 1 << 21
@@ -38,17 +38,17 @@ def put_in_order(
     tokens = sum(run.tokens for run in runs)
     highest = max((int(_keys(folder, run)[-1]) for run in runs), default=0)
     ranges = max(1, -(-tokens // at_once))
-    edges = [(highest + 1) * number // ranges for number in range(ranges + 1)]
+    edges = sorted({(highest + 1) * number // ranges for number in range(ranges + 1)})
     shards: list[Shard] = []
     for low, high in itertools.pairwise(edges):
-        parts = [_between(folder, run, low, high, dtype) for run in runs]
-        ids, lengths, keys = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        of_runs = [_between(folder, run, low, high, dtype) for run in runs]
+        ids, lengths, keys = (np.concatenate(arrays) for arrays in zip(*of_runs, strict=True))
         if not len(keys):
             continue
         order = np.argsort(keys, kind="stable")
         lengths_in_order = lengths[order]
         offsets = np.cumsum(lengths_in_order) - lengths_in_order
-        name = f"{SHARDS}/{VALIDATION}-{len(shards):05}"
+        name = f"{SHARDS}/{HELD_OUT}-{len(shards):05}"
         shards.append(write_shard(folder, name, in_order(ids, lengths, order), offsets))
     return shards
 
@@ -56,7 +56,7 @@ def put_in_order(
 def _between(
     folder: Path, run: Shard, low: int, high: int, dtype: np.dtype[Any]
 ) -> tuple[npt.NDArray[Any], Ids, npt.NDArray[np.uint64]]:
-    """Ids, lengths and keys of the documents whose keys are from `low` up to but not including `high`."""
+    """Return ids, lengths and keys of the documents whose keys are from `low` up to but not including `high`."""
     keys = _keys(folder, run)
     first = np.searchsorted(keys, np.uint64(low), side="left")
     end = np.searchsorted(keys, np.uint64(high - 1), side="right")  # high itself may be 2^64

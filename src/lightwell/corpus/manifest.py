@@ -1,4 +1,4 @@
-"""manifest.json: what is in a folder of prepared text. Written last, so that a folder that has one is whole.
+"""What is in a folder of prepared text: manifest.json, which is written last, so that a folder with one is finished.
 
 FOLDER/manifest.json    settings, documents, tokens, shards with their SHA-256, and one digest of all
        tokenizer.json   (and tokenizer_config.json, where the end of a text has an unusual name)
@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 
 from lightwell.corpus.shards import REMEDY, Shard, all_offsets, check_shard, write_json
-from lightwell.corpus.units.encoding import SHARDS, TRAIN, VALIDATION
+from lightwell.corpus.units.encoding import HELD_OUT, SHARDS, TRAIN
 from lightwell.errors import SettingError, TextError
 from lightwell.text.config import PREPARED, TextConfig
 from lightwell.tokens.concatenated import ConcatenatedTokens
@@ -37,27 +37,27 @@ HASHED_AT_ONCE = 4
 
 @dataclass(frozen=True)
 class Side:
-    """The training or the validation side."""
+    """The training or the held-out side."""
 
     documents: int
     tokens: int
-    """With the end-of-text token that closes the last document, which is in no shard."""
+    """The number of tokens, the end-of-text token that closes the last document among them, which is in no shard."""
     text_bytes: int
     shards: list[Shard]
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The content of manifest.json."""
+    """The content of manifest.json; the names of the fields are those on disk."""
 
     format: int
     settings: dict[str, Any]
     fingerprint: str
-    """Of the tokenizer."""
+    """The tokenizer's fingerprint."""
     vocab_size: int
     end_of_text: int
     dtype: str
-    """Of the token ids."""
+    """The type of the token ids."""
     train: Side
     validation: Side
     report: list[str]
@@ -65,17 +65,24 @@ class Manifest:
     """SHA-256 of the tokenizer's fingerprint and of all tokens' hashes."""
 
     def side_digest(self, name: str) -> str:
-        """SHA-256 of the tokens of a side, by way of the hashes of its shards."""
+        """Return the SHA-256 of the tokens of a side, by way of the hashes of its shards."""
         side: Side = getattr(self, name)
-        parts: list[Any] = [self.dtype, self.vocab_size, self.end_of_text, side.documents, side.tokens, side.text_bytes]
+        values: list[Any] = [
+            self.dtype,
+            self.vocab_size,
+            self.end_of_text,
+            side.documents,
+            side.tokens,
+            side.text_bytes,
+        ]
         for shard in side.shards:
-            parts += [shard.documents, shard.tokens, shard.sha256["tokens"], shard.sha256["offsets"]]
-        return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
+            values += [shard.documents, shard.tokens, shard.sha256["tokens"], shard.sha256["offsets"]]
+        return hashlib.sha256(" ".join(map(str, values)).encode()).hexdigest()
 
-    def whole_digest(self) -> str:
+    def expected_digest(self) -> str:
         """Return what `digest` must be."""
-        parts = (self.fingerprint, self.side_digest(TRAIN), self.side_digest(VALIDATION))
-        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+        sides = f"{self.side_digest(TRAIN)} {self.side_digest(HELD_OUT)}"
+        return hashlib.sha256(f"{self.fingerprint} {sides}".encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -90,12 +97,12 @@ class Prepared:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
-    """Put the digest in, and write it: from then on the folder is whole.
+    """Put the digest in, and write it: from then on the folder is finished.
 
     Raises:
         OSError: the disk is full or the folder cannot be written.
     """
-    manifest = dataclasses.replace(manifest, digest=manifest.whole_digest())
+    manifest = dataclasses.replace(manifest, digest=manifest.expected_digest())
     write_json(folder / MANIFEST, manifest)
     return manifest
 
@@ -115,7 +122,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise TextError(f"{path} is damaged ({error}); {REMEDY}.") from None
     if manifest.format != FORMAT:
         raise TextError(f"{path} is of another version of Lightwell; prepare the text anew with --force.")
-    if manifest.digest != manifest.whole_digest():
+    if manifest.digest != manifest.expected_digest():
         raise TextError(f"{path} is damaged (its parts do not belong together); {REMEDY}.")
     return manifest
 
@@ -139,8 +146,8 @@ def open_prepared(folder: Path, tokenizer: Tokenizer | None = None, *, checked: 
     every = [] if checked else [*manifest.train.shards, *manifest.validation.shards]
     with ThreadPoolExecutor(HASHED_AT_ONCE) as threads:
         list(threads.map(lambda shard: check_shard(folder, shard), every))
-    train, validation = (_stream(folder, manifest, side) for side in (TRAIN, VALIDATION))
-    return Prepared(folder, manifest, train, validation, tokenizer)
+    train, held_out = (_stream(folder, manifest, side) for side in (TRAIN, HELD_OUT))
+    return Prepared(folder, manifest, train, held_out, tokenizer)
 
 
 def prepared_folder(paths: Sequence[str]) -> Path | None:
@@ -150,14 +157,14 @@ def prepared_folder(paths: Sequence[str]) -> Path | None:
         TextError: prepared text is named among other texts, or is not finished.
     """
     folders = [Path(path).expanduser() for path in paths]
-    found = [folder for folder in folders if _is_prepared(folder)]
-    if not found:
+    folder = next(filter(_is_prepared, folders), None)
+    if folder is None:
         return None
     if len(folders) > 1:
-        raise TextError(f"{found[0]} holds prepared text, which cannot be joined with other text; name it alone.")
-    if not (found[0] / MANIFEST).is_file():
-        raise TextError(f"{found[0]} is not finished; give its `lightwell prepare` command again to go on.")
-    return found[0]
+        raise TextError(f"{folder} holds prepared text, which cannot be joined with other text; name it alone.")
+    if not (folder / MANIFEST).is_file():
+        raise TextError(f"{folder} is not finished; give its `lightwell prepare` command again to go on.")
+    return folder
 
 
 def _is_prepared(folder: Path) -> bool:

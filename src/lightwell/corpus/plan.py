@@ -23,13 +23,13 @@ from typing import Any
 from lightwell.atomic import write_file
 from lightwell.corpus.manifest import FORMAT, MANIFEST, PLAN, TOKENIZER, prepared_folder
 from lightwell.corpus.shards import write_json
+from lightwell.corpus.units.cutting import UNIT_BYTES, Unit, cut_in_units
 from lightwell.corpus.units.encoding import RECORDS, SHARDS, TRAIN, Work, document_key
-from lightwell.corpus.units.reading import Found, read_unit
-from lightwell.corpus.units.units import UNIT_BYTES, Unit, cut_in_units
+from lightwell.corpus.units.reading import Findings, read_unit
 from lightwell.errors import SettingError, TextError
 from lightwell.text.config import TextConfig
 from lightwell.text.sources import Sources, find_sources
-from lightwell.tokens.files import CONFIG_FILE
+from lightwell.tokens.loading import CONFIG_FILE
 from lightwell.tokens.tokenizer import KINDS, Tokenizer, make_tokenizer
 
 SAMPLE_BYTES = 32 << 20
@@ -42,7 +42,7 @@ NOTE = "tokenizer.note.json"
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done."""
+    """What is to be done: the sources, cut into units, and the settings."""
 
     config: TextConfig
     vocab_size: int
@@ -58,7 +58,7 @@ class Plan:
 
     @property
     def bytes(self) -> int:
-        """Return bytes of text, about."""
+        """Return how many bytes of text there are, about."""
         return sum(unit.size for unit in self.units)
 
 
@@ -114,8 +114,8 @@ def take_folder(plan: Plan, *, force: bool = False) -> None:
             _clear(folder)
         else:
             _compare(plan, folder, begun)
-    for part in (folder, folder / SHARDS, folder / RECORDS):
-        part.mkdir(parents=True, exist_ok=True)
+    for room in (folder, folder / SHARDS, folder / RECORDS):
+        room.mkdir(parents=True, exist_ok=True)
     if not (folder / PLAN).is_file():
         about = {"format": FORMAT, "settings": plan.settings, "fingerprint": plan.work.fingerprint}
         write_json(folder / PLAN, {**about, "sources": len(plan.sources.files), "units": len(plan.units)})
@@ -135,11 +135,11 @@ def plan_tokenizer(plan: Plan) -> Tokenizer:
         return Tokenizer.load(path)
     texts: list[str] = []
     if plan.config.tokenizer in ("bpe", "character"):
-        found = Found()
-        texts = list(_sample(plan, found))
+        findings = Findings()
+        texts = list(_sample(plan, findings))
         if not texts:
             raise TextError(
-                f"There is no training text for a tokenizer to learn from{first_skipped(plan, found)}; "
+                f"There is no training text for a tokenizer to learn from{first_skipped(plan, findings)}; "
                 "lower --validation-fraction, or choose --tokenizer byte."
             )
     tokenizer = make_tokenizer(plan.config, plan.vocab_size, texts)
@@ -154,23 +154,23 @@ def plan_tokenizer(plan: Plan) -> Tokenizer:
 
 
 def sampled_bytes(plan: Plan) -> int:
-    """Return bytes of text that the tokenizer was trained on; 0 where it was not trained."""
-    found: int = json.loads((plan.folder / RECORDS / NOTE).read_text(encoding="utf-8"))["bytes"]
-    return found
+    """Return how many bytes of text the tokenizer was trained on; 0 where it was not trained."""
+    sampled: int = json.loads((plan.folder / RECORDS / NOTE).read_text(encoding="utf-8"))["bytes"]
+    return sampled
 
 
-def first_skipped(plan: Plan, found: Found) -> str:
-    """In brackets, the first file that was skipped and why; nothing where none was."""
-    skipped = [*plan.sources.skipped, *((one.source, one.reason) for one in found.skipped)]
+def first_skipped(plan: Plan, findings: Findings) -> str:
+    """Return the first file that was skipped and why, in brackets; nothing where none was."""
+    skipped = [*plan.sources.skipped, *((one.source, one.reason) for one in findings.skipped)]
     return f" ({skipped[0][0]} {skipped[0][1]})" if skipped else ""
 
 
-def _sample(plan: Plan, found: Found) -> Iterator[str]:
+def _sample(plan: Plan, findings: Findings) -> Iterator[str]:
     count = min(SAMPLED_UNITS, len(plan.units))
     for number in range(count):
         unit = plan.units[number * len(plan.units) // count]
         left = SAMPLE_BYTES // count
-        blocks = read_unit(unit, plan.work.text_field, plan.work.unit_bytes, found)
+        blocks = read_unit(unit, plan.work.text_field, plan.work.unit_bytes, findings)
         for text in itertools.chain.from_iterable(blocks):
             key, size = document_key(text)
             if plan.work.side_of(key) == TRAIN:
@@ -181,7 +181,7 @@ def _sample(plan: Plan, found: Found) -> Iterator[str]:
 
 
 def _begun(folder: Path) -> dict[str, Any]:
-    """Return what the folder's plan.json says; a file of that name may be anybody's, and then nothing here is touched."""
+    """Return what the folder's plan.json says; a file of that name may be anybody's, and then nothing is touched."""
     try:
         begun = json.loads((folder / PLAN).read_text(encoding="utf-8"))
         return {"format": begun["format"], "fingerprint": begun["fingerprint"], "settings": dict(begun["settings"])}

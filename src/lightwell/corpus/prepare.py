@@ -1,9 +1,9 @@
 """A corpus larger than memory becomes token shards: in parallel, in bounded memory, and to the same bytes every time.
 
-    sources --units.py--> units --unit_encoding.py, in several processes--> shards of training and of held-out documents
-            --held_out_order.py--> held-out documents in the order of their hash --manifest.py--> a folder that is whole
+    sources --units/cutting.py--> units --units/encoding.py, in several processes--> shards of both sides
+            --held_out_order.py--> held-out documents in the order of their hash --manifest.py--> a finished folder
 
-What is finished of it is found again after a kill, because a unit's record is written last of that unit, and the
+What is finished of it is taken up again after a kill, because a unit's record is written last of that unit, and the
 manifest last of all. No byte depends on the number of processes. `corpus/corpus.py:prepare`, and so every command,
 takes such a folder for a text.
 """
@@ -33,10 +33,10 @@ from lightwell.corpus.plan import (
 )
 from lightwell.corpus.report import sentences
 from lightwell.corpus.shards import Shard
-from lightwell.corpus.units.encoding import RECORDS, SHARDS, TRAIN, VALIDATION, UnitRecord, finished
-from lightwell.corpus.units.reading import Found
-from lightwell.corpus.units.units import UNIT_BYTES, Unit
-from lightwell.corpus.workers import encode_units, make_tokenizer_aside, processors
+from lightwell.corpus.units.cutting import UNIT_BYTES, Unit
+from lightwell.corpus.units.encoding import HELD_OUT, RECORDS, SHARDS, TRAIN, UnitRecord, finished
+from lightwell.corpus.units.reading import Findings
+from lightwell.corpus.workers import available_cpus, encode_units, make_tokenizer_aside
 from lightwell.errors import SettingError, TextError
 from lightwell.text.config import TextConfig
 from lightwell.tokens.fast_encoding import EncodersDifferError
@@ -47,7 +47,7 @@ REFERENCE_ONLY = "reference-only"
 """In the folder of records, once the faster encoder was found to differ: everybody uses the reference from then on."""
 
 Say = Callable[[str], None]
-Told = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class PreparedCorpus:
 
     @property
     def megabytes_per_second(self) -> float:
-        """Of text, from the files to the shards, a training of the tokenizer included."""
+        """Return the speed from the files to the shards, in text; a training of the tokenizer is included."""
         return self.bytes_done / 1e6 / self.seconds if self.seconds else 0.0
 
     def to_dict(self) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def prepare_corpus(
     force: bool = False,
     unit_bytes: int = UNIT_BYTES,
     say: Say = lambda sentence: None,
-    told: Told = lambda done, of: None,
+    on_progress: OnProgress = lambda done, of: None,
 ) -> PreparedCorpus:
     """Prepare the text of `config.paths` in `folder`, or go on where a call with the same arguments was stopped.
 
@@ -98,11 +98,11 @@ def prepare_corpus(
         config: what to read and how; `corpus` is not used.
         vocab_size: tokens of a tokenizer trained here; 0 chooses by the size of the sample that it is trained on.
         folder: where the shards go; new, empty, or begun by a call before.
-        workers: processes; 0 takes as many as there are processors. They change no byte of the result.
+        workers: processes; 0 takes as many as there are CPUs. They change no byte of the result.
         force: begin anew, whatever was prepared in the folder.
         unit_bytes: text that a process takes at a time. It decides the shards, and so the bytes of the result.
         say: is given each sentence of the report.
-        told: is told of how many bytes of text, about, how many are done.
+        on_progress: is called with the bytes of text that are done, and with those that there are, about.
 
     Raises:
         SettingError: a setting that is not allowed.
@@ -114,14 +114,14 @@ def prepare_corpus(
         raise SettingError(f"workers is {workers}, but must be 1 or more, or 0 for as many as there are processors.")
     began = time.monotonic()
     plan = make_plan(config, vocab_size, folder, unit_bytes)
-    workers = min(workers or processors(), len(plan.units))
+    workers = min(workers or available_cpus(), len(plan.units))
     try:
         take_folder(plan, force=force)
         bytes_done = 0
         if (folder / MANIFEST).is_file():
             say(f"{folder} is prepared already, from this text and with these settings.")
         else:
-            bytes_done = _carry_out(plan, workers, say, told)
+            bytes_done = _carry_out(plan, workers, say, on_progress)
         manifest = read_manifest(folder)
         _tidy(folder, manifest)
     except OSError as error:
@@ -129,7 +129,7 @@ def prepare_corpus(
     return _result(plan, manifest, workers, bytes_done, time.monotonic() - began)
 
 
-def finish_units(plan: Plan, units: Sequence[Unit], workers: int, say: Say, told: Told) -> None:
+def finish_units(plan: Plan, units: Sequence[Unit], workers: int, say: Say, on_progress: OnProgress) -> None:
     """Encode those of the units that are not done yet. The folder and the tokenizer must be there.
 
     Raises:
@@ -145,9 +145,9 @@ def finish_units(plan: Plan, units: Sequence[Unit], workers: int, say: Say, told
         def add(size: int) -> None:
             nonlocal done
             done += size
-            told(done, max(done, plan.bytes))
+            on_progress(done, max(done, plan.bytes))
 
-        told(done, plan.bytes)
+        on_progress(done, plan.bytes)
         try:
             if left:
                 encode_units(left, plan.work, workers, reference_only, add)
@@ -160,8 +160,8 @@ def finish_units(plan: Plan, units: Sequence[Unit], workers: int, say: Say, told
             )
 
 
-def _carry_out(plan: Plan, workers: int, say: Say, told: Told) -> int:
-    """Return all of it, up to the manifest; the bytes of text that were encoded now."""
+def _carry_out(plan: Plan, workers: int, say: Say, on_progress: OnProgress) -> int:
+    """Do all of it, up to the manifest, and return how many bytes of text were encoded now."""
     if workers > 1 and not (plan.folder / TOKENIZER).is_file():
         make_tokenizer_aside(plan)
     tokenizer = plan_tokenizer(plan)
@@ -169,7 +169,7 @@ def _carry_out(plan: Plan, workers: int, say: Say, told: Told) -> int:
     if before:
         say(f"Going on in {plan.folder}: {len(before):,} of {len(plan.units):,} units were done before.")
     try:
-        finish_units(plan, plan.units, workers, say, told)
+        finish_units(plan, plan.units, workers, say, on_progress)
     except KeyboardInterrupt as stop:
         done = len(_records(plan, tokenizer.vocab_size))
         raise type(stop)(
@@ -186,14 +186,14 @@ def _carry_out(plan: Plan, workers: int, say: Say, told: Told) -> int:
 
 
 def _manifest(plan: Plan, tokenizer: Tokenizer, records: Sequence[UnitRecord]) -> Manifest:
-    """Put the held-out documents in order, and describe the whole."""
+    """Put the held-out documents in order, and return what describes the folder."""
     dtype = np.dtype(token_type(tokenizer.vocab_size))
-    shards = {side: [shard for record in records for shard in record.shards[side]] for side in (TRAIN, VALIDATION)}
-    found = Found()
+    shards = {side: [shard for record in records for shard in record.shards[side]] for side in (TRAIN, HELD_OUT)}
+    findings = Findings()
     for record in records:
-        found.add(record.found)
-    _refuse_empty(plan, shards, found)
-    shards[VALIDATION] = put_in_order(plan.folder, shards[VALIDATION], dtype)
+        findings.add(record.found)
+    _refuse_empty(plan, shards, findings)
+    shards[HELD_OUT] = put_in_order(plan.folder, shards[HELD_OUT], dtype)
     sides = {
         side: Side(
             documents=sum(shard.documents for shard in shards[side]),
@@ -201,7 +201,7 @@ def _manifest(plan: Plan, tokenizer: Tokenizer, records: Sequence[UnitRecord]) -
             text_bytes=sum(record.text_bytes[side] for record in records),
             shards=shards[side],
         )
-        for side in (TRAIN, VALIDATION)
+        for side in (TRAIN, HELD_OUT)
     }
     return Manifest(
         format=FORMAT,
@@ -211,20 +211,20 @@ def _manifest(plan: Plan, tokenizer: Tokenizer, records: Sequence[UnitRecord]) -
         end_of_text=tokenizer.end_of_text,
         dtype=dtype.str,
         train=sides[TRAIN],
-        validation=sides[VALIDATION],
-        report=sentences(found, plan.sources.skipped, tokenizer, sampled_bytes(plan), sides[TRAIN], sides[VALIDATION]),
+        validation=sides[HELD_OUT],
+        report=sentences(findings, plan.sources.skipped, tokenizer, sampled_bytes(plan), sides[TRAIN], sides[HELD_OUT]),
     )
 
 
-def _refuse_empty(plan: Plan, shards: dict[str, list[Shard]], found: Found) -> None:
+def _refuse_empty(plan: Plan, shards: dict[str, list[Shard]], findings: Findings) -> None:
     documents = {side: sum(shard.documents for shard in made) for side, made in shards.items()}
     total, fraction = sum(documents.values()), plan.config.validation_fraction
     names = " ".join(plan.config.paths)
     if not total:
-        raise TextError(f"There is no text to read in {names}{first_skipped(plan, found)}.")
-    for side, remedy in ((VALIDATION, "raise"), (TRAIN, "lower")):
+        raise TextError(f"There is no text to read in {names}{first_skipped(plan, findings)}.")
+    for side, remedy in ((HELD_OUT, "raise"), (TRAIN, "lower")):
         if not documents[side]:
-            what = "held out" if side == VALIDATION else "left to train on"
+            what = "held out" if side == HELD_OUT else "left to train on"
             raise TextError(
                 f"None of the {total:,} documents is {what} at a validation_fraction of {fraction:g}, as each is put "
                 f"on its side by itself; {remedy} --validation-fraction, or, where the text fits into memory, "
@@ -238,10 +238,10 @@ def _record(unit: Unit, plan: Plan, vocab_size: int, reference_only: bool) -> Un
 
 
 def _records(plan: Plan, vocab_size: int) -> list[UnitRecord]:
-    """Of the units that are done, in order."""
+    """Return the records of the units that are done, in order."""
     reference_only = (plan.folder / RECORDS / REFERENCE_ONLY).exists()
-    found = (_record(unit, plan, vocab_size, reference_only) for unit in plan.units)
-    return [record for record in found if record is not None]
+    records = (_record(unit, plan, vocab_size, reference_only) for unit in plan.units)
+    return [record for record in records if record is not None]
 
 
 def _tidy(folder: Path, manifest: Manifest) -> None:
@@ -255,17 +255,17 @@ def _tidy(folder: Path, manifest: Manifest) -> None:
 
 
 def _result(plan: Plan, manifest: Manifest, workers: int, bytes_done: int, seconds: float) -> PreparedCorpus:
-    train, validation = manifest.train, manifest.validation
-    documents, text_bytes = train.documents + validation.documents, train.text_bytes + validation.text_bytes
-    text_tokens = train.tokens + validation.tokens - documents - 2
+    train, held_out = manifest.train, manifest.validation
+    documents, text_bytes = train.documents + held_out.documents, train.text_bytes + held_out.text_bytes
+    text_tokens = train.tokens + held_out.tokens - documents - 2
     return PreparedCorpus(
         folder=plan.folder,
         documents=documents,
         train_tokens=train.tokens,
-        held_out_tokens=validation.tokens,
+        held_out_tokens=held_out.tokens,
         text_bytes=text_bytes,
         bytes_per_token=text_bytes / text_tokens,
-        shards=len(train.shards) + len(validation.shards),
+        shards=len(train.shards) + len(held_out.shards),
         workers=workers,
         encoder=Tokenizer.load(plan.folder / TOKENIZER).encoder,
         bytes_done=bytes_done,

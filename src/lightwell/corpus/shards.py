@@ -3,7 +3,7 @@
     NAME.tokens    uint16 or uint32, little-endian: the ids of each document, opened by an end-of-text token
     NAME.offsets   int64: where each document is opened, counted from the start of the shard
 
-The shards of a side, one after another, and an end-of-text token behind the last, are the stream that tokenfile.py
+The shards of a side, one after another, and an end-of-text token behind the last, are the stream that token_file.py
 describes. A shard of a unit also has NAME.keys (uint64): the first 8 bytes of the SHA-256 of each document's text, by
 which held-out documents are put in order.
 """
@@ -32,11 +32,11 @@ class Shard:
     """What a manifest or a unit's record says of one shard."""
 
     name: str
-    """Of its files, without their endings, within the folder."""
+    """The name of its files within the folder, without their endings."""
     documents: int
     tokens: int
     sha256: dict[str, str]
-    """Of each file, by its ending."""
+    """The hash of each file, by its ending."""
 
 
 def write_shard(
@@ -86,17 +86,17 @@ def check_shard(folder: Path, shard: Shard) -> None:
         path = folder / f"{shard.name}.{ending}"
         try:
             with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+                actual = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise TextError(f"The shard {path} cannot be read ({error.strerror}); {REMEDY}.") from None
-        if found != expected:
+        if actual != expected:
             raise TextError(f"The shard {path} is damaged (its SHA-256 is not that of the manifest); {REMEDY}.")
 
 
 def all_offsets(folder: Path, shards: Sequence[Shard]) -> Ids:
-    """(documents + 1,) where each document opens in the stream of all shards, then the position of its last token."""
-    parts, base = [], 0
+    """Return (documents + 1,) where each document opens in the stream of all shards, then where its last token is."""
+    starts, base = [], 0
     for shard in shards:
-        parts.append(np.fromfile(folder / f"{shard.name}.offsets", dtype="<i8") + base)
+        starts.append(np.fromfile(folder / f"{shard.name}.offsets", dtype="<i8") + base)
         base += shard.tokens
-    return np.concatenate([*parts, [base]]).astype(np.int64)
+    return np.concatenate([*starts, [base]]).astype(np.int64)

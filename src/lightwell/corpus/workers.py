@@ -21,13 +21,13 @@ from typing import Any
 
 from lightwell.corpus.manifest import TOKENIZER
 from lightwell.corpus.plan import Plan, plan_tokenizer
+from lightwell.corpus.units.cutting import Unit
 from lightwell.corpus.units.encoding import Work, encode_unit
-from lightwell.corpus.units.units import Unit
 from lightwell.errors import TextError
 from lightwell.tokens.tokenizer import Tokenizer
 
 ENVIRONMENT = {
-    "RAYON_NUM_THREADS": "1",  # each worker has one processor
+    "RAYON_NUM_THREADS": "1",  # each worker has one CPU
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     # Large pieces of freed memory go back at once (glibc): some 30 MB less for 5 to 14 % more time.
@@ -38,15 +38,17 @@ ENVIRONMENT = {
 """What workers are started with."""
 SECONDS_BETWEEN_LOOKS = 0.5
 
-Told = Callable[[int], None]
+OnProgress = Callable[[int], None]
 
 
 class StoppedError(Exception):
     """The work was stopped in the middle of a unit."""
 
 
-def encode_units(units: Sequence[Unit], work: Work, workers: int, reference_only: bool, told: Told) -> None:
-    """Encode the units; `told` hears of each bit of work how many bytes of text it was.
+def encode_units(
+    units: Sequence[Unit], work: Work, workers: int, reference_only: bool, on_progress: OnProgress
+) -> None:
+    """Encode the units; `on_progress` is called with the bytes of text of each bit of work.
 
     Raises:
         TextError: a file that must be readable is not, or a worker was killed.
@@ -57,29 +59,29 @@ def encode_units(units: Sequence[Unit], work: Work, workers: int, reference_only
     if workers == 1:
         tokenizer = _load(work, reference_only)
         for unit in units:
-            encode_unit(unit, work, tokenizer, told)
+            encode_unit(unit, work, tokenizer, on_progress)
         return
     context = multiprocessing.get_context("spawn")
     read, stop = context.Value("q", 0), context.Event()
     with _pool(min(workers, len(units)), (read, stop, work, reference_only)) as pool:
         with _as_workers_start():
             waiting: set[Future[None]] = {pool.submit(_encode, unit) for unit in units}
-        seen = 0
+        reported = 0
         try:
             while waiting:
                 done, waiting = wait(waiting, SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED)
                 for future in done:
                     future.result()
-                told(read.value - seen)
-                seen = read.value
+                on_progress(read.value - reported)
+                reported = read.value
         except BaseException:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
 
 
-def processors() -> int:
-    """Processors that this process may use."""
+def available_cpus() -> int:
+    """Return how many CPUs this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -148,13 +150,13 @@ def _begin(read: Any, stop: Any, work: Work | None, reference_only: bool) -> Non
 
 
 def _encode(unit: Unit) -> None:
-    def told(size: int) -> None:
+    def on_progress(size: int) -> None:
         with _Worker.read.get_lock():
             _Worker.read.value += size
         if _Worker.stop.is_set():
             raise StoppedError
 
-    encode_unit(unit, _Worker.work, _Worker.tokenizer, told)
+    encode_unit(unit, _Worker.work, _Worker.tokenizer, on_progress)
 
 
 def _make_tokenizer(plan: Plan) -> None:

@@ -41,7 +41,7 @@ def bible_chapters() -> list[tuple[str, str]]:
 def stdlib_sources() -> Sources:
     """Return the .py files of the running Python's standard library, without its tests: about 11 MB."""
     folder = Path(sysconfig.get_paths()["stdlib"])
-    found = Sources()
-    walk_folder(folder, found, leave_out=NOT_THE_LIBRARY)
-    modules = [source.path for source in found.files if source.path.suffix == ".py"]
+    sources = Sources()
+    walk_folder(folder, sources, leave_out=NOT_THE_LIBRARY)
+    modules = [source.path for source in sources.files if source.path.suffix == ".py"]
     return Sources([Source(path, path.relative_to(folder).as_posix(), named=False) for path in modules])

@@ -25,19 +25,19 @@ NAMES_SHOWN = 3
 
 @dataclass(frozen=True)
 class Document:
-    """One text that belongs together, and where it came from ("notes.md", "mail.jsonl:17", "Genesis 1")."""
+    """A text that belongs together, and where it came from ("notes.md", "mail.jsonl:17", "Genesis 1")."""
 
     source: str
     text: str
 
     @cached_property
     def size(self) -> int:
-        """Return bytes of the text in UTF-8."""
+        """Return how many bytes the text has in UTF-8."""
         return len(self.text) if self.text.isascii() else len(self.text.encode())
 
     @cached_property
     def digest(self) -> bytes:
-        """SHA-256 of the text in UTF-8; the source does not count."""
+        """Return the SHA-256 of the text in UTF-8; the source does not count."""
         return hashlib.sha256(self.text.encode()).digest()
 
 
@@ -56,11 +56,11 @@ class ReadReport:
     files: int = 0
     documents: int = 0
     bytes: int = 0
-    """Bytes of all documents together, in UTF-8."""
+    """The bytes of all documents together, in UTF-8."""
     skipped: list[Skipped] = field(default_factory=list)
     undecodable: list[Undecodable] = field(default_factory=list)
     empty_records: dict[str, int] = field(default_factory=dict)
-    """File to the number of its records that hold no text."""
+    """The number of records that hold no text, by file."""
 
     def sentences(self) -> list[str]:
         """Return the report for people, the most important first."""
@@ -142,5 +142,5 @@ def _nothing_found(paths: Sequence[str], report: ReadReport) -> str:
 
 
 def count_of(number: int, noun: str) -> str:
-    """1,234 documents, 1 document."""
+    """Return a number with its noun: 1,234 documents, 1 document."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -17,10 +17,10 @@ def text_paths(*given: TextPaths) -> tuple[str, ...]:
     Raises:
         TextError: something is not a path.
     """
-    found: list[str] = []
+    names: list[str] = []
     for paths in given:
         for path in [paths] if isinstance(paths, str | os.PathLike) or not isinstance(paths, Iterable) else paths:
             if not isinstance(path, str | os.PathLike):
                 raise TextError(f"A text is named by its path, a str or a Path, but {path!r} is given.")
-            found.append(os.fspath(path))
-    return tuple(found)
+            names.append(os.fspath(path))
+    return tuple(names)

@@ -91,11 +91,11 @@ def _match(pattern: Path, sources: Sources) -> None:
 
 def _once(files: Sequence[Source]) -> Iterator[Source]:
     """Yield each file the first time it comes, so that `notes notes/*.md` does not read a file twice."""
-    seen: set[Path] = set()
+    known: set[Path] = set()
     for source in files:
         real = source.path.resolve()
-        if real not in seen:
-            seen.add(real)
+        if real not in known:
+            known.add(real)
             yield source
 
 

@@ -1,4 +1,4 @@
-"""Documents become a training and a validation side, before anything is cut into windows.
+"""Documents become a training and a held-out side, before anything is cut into windows.
 
 The side of a document follows from its text alone (its SHA-256), so that it depends on no seed and on no order, equal
 documents are never on both sides, and adding a document moves hardly any other.
@@ -22,9 +22,9 @@ LINE_SEARCH = 2000
 class Split:
     """The two sides, and a sentence that says how they were made.
 
-    Training keeps the order in which the documents came. Validation is in the order of SHA-256, so that its first
-    tokens, which is all that an evaluation may have time for, are a fair sample of it: the first held-out chapters of a
-    book would be those of its beginning.
+    The training side keeps the order in which the documents came. The held-out side is in the order of SHA-256, so that
+    its first tokens, which is all that an evaluation may have time for, are a fair sample of it: the first held-out
+    chapters of a book would be those of its beginning.
     """
 
     train: list[Document]
@@ -33,9 +33,9 @@ class Split:
 
 
 def split_documents(documents: Sequence[Document], fraction: float) -> Split:
-    """Hold out about `fraction` of the bytes for validation.
+    """Hold out about `fraction` of the bytes.
 
-    Documents go to validation in the order of their SHA-256 while the sum stays near the bytes wanted. Where the next
+    Documents are held out in the order of their SHA-256 while the sum stays near the bytes wanted. Where the next
     one is too large to come near (a single document, or huge ones), its end is held out instead, cut after a line where
     one ends nearby and never inside a character. No side is ever empty.
 
@@ -49,7 +49,7 @@ def split_documents(documents: Sequence[Document], fraction: float) -> Split:
     order = sorted(alike)
     held_out: set[bytes] = set()
     taken = 0
-    for digest in order[:-1]:  # the last group stays, or is cut: training is never left empty
+    for digest in order[:-1]:  # the last group stays, or is cut: the training side is never empty
         size = sum(document.size for document in alike[digest])
         over = taken + size - wanted
         if over > min(wanted - taken, wanted * TOLERANCE):  # further away with it than without it, or too far
@@ -57,53 +57,59 @@ def split_documents(documents: Sequence[Document], fraction: float) -> Split:
         held_out.add(digest)
         taken += size
     if taken >= wanted * (1 - TOLERANCE):
-        return _whole(documents, held_out, taken)
+        return _by_documents(documents, held_out, taken)
     following = order[len(held_out)]
     return _with_tail(documents, held_out, following, (wanted - taken) / len(alike[following]))
 
 
-def _whole(documents: Sequence[Document], held_out: set[bytes], taken: int) -> Split:
+def _by_documents(documents: Sequence[Document], held_out: set[bytes], taken: int) -> Split:
+    """Hold out the documents with these digests, which have `taken` bytes."""
     train = [document for document in documents if document.digest not in held_out]
-    validation = _shuffled(document for document in documents if document.digest in held_out)
+    side = _shuffled(document for document in documents if document.digest in held_out)
     total = sum(document.size for document in documents)
     how = (
-        f"Held out {len(validation):,} of {len(documents):,} documents ({taken / total:.1%} of the bytes), "
+        f"Held out {len(side):,} of {len(documents):,} documents ({taken / total:.1%} of the bytes), "
         "chosen by the hash of their text."
     )
-    return Split(train, validation, how)
+    return Split(train, side, how)
 
 
 def _with_tail(documents: Sequence[Document], held_out: set[bytes], cut: bytes, tail_bytes: float) -> Split:
     """Hold out whole documents, and the tail of each document whose digest is `cut`."""
     train: list[Document] = []
-    validation: list[Document] = []
+    side: list[Document] = []
     name = ""
     for document in documents:
         if document.digest in held_out:
-            validation.append(document)
+            side.append(document)
         elif document.digest != cut:
             train.append(document)
         else:
             head, tail = _cut(document, tail_bytes)
             train.append(Document(document.source, head))
-            validation.append(Document(document.source, tail))
+            side.append(Document(document.source, tail))
             name = document.source
     total = sum(document.size for document in documents)
-    share = sum(document.size for document in validation) / total
-    whole = len(validation) - sum(document.digest == cut for document in documents)
-    beside = f"{whole:,} whole document{'s' if whole > 1 else ''} and " if whole else ""
+    share = sum(document.size for document in side) / total
+    uncut = len(side) - sum(document.digest == cut for document in documents)
+    beside = f"{uncut:,} whole document{'s' if uncut > 1 else ''} and " if uncut else ""
     how = f"Held out {beside}the end of {name} ({share:.1%} of the bytes), because whole documents are too large."
     if len(documents) == 1:
         how = f"Held out the last {share:.1%} of {name}."
-    return Split(train, _shuffled(validation), how)
+    return Split(train, _shuffled(side), how)
 
 
 def _shuffled(documents: Iterable[Document]) -> list[Document]:
+    """Return the documents in the order of their hash, which is as good as chance and always the same."""
     return sorted(documents, key=lambda document: document.digest)
 
 
 def _cut(document: Document, tail_bytes: float) -> tuple[str, str]:
-    """Head and tail of a text, the tail of about `tail_bytes` bytes; both hold at least one character."""
+    """Return head and tail of a text, the tail of about `tail_bytes` bytes; both hold at least one character.
+
+    Raises:
+        TextError: it has fewer than two characters.
+    """
     if len(document.text) < 2:
         raise TextError(
             f"{document.source} is too short to hold a part out for validation; give more text than {document.text!r}."
@@ -119,7 +125,10 @@ def _cut(document: Document, tail_bytes: float) -> tuple[str, str]:
 
 
 def _line_start_near(data: bytes, at: int) -> int:
-    """Return the start of a line nearest to `at`, or `at` where none is near; no side's size moves by over a quarter."""
+    """Return the start of a line nearest to `at`, or `at` where none is near.
+
+    Near is within `LINE_SEARCH` bytes, and within a quarter of what is on either side, so that neither loses more.
+    """
     reach = min(LINE_SEARCH, min(at, len(data) - at) // 4)
     before = data.rfind(b"\n", at - reach, at) + 1
     after = data.find(b"\n", at, at + reach) + 1

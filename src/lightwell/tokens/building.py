@@ -30,7 +30,7 @@ CHOSEN_SIZES = (512, 8192)
 
 
 def build_byte() -> tokenizers.Tokenizer:
-    """Return a token per byte, its id the byte's value; <|endoftext|> is 256."""
+    """Return a tokenizer with a token per byte, whose id is the byte's value; <|endoftext|> is 256."""
     backend = tokenizers.Tokenizer(models.BPE(vocab=byte_alphabet(), merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.decoder = decoders.ByteLevel()
@@ -39,9 +39,10 @@ def build_byte() -> tokenizers.Tokenizer:
 
 
 def build_character(texts: Iterable[str]) -> tokenizers.Tokenizer:
-    """Return a token per character of the texts, in the order of Unicode after the 256 bytes and <|endoftext|>.
+    """Return a tokenizer with a token per character of the texts, in the order of Unicode behind those of the bytes.
 
-    A character that the texts do not have becomes the tokens of its UTF-8 bytes, <0x00> to <0xFF>.
+    The 256 bytes and <|endoftext|> come first. A character that the texts do not have becomes the tokens of its
+    UTF-8 bytes, <0x00> to <0xFF>.
     """
     vocabulary = {f"<0x{byte:02X}>": byte for byte in range(256)} | {END_OF_TEXT: 256}
     for character in sorted(set[str]().union(*texts)):
@@ -53,7 +54,7 @@ def build_character(texts: Iterable[str]) -> tokenizers.Tokenizer:
 
 
 def build_bpe(texts: Sequence[str], vocab_size: int) -> tokenizers.Tokenizer:
-    """Byte-level byte-pair encoding with GPT-2's pattern, trained on the texts; <|endoftext|> is 0.
+    """Return byte-level byte-pair encoding with GPT-2's pattern, trained on the texts; <|endoftext|> is 0.
 
     Args:
         texts: the training texts.
@@ -92,7 +93,7 @@ def build_bpe(texts: Sequence[str], vocab_size: int) -> tokenizers.Tokenizer:
 
 def _for_training(texts: Iterable[str]) -> Iterator[str]:
     """Yield the texts in pieces. One that had no place to cut is cut anywhere: training takes the square of a word's
-    length, minutes for a megabyte of DNA or base64 without a space, and merges are found in parts of it as well.
+    length, minutes for a megabyte of DNA or base64 without a space, and merges are learned from pieces of it as well.
     """
     for text in texts:
         for piece in cut_in_pieces(text):
@@ -103,7 +104,7 @@ def _for_training(texts: Iterable[str]) -> Iterator[str]:
 
 
 def chosen_vocab_size(size: int) -> int:
-    """Return the vocabulary for `size` bytes of training text: a thousandth, as the nearest power of two, 512 to 8,192."""
+    """Return the vocabulary for `size` bytes of training text: a thousandth, as a power of two from 512 to 8,192."""
     smallest, largest = CHOSEN_SIZES
     chosen = smallest
     while chosen < largest and size > chosen * BYTES_PER_TOKEN_TYPE * 2**0.5:

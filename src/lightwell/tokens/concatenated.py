@@ -40,7 +40,7 @@ class ConcatenatedTokens:
         self._files = [path for path, size in files if size]
         self._closing = np.array(closing, dtype=self.dtype)
         sizes = [size for _, size in files if size] + [len(closing)]
-        self._edges = np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))  # where each part begins, and the end
+        self._edges = np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))  # where each file begins, and the end
         self._mapped = lru_cache(maxsize=MOST_MAPPED)(self._map)
 
     def __len__(self) -> int:
@@ -48,7 +48,7 @@ class ConcatenatedTokens:
 
     @property
     def shape(self) -> tuple[int]:
-        """(N,)."""
+        """Return (N,)."""
         return (len(self),)
 
     @overload
@@ -74,35 +74,36 @@ class ConcatenatedTokens:
         raise TypeError("a corpus in shards may be larger than memory; read slices of its tokens")
 
     def _run(self, start: int, stop: int) -> Ids:
-        """Return ids from `start` up to `stop`; a view where they are in one part."""
+        """Return ids from `start` up to `stop`; a view where they are in one file."""
         if stop <= start:
             return np.empty(0, dtype=self.dtype)
         first, last = np.searchsorted(self._edges, [start, stop - 1], side="right") - 1
-        parts = [
-            self._part(part)[max(start - self._edges[part], 0) : stop - self._edges[part]]
-            for part in range(first, last + 1)
+        runs = [
+            self._file(number)[max(start - self._edges[number], 0) : stop - self._edges[number]]
+            for number in range(first, last + 1)
         ]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return runs[0] if len(runs) == 1 else np.concatenate(runs)
 
     def _gather(self, positions: npt.NDArray[np.integer[Any]]) -> Ids:
-        """Return ids at `positions`, in their shape. Sorted by part, so that each part is read once."""
+        """Return ids at `positions`, in their shape. Sorted by file, so that each file is read once."""
         flat = positions.reshape(-1).astype(np.int64)
         flat[flat < 0] += len(self)
         if flat.size and not (flat.min() >= 0 and flat.max() < len(self)):
             raise IndexError(f"a position is outside of the {len(self):,} tokens")
-        part_of = (np.searchsorted(self._edges, flat, side="right") - 1).astype(np.int32)
-        order = np.argsort(part_of, kind="stable")
-        counts = np.bincount(part_of, minlength=len(self._edges) - 1)
+        file_of = (np.searchsorted(self._edges, flat, side="right") - 1).astype(np.int32)
+        order = np.argsort(file_of, kind="stable")
+        counts = np.bincount(file_of, minlength=len(self._edges) - 1)
         ends = np.cumsum(counts)
         out = np.empty(flat.size, dtype=self.dtype)
-        for part in np.flatnonzero(counts):
-            here = order[ends[part] - counts[part] : ends[part]]
-            out[here] = self._part(part)[flat[here] - self._edges[part]]
+        for number in np.flatnonzero(counts):
+            here = order[ends[number] - counts[number] : ends[number]]
+            out[here] = self._file(number)[flat[here] - self._edges[number]]
         return out.reshape(positions.shape)
 
-    def _part(self, part: Any) -> Ids:
-        return self._closing if part == len(self._files) else self._mapped(int(part))
+    def _file(self, number: Any) -> Ids:
+        """Return the ids of one file; those of `closing` follow the last."""
+        return self._closing if number == len(self._files) else self._mapped(int(number))
 
-    def _map(self, part: int) -> Ids:
-        # Seen as a plain array: indexing one takes half the time that a memmap takes.
-        return np.memmap(self._files[part], dtype=self.dtype, mode="r").view(np.ndarray)
+    def _map(self, number: int) -> Ids:
+        # As a plain array: indexing one takes half the time that a memmap takes.
+        return np.memmap(self._files[number], dtype=self.dtype, mode="r").view(np.ndarray)

@@ -33,13 +33,13 @@ class EncodersDifferError(TextError):
 
 
 class FastEncoder:
-    """fastokens with one vocabulary."""
+    """The encoder of fastokens with one vocabulary."""
 
     def __init__(self, native: Any) -> None:
         self._native = native
 
     def __call__(self, texts: Sequence[str]) -> list[Ids]:
-        """Token ids of each text, (T,) each; special tokens that stand in a text are text."""
+        """Return the token ids of each text, (T,) each; special tokens that stand in a text are text."""
         ids, edges = self.flat(texts)
         return np.split(ids.astype(np.int64), edges[1:-1])
 

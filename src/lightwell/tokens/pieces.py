@@ -17,7 +17,7 @@ looks ahead only from spaces, so none of its matches reaches across such a place
 
 
 def cut_in_pieces(text: str) -> Iterator[str]:
-    """Pieces of at least `PIECE` characters (but the last), which joined are the text; at least one."""
+    """Yield pieces of at least `PIECE` characters (but the last), which joined are the text; at least one."""
     start = 0
     while cut := SAFE_CUT.search(text, start + PIECE):
         yield text[start : cut.start()]
@@ -26,7 +26,7 @@ def cut_in_pieces(text: str) -> Iterator[str]:
 
 
 def can_be_cut(spec: dict[str, Any]) -> bool:
-    """Return whether a tokenizer.json takes text apart by GPT-2's pattern and by nothing else, so that SAFE_CUT holds."""
+    """Return whether a tokenizer.json takes text apart by GPT-2's pattern alone, so that SAFE_CUT holds."""
     pattern = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
     pre_tokenizer = spec["pre_tokenizer"] or {}
     only_special = all(entry["special"] for entry in spec["added_tokens"])  # others are looked for in the text

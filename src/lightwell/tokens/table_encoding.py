@@ -1,7 +1,7 @@
 """Encodes by table for tokenizers without merges: a token for each known character, a token for each byte of the rest.
 
 The tokenizers library gives the same ids (a property test holds them equal) but needs about a second for a megabyte,
-because it runs the whole of byte-pair encoding to find that there is nothing to merge; a table needs milliseconds.
+because it runs byte-pair encoding to learn that there is nothing to merge; a table needs milliseconds.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class DirectEncoder:
             self._by_code_point[ord(character)] = index
 
     def __call__(self, text: str) -> Ids:
-        """Return ids of `text`, (T,)."""
+        """Return the ids of `text`, (T,)."""
         if len(self._by_code_point) == 1:
             as_bytes: Ids = self._byte_ids[np.frombuffer(text.encode(), dtype=np.uint8)]
             return as_bytes

@@ -10,7 +10,7 @@ HALF = 0x100
 
 
 def byte_alphabet() -> dict[str, int]:
-    """Character to byte in GPT-2's byte-level alphabet (Radford et al. 2019).
+    """Return character to byte in GPT-2's byte-level alphabet (Radford et al. 2019).
 
     Visible Latin-1 characters stand for their own byte; the 68 others follow from U+0100 on, in the order of the bytes.
     """
@@ -58,7 +58,7 @@ def _byte_level(token: str, alphabet: dict[str, int], is_added: bool) -> bytes:
 
 
 def _piece(token: str, decoder: list[str]) -> bytes:
-    """Return a token of the SentencePiece or WordPiece families, whose marks stand for spaces or for their absence."""
+    """Return the bytes of a token of SentencePiece or WordPiece, whose marks stand for spaces or for their absence."""
     byte = fallback_byte(token) if "ByteFallback" in decoder else None
     if byte is not None:
         return bytes([byte])

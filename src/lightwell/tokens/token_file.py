@@ -60,12 +60,12 @@ class TokenFile:
 
     @property
     def documents(self) -> int:
-        """Number of documents."""
+        """Return the number of documents."""
         return len(self.offsets) - 1
 
     def take(self, index: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return the ids at some positions, in their shape."""
-        # Seen as a plain array: indexing one takes half the time that a memmap takes.
+        # As a plain array: indexing one takes half the time that a memmap takes.
         tokens = self.tokens if isinstance(self.tokens, ConcatenatedTokens) else np.asarray(self.tokens)
         return tokens[index].astype(np.int64)
 
@@ -79,21 +79,21 @@ class TokenFile:
         offsets: npt.ArrayLike | None = None,
         text_bytes: int = 0,
     ) -> Self:
-        """In memory, from ids as they are (N,); without `offsets` they count as one document."""
+        """Return a stream in memory, from ids as they are (N,); without `offsets` they count as one document."""
         tokens = np.asarray(ids).astype(token_type(vocab_size))
         places = np.array([0, len(tokens) - 1] if offsets is None else offsets, dtype=np.int64)
         return cls._of(tokens, places, vocab_size, end_of_text, text_bytes)
 
     @classmethod
     def from_texts(cls, texts: Iterable[str], tokenizer: Tokenizer) -> Self:
-        """In memory, from documents."""
-        parts, offsets, text_bytes = [], [0], 0
+        """Return a stream in memory, from documents."""
+        every, offsets, text_bytes = [], [0], 0
         for ids, size in _encoded(texts, tokenizer):
-            parts.append(ids)
+            every.append(ids)
             offsets.append(offsets[-1] + len(ids))
             text_bytes += size
         return cls.from_ids(
-            np.concatenate([*parts, [tokenizer.end_of_text]]),
+            np.concatenate([*every, [tokenizer.end_of_text]]),
             vocab_size=tokenizer.vocab_size,
             end_of_text=tokenizer.end_of_text,
             offsets=offsets,

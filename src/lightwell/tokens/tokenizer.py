@@ -25,7 +25,7 @@ from lightwell.settings import nearest
 from lightwell.text.config import TextConfig
 from lightwell.tokens.building import END_OF_TEXT, build_bpe, build_byte, build_character
 from lightwell.tokens.fast_encoding import DIFFER, WORTH_IT, EncodersDifferError, FastEncoder, fast_encoder
-from lightwell.tokens.files import find_end_of_text, known_end_of_text, load_backend, write_end_of_text
+from lightwell.tokens.loading import find_end_of_text, known_end_of_text, load_backend, write_end_of_text
 from lightwell.tokens.pieces import PIECE, can_be_cut, cut_in_pieces
 from lightwell.tokens.table_encoding import DirectEncoder, Ids
 from lightwell.tokens.token_bytes import byte_alphabet, decoder_names, fallback_byte, token_bytes
@@ -63,7 +63,7 @@ class Tokenizer:
         self.end_of_text: int = vocabulary[end_of_text]
         """The id of the token that stands between documents."""
         self.kind: Kind = _kind(spec, end_of_text)
-        """character, byte or bpe as made by `make_tokenizer`, else file."""
+        """One of KINDS where `make_tokenizer` makes such a tokenizer from a text, else file."""
         self._direct = _direct_encoder(self.kind, vocabulary, self._specials)
         self._can_cut = can_be_cut(spec)
         self._trusted = False  # whether the faster encoder has encoded anything
@@ -74,7 +74,7 @@ class Tokenizer:
         return None if self._direct else fast_encoder(self._backend.to_str())
 
     def encode(self, text: str) -> Ids:
-        """Token ids of `text`, (T,). No special token is added, and none is read out of the text.
+        """Return the token ids of `text`, (T,). No special token is added, and none is read out of the text.
 
         Raises:
             TextError: the text holds half of a surrogate pair, which is no character.
@@ -82,7 +82,7 @@ class Tokenizer:
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
-        """Token ids of each text, as `encode` gives them, on all processor cores.
+        """Return the token ids of each text, as `encode` gives them, on all CPU cores.
 
         Raises:
             TextError: a text holds half of a surrogate pair, which is no character.
@@ -134,12 +134,12 @@ class Tokenizer:
             if checked <= 0:
                 break
             checked -= len(text)
-            found = flat[edges[number] : edges[number + 1]]
+            ids = flat[edges[number] : edges[number + 1]]
             if len(text) > 2 * PIECE:  # the reference would take long for all of it
                 text = text[:PIECE]
-                found, _ = self._fast.flat([text])
+                ids, _ = self._fast.flat([text])
             (expected,) = self._encode_pieces(iter([text]))
-            if not np.array_equal(found, expected):
+            if not np.array_equal(ids, expected):
                 return False
         return True
 
@@ -157,18 +157,18 @@ class Tokenizer:
         if self._fast is None or sum(map(len, pieces)) < WORTH_IT:
             return None
         sizes = [len(piece) for piece in pieces]
-        looked_at = max(range(len(pieces)), key=lambda index: min(sizes[index], 2 * PIECE - sizes[index] // 2))
+        compared = max(range(len(pieces)), key=lambda index: min(sizes[index], 2 * PIECE - sizes[index] // 2))
         try:
-            found = self._fast(pieces)
-            (expected,) = self._encode_pieces(iter([pieces[looked_at]]))
-            same = len(found) == len(pieces) and np.array_equal(found[looked_at], expected)
+            ids = self._fast(pieces)
+            (expected,) = self._encode_pieces(iter([pieces[compared]]))
+            same = len(ids) == len(pieces) and np.array_equal(ids[compared], expected)
         except TextError:
             raise
         except Exception:  # whatever went wrong in it: there is the reference
             same = False
         if same:
             self._trusted = True
-            return found
+            return ids
         self.leave_fast_encoder()
         if self._trusted:
             raise EncodersDifferError(DIFFER)
@@ -197,19 +197,19 @@ class Tokenizer:
 
     @cached_property
     def byte_lengths(self) -> Ids:
-        """Return bytes of text that each token stands for, (V,); 0 for special tokens, which stand for no text."""
+        """Return how many bytes of text each token stands for, (V,); 0 for special tokens, which stand for no text."""
         lengths = np.array([len(data) for data in self._bytes], dtype=np.int64)
         lengths[list(self._specials)] = 0
         return lengths
 
     def token_text(self, token: int) -> str:
-        """One token made visible: control characters and bytes that are no character are written as escapes."""
+        """Return one token made visible: control characters and bytes that are no character are written as escapes."""
         text = self._bytes[token].decode(errors="backslashreplace")
         return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that decides the ids, the same on every machine and after saving and loading."""
+        """Return the SHA-256 of all that decides the ids, the same on every machine and after saving and loading."""
         return hashlib.sha256(f"{self._backend.to_str()}\n{self._end_of_text_name}".encode()).hexdigest()
 
     def save(self, path: Path) -> None:
@@ -223,14 +223,14 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path, end_of_text: str = "") -> Self:
-        """Read a tokenizer.json, or a folder with one or with GPT-2's files (see tokenizer_files.py).
+        """Read a tokenizer.json, or a folder with one or with GPT-2's files (see loading.py).
 
         Args:
             path: the file or folder.
             end_of_text: the token that stands between documents; "" finds it.
 
         Raises:
-            TextError: nothing readable is there, or the end-of-text token is not found.
+            TextError: nothing readable is there, or no end-of-text token is known.
         """
         backend = load_backend(path)
         return cls(backend, find_end_of_text(backend, path, end_of_text))
@@ -284,7 +284,7 @@ def tokenizer_path(name: str) -> Path:
 
 
 def _kind(spec: dict[str, Any], end_of_text: str) -> Kind:
-    """Recognised by what the tokenizer does and not by where it came from, so that it survives saving and loading."""
+    """Return the kind, told by what the tokenizer does and not by where it came from, so that it survives saving."""
     model = spec["model"]
     only_end_of_text = [entry["content"] for entry in spec["added_tokens"]] == [END_OF_TEXT] == [end_of_text]
     if model["type"] != "BPE" or spec["normalizer"] is not None or not only_end_of_text:
@@ -293,8 +293,8 @@ def _kind(spec: dict[str, Any], end_of_text: str) -> Kind:
     tokens = model["vocab"].keys() - {END_OF_TEXT}
     if decoder == ["ByteFallback", "Fuse"] and pre_tokenizer is None and model["byte_fallback"] and not model["merges"]:
         characters = {token for token in tokens if fallback_byte(token) is None}
-        whole = len(tokens) - len(characters) == 256 and all(len(character) == 1 for character in characters)
-        return "character" if whole else "file"
+        every_byte = len(tokens) - len(characters) == 256
+        return "character" if every_byte and all(len(character) == 1 for character in characters) else "file"
     if decoder != ["ByteLevel"] or pre_tokenizer is None or pre_tokenizer["type"] != "ByteLevel":
         return "file"
     if tokens == byte_alphabet().keys() and not pre_tokenizer["add_prefix_space"] and not pre_tokenizer["use_regex"]:

@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightwell.corpus.units import reading as unit_reading
-from lightwell.corpus.units.reading import Found, read_unit
-from lightwell.corpus.units.units import cut_in_units
+from lightwell.corpus.units.cutting import cut_in_units
+from lightwell.corpus.units.reading import Findings, read_unit
 from lightwell.errors import TextError
 from lightwell.text import formats, unpacking
 from lightwell.text.config import TextConfig
@@ -61,8 +61,8 @@ def write(path: Path, texts: list[str]) -> Path:
     return path
 
 
-def read(path: Path, size: int = 1 << 20, field: str = "text") -> tuple[list[str], Found]:
-    found = Found()
+def read(path: Path, size: int = 1 << 20, field: str = "text") -> tuple[list[str], Findings]:
+    found = Findings()
     units = cut_in_units(find_sources([str(path)]), size)
     blocks = [block for unit in units for block in read_unit(unit, field, size, found)]
     return [text for block in blocks for text in block], found

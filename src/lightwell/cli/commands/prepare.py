@@ -37,7 +37,7 @@ def prepare(
             workers=workers,
             force=force,
             say=progress().say,
-            told=lambda size, of: prepared(size // 10**6, max(1, of // 10**6)),
+            on_progress=lambda size, of: prepared(size // 10**6, max(1, of // 10**6)),
         )
     print(json_text.dumps(done.to_dict()) if json else report(done))
 

@@ -21,38 +21,39 @@ import numpy as np
 import numpy.typing as npt
 
 from lightwell.corpus.shards import Shard, has_size, write_json, write_shard
-from lightwell.corpus.units.reading import Found, read_unit
-from lightwell.corpus.units.units import Unit
+from lightwell.corpus.units.cutting import Unit
+from lightwell.corpus.units.reading import Findings, read_unit
 from lightwell.tokens.pieces import PIECE
 from lightwell.tokens.table_encoding import Ids
 from lightwell.tokens.token_file import token_type
 from lightwell.tokens.tokenizer import Tokenizer
 
-TRAIN, VALIDATION = "train", "validation"
-SIDES = (TRAIN, VALIDATION)
+TRAIN, HELD_OUT = "train", "validation"
+"""The two sides, as files name them."""
+SIDES = (TRAIN, HELD_OUT)
 ENCODED_AT_ONCE = 1 << 21
 """Characters of one side that are gathered before they are encoded."""
 CHECKED = PIECE
 """Characters of each shard that are held against the reference encoder, which takes 10 to 100 times as long."""
 CHECKED_AT_FIRST = 1 << 20
-"""Characters of the first unit that are."""
+"""Characters that are in the first shards of the first unit, where a faster encoder that is wrong shows itself."""
 RECORDS = "units"
 SHARDS = "shards"
 
 
 @dataclass(frozen=True)
 class UnitRecord:
-    """What became of a unit."""
+    """What became of a unit; the names of its fields are those on disk."""
 
     fingerprint: str
-    """Of the plan that the unit is part of."""
+    """The fingerprint of the plan that the unit belongs to."""
     encoder: str
     """The package that encoded it."""
-    found: Found
+    found: Findings
     shards: dict[str, list[Shard]]
-    """By side."""
+    """The shards of each side."""
     text_bytes: dict[str, int]
-    """Bytes of the documents in UTF-8, by side."""
+    """The bytes of each side's documents in UTF-8."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Work:
 
     def side_of(self, key: int) -> str:
         """Return the side of a document by the first 8 bytes of its text's SHA-256."""
-        return VALIDATION if key < int(self.validation_fraction * 2**64) else TRAIN
+        return HELD_OUT if key < int(self.validation_fraction * 2**64) else TRAIN
 
 
 def document_key(text: str) -> tuple[int, int]:
@@ -80,28 +81,30 @@ def document_key(text: str) -> tuple[int, int]:
     return int.from_bytes(hashlib.sha256(data).digest()[:8], "big"), len(data)
 
 
-def encode_unit(unit: Unit, work: Work, tokenizer: Tokenizer, read: Callable[[int], None] = lambda size: None) -> None:
+def encode_unit(
+    unit: Unit, work: Work, tokenizer: Tokenizer, on_progress: Callable[[int], None] = lambda size: None
+) -> None:
     """Encode a unit into shards, and write its record.
 
-    read: is told of each block how many bytes of text it has.
+    on_progress: is called after each block with its bytes of text.
 
     Raises:
         TextError: a file that must be readable is not.
         EncodersDifferError: the faster encoder differs from the reference; the tokenizer does not use it any more.
         OSError: the disk is full or the folder cannot be written.
     """
-    found = Found()
+    findings = Findings()
     sides = {side: _SideWriter(unit, side, work, tokenizer) for side in SIDES}
-    for texts in read_unit(unit, work.text_field, work.unit_bytes, found):
-        before = found.bytes
+    for texts in read_unit(unit, work.text_field, work.unit_bytes, findings):
+        before = findings.bytes
         for text in texts:
             key, size = document_key(text)
             sides[work.side_of(key)].add(text, key, size)
-            found.bytes += size
-        read(found.bytes - before)
+            findings.bytes += size
+        on_progress(findings.bytes - before)
     shards = {side: writer.finish() for side, writer in sides.items()}
     text_bytes = {side: writer.text_bytes for side, writer in sides.items()}
-    write_json(work.record_path(unit), UnitRecord(work.fingerprint, tokenizer.encoder, found, shards, text_bytes))
+    write_json(work.record_path(unit), UnitRecord(work.fingerprint, tokenizer.encoder, findings, shards, text_bytes))
 
 
 def finished(unit: Unit, work: Work, vocab_size: int) -> UnitRecord | None:
@@ -111,8 +114,8 @@ def finished(unit: Unit, work: Work, vocab_size: int) -> UnitRecord | None:
     except (OSError, msgspec.DecodeError):
         return None
     dtype = np.dtype(token_type(vocab_size))
-    whole = all(has_size(work.folder, shard, dtype) for shards in record.shards.values() for shard in shards)
-    return record if whole and record.fingerprint == work.fingerprint else None
+    complete = all(has_size(work.folder, shard, dtype) for shards in record.shards.values() for shard in shards)
+    return record if complete and record.fingerprint == work.fingerprint else None
 
 
 class _SideWriter:
@@ -147,7 +150,7 @@ class _SideWriter:
             self._write()
 
     def finish(self) -> list[Shard]:
-        """Write what is left; all shards of this side."""
+        """Write what is left, and return all shards of this side."""
         if self._keys:
             self._write()
         return self._shards
@@ -164,12 +167,12 @@ class _SideWriter:
             self._encode()
         ids, lengths = np.concatenate(self._ids), np.concatenate(self._lengths)
         keys = np.array(self._keys, dtype=np.uint64)
-        if self._side == VALIDATION:  # each shard in the order of the hash, so that they can be merged in pieces
+        if self._side == HELD_OUT:  # each shard in the order of the hash, so that they can be merged in pieces
             order = np.argsort(keys, kind="stable")
             ids, lengths, keys = in_order(ids, lengths, order), lengths[order], keys[order]
         offsets = np.cumsum(lengths) - lengths
         name = f"{SHARDS}/{self._side}-{self._unit.name}-{len(self._shards):03}"
-        with_keys = keys if self._side == VALIDATION else None
+        with_keys = keys if self._side == HELD_OUT else None
         self._shards.append(write_shard(self._work.folder, name, ids, offsets, with_keys))
         self._begin()
 
@@ -185,7 +188,7 @@ def opened(flat: npt.NDArray[Any], edges: Ids, end_of_text: int) -> npt.NDArray[
 
 
 def in_order(ids: npt.NDArray[Any], lengths: Ids, order: Ids) -> npt.NDArray[Any]:
-    """Documents of these lengths, in a row, put into another order."""
+    """Return documents of these lengths, in a row, put into another order."""
     starts = np.cumsum(lengths) - lengths
     moved = lengths[order]
     # Position i of the result is in some document, and as far from that document's start as from its new start.

@@ -1,8 +1,8 @@
-"""The documents of a unit in blocks of a few megabytes, so that a part of any size is read in bounded memory.
+"""The documents of a unit in blocks of a few megabytes, so that a file of any size is read in bounded memory.
 
-The same rules as in documents.py and formats.py, and the same sentences; only whole files are never in memory. What
-cannot be read is an error where its name was given, or where documents of the same file were taken already; else it is
-skipped with its reason.
+text/formats.py reads, as it does for documents.py; only a plain text that is larger than a unit becomes several
+documents here. What cannot be read is an error where its name was given, or where documents of the same file were taken
+already; else it is skipped with its reason.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from lightwell.corpus.units.units import DOCUMENT_BYTES, Part, Unit, cut_text
+from lightwell.corpus.units.cutting import DOCUMENT_BYTES, FileRange, Unit, cut_text
 from lightwell.errors import TextError
 from lightwell.text.decoding import Undecodable, UnreadableError, empty_file
 from lightwell.text.documents import Skipped
@@ -19,21 +19,21 @@ from lightwell.text.unpacking import ALL, BLOCK
 
 
 @dataclass
-class Found:
-    """What reading came upon, for the report."""
+class Findings:
+    """What reading came upon in one or more units, for the report."""
 
     files: int = 0
-    """Files of which the first documents were read."""
+    """The files whose first documents were read."""
     documents: int = 0
     bytes: int = 0
-    """Bytes of the documents in UTF-8."""
+    """The bytes of the documents in UTF-8."""
     empty_records: int = 0
     cut: list[str] = field(default_factory=list)
     """Plain files that were taken as several documents."""
     skipped: list[Skipped] = field(default_factory=list)
     undecodable: list[Undecodable] = field(default_factory=list)
 
-    def add(self, other: Found) -> None:
+    def add(self, other: Findings) -> None:
         """Count in what another unit came upon."""
         self.files += other.files
         self.documents += other.documents
@@ -44,62 +44,62 @@ class Found:
         self.undecodable += other.undecodable
 
 
-def read_unit(unit: Unit, text_field: str, unit_bytes: int, found: Found) -> Iterator[list[str]]:
-    """Yield all documents of a unit, in order, in blocks; `found` is filled on the way (but for `bytes`).
+def read_unit(unit: Unit, text_field: str, unit_bytes: int, findings: Findings) -> Iterator[list[str]]:
+    """Yield all documents of a unit, in order, in blocks; `findings` are filled on the way (but for `bytes`).
 
     Raises:
         TextError: a file that must be readable is not.
     """
-    for part in unit.parts:
-        yield from _read_part(part, text_field, unit_bytes, found)
+    for file_range in unit.ranges:
+        yield from _read_range(file_range, text_field, unit_bytes, findings)
 
 
-def _read_part(part: Part, text_field: str, unit_bytes: int, found: Found) -> Iterator[list[str]]:
-    reader = _reader(part, text_field)
+def _read_range(file_range: FileRange, text_field: str, unit_bytes: int, findings: Findings) -> Iterator[list[str]]:
+    reader = _reader(file_range, text_field)
     any_text, empty = False, 0
     try:
-        for texts in _texts(reader, part, unit_bytes, found):
+        for texts in _texts(reader, file_range, unit_bytes, findings):
             documents = [text for text in texts if text and not text.isspace()]
             empty += len(texts) - len(documents)
             if documents:
-                found.files += not any_text and part.start == 0
+                findings.files += not any_text and file_range.start == 0
                 any_text = True
-                found.documents += len(documents)
+                findings.documents += len(documents)
                 yield documents
-        if not any_text and part.start == 0:
+        if not any_text and file_range.start == 0:
             raise empty_file()
     except UnreadableError as trouble:
-        if part.source.named or any_text or (part.start and part.kind != "plain"):
-            raise TextError(f"{part.source.name} {trouble.reason}; {trouble.remedy}.") from None
-        found.skipped.append(Skipped(part.source.name, trouble.reason))
+        if file_range.source.named or any_text or (file_range.start and file_range.kind != "plain"):
+            raise TextError(f"{file_range.source.name} {trouble.reason}; {trouble.remedy}.") from None
+        findings.skipped.append(Skipped(file_range.source.name, trouble.reason))
         return
-    if part.kind != "whole" and part.kind != "plain":
-        found.empty_records += empty
+    if file_range.kind != "file" and file_range.kind != "plain":
+        findings.empty_records += empty
     if undecodable := reader.undecodable():
-        found.undecodable.append(undecodable)
+        findings.undecodable.append(undecodable)
 
 
-def _reader(part: Part, text_field: str) -> FileReader:
-    path, name = part.source.path, part.source.name
-    if part.kind == "whole":
+def _reader(file_range: FileRange, text_field: str) -> FileReader:
+    path, name = file_range.source.path, file_range.source.name
+    if file_range.kind == "file":
         return FileReader(path, name, text_field, at_once=ALL)
-    end = None if part.kind == "stream" else part.end
-    return FileReader(path, name, text_field, part.start, end, at_once=BLOCK)
+    end = None if file_range.kind == "stream" else file_range.end
+    return FileReader(path, name, text_field, file_range.start, end, at_once=BLOCK)
 
 
-def _texts(reader: FileReader, part: Part, unit_bytes: int, found: Found) -> Iterator[list[str]]:
+def _texts(reader: FileReader, file_range: FileRange, unit_bytes: int, findings: Findings) -> Iterator[list[str]]:
     """Yield blocks of texts, empty ones among them."""
-    if part.kind == "plain" or (part.kind == "stream" and not reader.has_records):
-        yield from _plain(reader, part, unit_bytes, found)
+    if file_range.kind == "plain" or (file_range.kind == "stream" and not reader.has_records):
+        yield from _plain(reader, file_range, unit_bytes, findings)
     else:
         for texts, _ in reader.texts():
             yield texts
 
 
-def _plain(reader: FileReader, part: Part, unit_bytes: int, found: Found) -> Iterator[list[str]]:
+def _plain(reader: FileReader, file_range: FileRange, unit_bytes: int, findings: Findings) -> Iterator[list[str]]:
     """Yield a range of a large plain file, or a packed one, as several documents; as one where it fits into a unit."""
     data = b""
-    several = is_cut = part.kind == "plain"
+    several = is_cut = file_range.kind == "plain"
     for block in reader.blocks():
         data += block
         several = several or len(data) > unit_bytes
@@ -108,7 +108,7 @@ def _plain(reader: FileReader, part: Part, unit_bytes: int, found: Found) -> Ite
         for piece in pieces:
             yield [reader.decode(piece)]
             is_cut = True
-    if is_cut and not part.start:
-        found.cut.append(part.source.name)
+    if is_cut and not file_range.start:
+        findings.cut.append(file_range.source.name)
     if data:
         yield [reader.decode(data)]

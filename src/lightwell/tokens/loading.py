@@ -69,13 +69,13 @@ def find_end_of_text(backend: tokenizers.Tokenizer, path: Path, wanted: str) -> 
             near = nearest(wanted, backend.get_vocab(with_added_tokens=True))
             raise TextError(f"The tokenizer {path} has no token {wanted} to end a text.{near}")
         return wanted
-    found = known_end_of_text(backend, path)
-    if not found:
+    known = known_end_of_text(backend, path)
+    if not known:
         raise TextError(
             f"The tokenizer {path} has no token that ends a text under a usual name such as {USUAL_NAMES[0]}; "
             "name one of its tokens with --end-of-text."
         )
-    return found
+    return known
 
 
 def known_end_of_text(backend: tokenizers.Tokenizer, path: Path) -> str:
@@ -113,7 +113,7 @@ def _pair(line: str) -> tuple[str, str]:
 
 
 def _configured_name(path: Path) -> str:
-    """eos_token of the tokenizer_config.json in the same folder, "" where there is none."""
+    """Return eos_token of the tokenizer_config.json in the same folder, "" where there is none."""
     beside = (path if path.is_dir() else path.parent) / CONFIG_FILE
     try:
         config: dict[str, Any] = json.loads(beside.read_text(encoding="utf-8"))

@@ -1,8 +1,8 @@
-"""The sources of a large corpus are cut into units of work: pieces of about 32 MB, each encoded by one process.
+"""The sources of a large corpus are cut into units of work: about 32 MB of text, each encoded by one process.
 
     big.jsonl  |----------|----------|----          ranges of bytes, cut at ends of lines
     a.txt b.txt c.txt  ...                          small files share a unit
-    dump.jsonl.gz  |------------------------        what can only be read from its beginning is one part of any size
+    dump.jsonl.gz  |------------------------        what can only be read from its beginning is one range of any size
     table.parquet  |--------|--------|----          row groups
 
 Where is cut depends on the files alone, and neither on the number of processes nor on what was done before. So each
@@ -35,31 +35,32 @@ PACKING = 4
 SNIFFED = 1 << 16
 """Bytes at the start of a large file that tell whether it is text."""
 
-Kind: TypeAlias = Literal["whole", "plain", "lines", "stream", "groups"]
+Kind: TypeAlias = Literal["file", "plain", "lines", "stream", "groups"]
 
 
 @dataclass(frozen=True)
-class Part:
-    """A piece of one file, from `start` up to `end`: bytes, or row groups of a .parquet file; a stream has all."""
+class FileRange:
+    """A range of one file, from `start` up to `end`: bytes, or row groups of a .parquet file."""
 
     source: Source
     kind: Kind
+    """A small plain file; plain text or lines out of a file; a stream, of which all is read; or row groups."""
     start: int
     end: int
 
 
 @dataclass(frozen=True)
 class Unit:
-    """What one process encodes at a time."""
+    """The ranges that one process encodes at a time."""
 
     number: int
-    parts: tuple[Part, ...]
+    ranges: tuple[FileRange, ...]
     size: int
-    """Bytes of text, about."""
+    """The bytes of text in it, about."""
 
     @property
     def name(self) -> str:
-        """Five digits at least, so that units sort by name."""
+        """Return the number with five digits at least, so that units sort by name."""
         return f"{self.number:05}"
 
 
@@ -70,16 +71,16 @@ def cut_in_units(sources: Sources, unit_bytes: int = UNIT_BYTES) -> list[Unit]:
         TextError: a file that the user named is missing, empty, binary or damaged.
     """
     units: list[Unit] = []
-    parts: list[Part] = []
+    ranges: list[FileRange] = []
     filled = 0
-    for part, size in _parts(sources, unit_bytes):
-        if parts and filled + size > unit_bytes:
-            units.append(Unit(len(units), tuple(parts), filled))
-            parts, filled = [], 0
-        parts.append(part)
+    for file_range, size in _ranges(sources, unit_bytes):
+        if ranges and filled + size > unit_bytes:
+            units.append(Unit(len(units), tuple(ranges), filled))
+            ranges, filled = [], 0
+        ranges.append(file_range)
         filled += size
-    if parts:
-        units.append(Unit(len(units), tuple(parts), filled))
+    if ranges:
+        units.append(Unit(len(units), tuple(ranges), filled))
     return units
 
 
@@ -96,18 +97,18 @@ def cut_text(data: bytes, size: int) -> Iterator[bytes]:
         yield data[start:]
 
 
-def _parts(sources: Sources, unit_bytes: int) -> Iterator[tuple[Part, int]]:
-    """Yield every part with about the bytes of text that it holds."""
+def _ranges(sources: Sources, unit_bytes: int) -> Iterator[tuple[FileRange, int]]:
+    """Yield every range with about the bytes of text that it holds."""
     for source in sources.files:
         try:
-            yield from list(_parts_of(source, unit_bytes))  # all or nothing of a file that turns out not to be text
+            yield from list(_ranges_of(source, unit_bytes))  # all or nothing of a file that turns out not to be text
         except UnreadableError as trouble:
             if source.named:
                 raise TextError(f"{source.name} {trouble.reason}; {trouble.remedy}.") from None
             sources.skipped.append((source.name, trouble.reason))
 
 
-def _parts_of(source: Source, unit_bytes: int) -> Iterable[tuple[Part, int]]:
+def _ranges_of(source: Source, unit_bytes: int) -> Iterable[tuple[FileRange, int]]:
     suffix, packing = suffix_of(source.path)
     try:
         about = source.path.stat()
@@ -118,34 +119,34 @@ def _parts_of(source: Source, unit_bytes: int) -> Iterable[tuple[Part, int]]:
         if suffix == ".parquet":
             return _row_groups(source, packing, unit_bytes)
         if packing or suffix in (".csv", ".tsv"):
-            return [(Part(source, "stream", 0, about.st_size), about.st_size * (PACKING if packing else 1))]
+            return [(FileRange(source, "stream", 0, about.st_size), about.st_size * (PACKING if packing else 1))]
         kind: Kind = "lines" if suffix in (".jsonl", ".ndjson") else "plain"
         if about.st_size <= unit_bytes:
-            return [(Part(source, kind if kind == "lines" else "whole", 0, about.st_size), about.st_size)]
+            return [(FileRange(source, kind if kind == "lines" else "file", 0, about.st_size), about.st_size)]
         with source.path.open("rb") as file:
             refuse_binary(file.read(SNIFFED), first=True)
             edges = list(_edges(file, about.st_size, unit_bytes, kind))
     except OSError as error:
         raise UnreadableError(f"cannot be read ({error.strerror})", "check that it is there and readable") from None
-    return [(Part(source, kind, start, end), end - start) for start, end in itertools.pairwise(edges)]
+    return [(FileRange(source, kind, start, end), end - start) for start, end in itertools.pairwise(edges)]
 
 
-def _row_groups(source: Source, packing: str, unit_bytes: int) -> Iterator[tuple[Part, int]]:
-    """Consecutive row groups that fill a unit; one alone may be larger."""
+def _row_groups(source: Source, packing: str, unit_bytes: int) -> Iterator[tuple[FileRange, int]]:
+    """Yield consecutive row groups that fill a unit; one alone may be larger."""
     if packing:
         raise UnreadableError(f"is a .parquet file packed as {packing}", "unpack it; .parquet files are packed inside")
     first, filled = 0, 0
     sizes = group_sizes(source.path)
     for group, size in enumerate(sizes):
         if filled and filled + size > unit_bytes:
-            yield Part(source, "groups", first, group), filled
+            yield FileRange(source, "groups", first, group), filled
             first, filled = group, 0
         filled += size
-    yield Part(source, "groups", first, len(sizes)), filled
+    yield FileRange(source, "groups", first, len(sizes)), filled
 
 
 def _edges(file: BinaryIO, size: int, unit_bytes: int, kind: Kind) -> Iterator[int]:
-    """Yield where the parts of a large file begin, and its end."""
+    """Yield where the ranges of a large file begin, and its end."""
     yield 0
     edge, search = 0, _search(unit_bytes)
     while size - edge > unit_bytes + search:
@@ -162,7 +163,7 @@ def _edges(file: BinaryIO, size: int, unit_bytes: int, kind: Kind) -> Iterator[i
 
 
 def _to_end_of_line(file: BinaryIO) -> int:
-    """Return bytes up to the end of the line, read in pieces: a line may be long."""
+    """Return how many bytes it is to the end of the line, read in pieces: a line may be long."""
     passed = 0
     while piece := file.readline(LINE_SEARCH):
         passed += len(piece)
@@ -172,10 +173,10 @@ def _to_end_of_line(file: BinaryIO) -> int:
 
 
 def _cut_after(window: bytes) -> int:
-    """Return bytes of the window that still belong before the cut."""
+    """Return how many bytes of the window still belong before the cut."""
     for mark in (b"\n\n", b"\n"):
-        if (found := window.find(mark)) >= 0:
-            return found + len(mark)
+        if (place := window.find(mark)) >= 0:
+            return place + len(mark)
     return next((place for place, byte in enumerate(window) if byte & 0xC0 != 0x80), 0)  # 10xxxxxx is inside one
 
 

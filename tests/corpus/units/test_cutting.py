@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightwell.corpus.units.units import Unit, cut_in_units, cut_text
+from lightwell.corpus.units.cutting import Unit, cut_in_units, cut_text
 from lightwell.errors import TextError
+from lightwell.text.parquet import group_sizes
 from lightwell.text.sources import find_sources
 
 lines = st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40), max_size=60)
@@ -33,7 +34,7 @@ def test_the_parts_of_a_file_are_the_file_cut_between_lines_and_characters(
         path = Path(folder) / f"a{suffix}"
         path.write_bytes(data)
         units = units_of(path, size=size)
-    parts = [part for unit in units for part in unit.parts]
+    parts = [part for unit in units for part in unit.ranges]
     assert parts[0].start == 0
     assert all(before.end == after.start for before, after in itertools.pairwise(parts))
     assert parts[-1].end == len(data)
@@ -65,16 +66,16 @@ def test_small_files_share_a_unit_and_keep_their_order(tmp_path: Path) -> None:
     for number in range(20):
         (tmp_path / f"{number:02}.txt").write_text("x" * 100)
     units = units_of(tmp_path, size=350)
-    names = [[part.source.path.name for part in unit.parts] for unit in units]
+    names = [[part.source.path.name for part in unit.ranges] for unit in units]
     assert [len(unit) for unit in names] == [3] * 6 + [2]
     assert list(itertools.chain.from_iterable(names)) == [f"{number:02}.txt" for number in range(20)]
-    assert all(part.kind == "whole" for unit in units for part in unit.parts)
+    assert all(part.kind == "file" for unit in units for part in unit.ranges)
 
 
 def test_a_packed_file_and_a_table_are_read_as_a_whole(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"text": "x"}\n' * 10_000))
     (tmp_path / "b.csv").write_text("text\n" + "x\n" * 1000)
-    parts = [part for unit in units_of(tmp_path, size=50) for part in unit.parts]
+    parts = [part for unit in units_of(tmp_path, size=50) for part in unit.ranges]
     assert [(part.source.path.name, part.kind) for part in parts] == [("a.jsonl.gz", "stream"), ("b.csv", "stream")]
 
 
@@ -83,8 +84,8 @@ def test_row_groups_fill_a_unit(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=100)
     one = units_of(tmp_path, size=1 << 20)
     many = units_of(tmp_path, size=2500)
-    assert [(part.start, part.end) for unit in one for part in unit.parts] == [(0, 10)]
-    ranges = [(part.start, part.end) for unit in many for part in unit.parts]
+    assert [(part.start, part.end) for unit in one for part in unit.ranges] == [(0, 10)]
+    ranges = [(part.start, part.end) for unit in many for part in unit.ranges]
     assert len(ranges) > 3
     assert list(itertools.chain.from_iterable(range(*bounds) for bounds in ranges)) == list(range(10))
 
@@ -109,3 +110,19 @@ def test_what_is_no_text_is_refused_by_name_and_skipped_in_a_folder(
     assert sources.skipped[0][1].startswith(reason)
     with pytest.raises(TextError, match=f"{name} {reason}"):
         units_of(tmp_path / name, size=50)
+
+
+def test_what_fills_a_unit_exactly_still_belongs_to_it(tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / f"{number}.txt").write_text("x" * 100)
+    assert [len(unit.ranges) for unit in units_of(tmp_path, size=200)] == [2, 2]
+    pq.write_table(pa.table({"text": ["one"] * 4}), tmp_path / "a.parquet", row_group_size=1)
+    (first, *_) = group_sizes(tmp_path / "a.parquet")
+    ranges = [file_range for unit in units_of(tmp_path / "a.parquet", size=2 * first) for file_range in unit.ranges]
+    assert [(file_range.start, file_range.end) for file_range in ranges] == [(0, 2), (2, 4)]
+
+
+def test_a_line_that_ends_where_a_cut_is_wanted_is_cut_there(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(('{"text": "' + "x" * 87 + '"}\n') * 6)  # lines of 100 bytes
+    ranges = [file_range for unit in units_of(tmp_path, size=200) for file_range in unit.ranges]
+    assert [(file_range.start, file_range.end) for file_range in ranges] == [(0, 200), (200, 400), (400, 600)]

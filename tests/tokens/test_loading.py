@@ -134,7 +134,20 @@ def test_byte_lengths_of_word_pieces() -> None:
     backend.add_special_tokens(["[UNK]", "[SEP]"])
     tokenizer = Tokenizer(backend, "[SEP]")
     assert tokenizer.byte_lengths.tolist() == [0, 0, 5, 3, 4]
+    assert [tokenizer.bytes_of(token) for token in range(5)] == [b"[UNK]", b"[SEP]", b" play", b"ing", b" the"]
     assert tokenizer.decode(tokenizer.encode("the playing")) == "the playing"
+
+
+def test_added_tokens_of_word_pieces_stand_for_themselves() -> None:
+    """No space is meant before one, and no mark is taken from its beginning, special or not."""
+    words = ["[UNK]", "[SEP]", "play"]
+    backend = tokenizers.Tokenizer(models.WordPiece({word: n for n, word in enumerate(words)}, unk_token="[UNK]"))
+    backend.decoder = decoders.WordPiece()
+    backend.add_special_tokens(["[UNK]", "[SEP]"])
+    backend.add_tokens(["<tag>", "##odd"])
+    tokenizer = Tokenizer(backend, "[SEP]")
+    assert [tokenizer.bytes_of(token) for token in range(5)] == [b"[UNK]", b"[SEP]", b" play", b"<tag>", b"##odd"]
+    assert tokenizer.byte_lengths.tolist() == [0, 0, 5, 5, 5]
 
 
 def test_ids_with_holes_count_up_to_the_highest() -> None:
