@@ -1,4 +1,4 @@
-"""What some settings of TrainConfig make of a run, in numbers: test_training_knobs shows only that each does something."""
+"""What some settings of TrainConfig make of a run, in numbers; test_training_knobs shows that each does something."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One update: clipped to the norm that was asked for, left out where a number is not finite, done again in less memory."""
+"""One update: clipped to the norm asked for, left out where a number is not finite, done again in less memory."""
 
 from __future__ import annotations
 

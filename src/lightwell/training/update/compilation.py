@@ -39,14 +39,14 @@ def expected_seconds(compiled: str, eager: float) -> tuple[float, float]:
 
 
 def resolve_compile(choice: str, device: torch.device, precision: str, flops: float) -> str:
-    """Return on or off; auto compiles a run of that many model FLOPs if it is long enough to pay, and a compiler is there."""
+    """Return on or off; auto compiles a run of so many model FLOPs if that pays, and a compiler is there."""
     if choice != "auto":
         return choice
     return "on" if flops >= WORTH_IT[device.type] and compiling_pays(device, precision) else "off"
 
 
 def compile_in_time(choice: str, device: torch.device, precision: str, eager: float, seconds: float) -> str:
-    """Return on or off; auto takes what makes more steps, of `eager` seconds each where not compiled, in so many seconds."""
+    """Return on or off; auto takes what makes more steps in so many seconds; eager: seconds of a step with off."""
     if choice != "auto":
         return choice
     per_step, wait = expected_seconds("on", eager)
