@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -15,8 +16,11 @@ import torch
 from lightwell.corpus.corpus import prepare
 from lightwell.errors import RunError, TrainingError
 from lightwell.training.build import make_job, make_loader
+from lightwell.training.checkpoints.checkpoint import checkpoint_steps
 from lightwell.training.checkpoints.files import record_hash
+from lightwell.training.events import milestones
 from lightwell.training.planning.resolve import resolve
+from lightwell.training.runs.evaluation import Evaluation, evaluate
 from lightwell.training.runs.listener import Listener
 from lightwell.training.runs.load import choose_checkpoint, load
 from lightwell.training.runs.run import Run
@@ -224,11 +228,17 @@ def test_early_stopping_ends_a_run_that_no_longer_improves(text: Path, tmp_path:
     assert run.metrics() == before  # a run that stopped early is finished
 
 
-def test_early_stopping_keeps_the_best_checkpoint(text: Path, tmp_path: Path) -> None:
-    """Where the best evaluation lies between two checkpoints, it is saved all the same."""
-    run = small_run(text, tmp_path / "run", steps=8, eval_every=1, patience=20, checkpoint_every=0, keep_checkpoints=1)
-    scores = {record["step"]: record["validation_loss"] for record in run.metrics() if "validation_loss" in record}
-    assert choose_checkpoint(run, "best").step == min(scores, key=lambda step: scores[step])
+def test_early_stopping_keeps_the_best_checkpoint(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the best evaluation lies before the end and between two checkpoints, it is saved and kept all the same."""
+    losses = iter([5.0, 4.0, 4.5, 3.0, 3.2, 3.1, 3.4, 3.3, 2.0])
+
+    def scripted(*arguments: Any, **named: Any) -> Evaluation:
+        return dataclasses.replace(evaluate(*arguments, **named), nats_per_token=next(losses))
+
+    monkeypatch.setattr(milestones, "evaluate", scripted)
+    run = small_run(text, tmp_path / "run", steps=8, eval_every=1, patience=4, checkpoint_every=0, keep_checkpoints=1)
+    assert checkpoint_steps(run.checkpoints) == [3, 7]  # the best one, and where four evaluations had not beaten it
+    assert choose_checkpoint(run, "best").step == 3
     assert load(run.path).decoder.config.n_layers == 2
 
 

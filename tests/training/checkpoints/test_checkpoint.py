@@ -32,6 +32,7 @@ from lightwell.training.checkpoints.checkpoint import (
     prune,
     save_checkpoint,
 )
+from lightwell.training.checkpoints.files import Part, write_part
 
 FILES = ["model.safetensors", "training.safetensors", "state.json"]
 
@@ -362,3 +363,14 @@ def test_an_old_checkpoint_that_cannot_be_removed_is_said(tmp_path: Path) -> Non
         with pytest.raises(RunError, match="00000001 could not be removed"):
             prune(tmp_path, keep=1, best_step=None)
     assert is_that_of(newest_checkpoint(tmp_path, silent), 2)
+
+
+def test_the_note_of_a_process_is_put_in_place_in_one_go(tmp_path: Path) -> None:
+    """A note that is opened under its own name could be read half-written; through a link, that would show."""
+    part, elsewhere = Part(1, 2), tmp_path / "elsewhere"
+    note = tmp_path / part.note
+    note.symlink_to(elsewhere)
+    hashes = write_part(tmp_path, part, tensors(1), {})
+    assert not elsewhere.exists()
+    assert not note.is_symlink()
+    assert json.loads(note.read_bytes()) == hashes

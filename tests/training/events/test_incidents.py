@@ -110,6 +110,13 @@ def test_skipping_without_end_stops(text: Path, tmp_path: Path, monkeypatch: pyt
     assert len(Run(tmp_path / "run").incidents()) == MOST_SKIPPED + 1
 
 
+def test_only_updates_in_a_row_count(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    poison(monkeypatch, *range(3, 9), *range(10, 16))  # six bad ones, a good one, six bad ones
+    run = small_run(text, tmp_path / "run", non_finite="skip", steps=17)
+    assert len(run.incidents()) == 12 > MOST_SKIPPED
+    assert [record["step"] for record in run.metrics() if "loss" in record] == [1, 2, 9, 16, 17]
+
+
 def test_a_healthy_run_has_no_incidents(text: Path, tmp_path: Path) -> None:
     assert small_run(text, tmp_path / "run").incidents() == []
 

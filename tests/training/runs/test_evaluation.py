@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from decoders import V, decoder, text
 from lightwell.batches.evaluation import evaluation_batches
@@ -132,6 +133,19 @@ def test_dropout_is_off_and_the_mode_is_put_back(training: bool) -> None:
     scores = [evaluate(model, evaluation_batches(stream(), L, 3), np.arange(V)) for model in (plain, dropping)]
     assert scores[0] == scores[1]
     assert dropping.training is training
+
+
+def test_nothing_is_kept_for_a_backward_pass() -> None:
+    kept: list[str] = []
+
+    def tap(name: str, value: Tensor) -> Tensor:
+        kept.extend([name] * value.requires_grad)
+        return value
+
+    model = decoder()
+    evaluate(model, evaluation_batches(stream(), L, 4), np.ones(V), tap=tap)
+    assert not kept
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def test_the_mode_is_put_back_after_a_failure() -> None:

@@ -76,3 +76,28 @@ def test_queries_keys_and_values_are_taken_apart_in_a_model(kv_heads: int) -> No
         return weight.detach()
 
     torch.testing.assert_close(weights(1.0), weights(1000.0), atol=1e-4, rtol=1e-3)
+
+
+def reference_step(weight: Tensor, mean: Tensor, gradient: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
+    """Muon as Jordan 2024 writes it, for one matrix in double precision; lr 0.1, weight decay 0.1."""
+    mean = momentum * mean + (1 - momentum) * gradient
+    x = momentum * mean + (1 - momentum) * gradient  # Nesterov's look ahead
+    x = x / x.norm()
+    for _ in range(5):
+        a = x @ x.T
+        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+    scale = max(1.0, weight.size(0) / weight.size(1)) ** 0.5
+    return weight * (1 - 0.1 * 0.1) - 0.1 * scale * x, mean
+
+
+@pytest.mark.parametrize("shape", [(8, 4), (4, 8), (6, 6)])
+@pytest.mark.parametrize("momentum", [0.95, 0.5])
+def test_several_steps_are_those_of_the_reference(shape: tuple[int, int], momentum: float) -> None:
+    parameter = nn.Parameter(torch.randn(shape, generator=torch.Generator().manual_seed(0)))
+    expected, mean = parameter.detach().double(), torch.zeros(shape, dtype=torch.float64)
+    muon = Muon([parameter], [shape[:1]], lr=0.1, momentum=momentum, weight_decay=0.1, dtype=torch.float32)
+    for step in range(1, 5):
+        parameter.grad = torch.randn(shape, generator=torch.Generator().manual_seed(step))
+        expected, mean = reference_step(expected, mean, parameter.grad.double(), momentum)
+        muon.step()
+    torch.testing.assert_close(parameter.detach().double(), expected, atol=1e-4, rtol=1e-3)

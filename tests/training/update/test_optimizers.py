@@ -162,3 +162,25 @@ def test_state_of_another_model_or_optimizer_is_refused() -> None:
         muon.load_state_tensors({name: tensor for name, tensor in state.items() if not name.endswith("exp_avg")})
     with pytest.raises(RunError, match="shape"):
         muon.load_state_tensors({**state, "norm.weight.exp_avg": torch.zeros(3)})
+
+
+@pytest.mark.parametrize("betas", [(0.9, 0.95), (0.5, 0.7)])
+def test_adamw_is_torch_s_in_double_precision_with_its_betas(betas: tuple[float, float]) -> None:
+    model = Decoder(SHAPE, 1)
+    reference = copy.deepcopy(model).double()
+    config = TrainConfig(optimizer="adamw", learning_rate=0.01, weight_decay=0.1, beta1=betas[0], beta2=betas[1])
+    ours = Optimizers(model, config)
+    groups = [
+        {"params": [one for one in reference.parameters() if one.dim() == dimensions], "weight_decay": decay}
+        for dimensions, decay in ((2, 0.1), (1, 0.0))
+    ]
+    theirs = torch.optim.AdamW(groups, lr=0.01, betas=betas, eps=1e-8)
+    for step in range(5):
+        for number, (one, other) in enumerate(zip(model.parameters(), reference.parameters(), strict=True)):
+            generator = torch.Generator().manual_seed(100 * step + number)
+            one.grad = torch.randn(one.shape, generator=generator)
+            other.grad = one.grad.double()
+        ours.step()
+        theirs.step()
+    for one, other in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(one.double(), other, atol=2e-6, rtol=1e-5)

@@ -4,7 +4,7 @@
                          training.safetensors   the optimizer's state, and whatever tensors the trainer adds
                          state.json             step, data position, random streams, and the SHA-256 of each file
 
-Of a model that several processes hold in parts, there are several files of the first two kinds (checkpoint_files.py).
+Of a sharded model there are several files of the first two kinds (files.py).
 
 A checkpoint is written as 00000500.partial, every file synced to disk, then renamed: a name without a suffix is
 complete whatever happens to the machine. When a step is saved again, the old folder waits as 00000500.replaced until

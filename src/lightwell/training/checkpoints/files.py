@@ -1,8 +1,8 @@
 """The files of one checkpoint: tensors in safetensors, plain values in JSON, and a SHA-256 of each.
 
-Where several processes hold a model in parts, each writes a file of its own, with whole tensors, as other tools write
-large models: model-00001-of-00004.safetensors. What it wrote is told in a note beside, which the process that completes
-the checkpoint waits for and removes; nothing but the folder itself is needed to agree.
+Where a model is sharded over several processes, each writes a file of its own, with full tensors, as other tools write
+large models: model-00001-of-00004.safetensors. What it wrote stands in a record beside, which the main process, which
+completes the checkpoint, waits for and removes; nothing but the folder itself is needed to agree.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def verified_state(folder: Path, *kinds: str) -> dict[str, Any]:
 
 
 def kind_of(name: str) -> str:
-    """model or training, for a file of either; else nothing."""
+    """Return model or training, for a file of either; else nothing."""
     found = re.fullmatch(r"([a-z]+)(-\d+-of-\d+)?\.safetensors", name)
     return found[1] if found else ""
 
@@ -149,12 +149,12 @@ class Tensors(Mapping[str, "Tensor"]):
 
 
 def record_hash(record: Mapping[str, Any]) -> str:
-    """SHA-256 of plain values."""
+    """Return the SHA-256 of plain values."""
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file."""
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -1,6 +1,6 @@
 """A safetensors file written and hashed in one go, past the system's page cache where it can be.
 
-`safetensors.torch.save_file` copies every tensor, and the hash then has to read the file again; both take processor
+`safetensors.torch.save_file` copies every tensor, and the hash then has to read the file again; both take CPU
 time from training (docs/reliability.md has the figures, docs/decisions.md the reasons). Files are read by safetensors.
 """
 
@@ -62,7 +62,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
                     hasher.update(content)
                     _write(descriptor, blocks)
                 size += filled
-            os.ftruncate(descriptor, size)  # the last block was written whole
+            os.ftruncate(descriptor, size)  # the last block was written in full
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

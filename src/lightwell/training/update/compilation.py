@@ -23,10 +23,10 @@ from lightwell.training.update.loss import HeadLoss, head_loss
 WORTH_IT = {"cpu": 4e13, "cuda": 5e15, "mps": 1e15}
 """Model FLOPs from which a run gains more by compiling than it waits for it: two or three minutes of training.
 
-Measured on a processor (docs/performance.md); estimated for GPUs, on which nothing was measured.
+Measured on a CPU (docs/performance.md); estimated for GPUs, on which nothing was measured.
 """
 COMPILED = 1.35
-"""How much faster a compiled step is than an eager one, on a processor (docs/performance.md)."""
+"""How much faster a compiled step is than an eager one, on a CPU (docs/performance.md)."""
 COMPILATION = 30.0
 """Seconds until the first step is compiled: 10 to 45 on the machines where it was measured."""
 
@@ -39,14 +39,14 @@ def expected_seconds(compiled: str, eager: float) -> tuple[float, float]:
 
 
 def resolve_compile(choice: str, device: torch.device, precision: str, flops: float) -> str:
-    """on or off; auto compiles a run of that many model FLOPs if it is long enough to pay, and a compiler is there."""
+    """Return on or off; auto compiles a run of so many model FLOPs if that pays, and a compiler is there."""
     if choice != "auto":
         return choice
     return "on" if flops >= WORTH_IT[device.type] and compiling_pays(device, precision) else "off"
 
 
 def compile_in_time(choice: str, device: torch.device, precision: str, eager: float, seconds: float) -> str:
-    """on or off; auto takes what makes more steps, of `eager` seconds each where not compiled, in so many seconds."""
+    """Return on or off; auto takes what makes more steps in so many seconds; eager: seconds of a step with off."""
     if choice != "auto":
         return choice
     per_step, wait = expected_seconds("on", eager)
@@ -55,8 +55,7 @@ def compile_in_time(choice: str, device: torch.device, precision: str, eager: fl
 
 
 def compiling_pays(device: torch.device, precision: str) -> bool:
-    """Return whether compiled steps are faster, however long the run: on a processor in bf16 only, where products are
-    fast.
+    """Return whether compiled steps are faster, however long the run: on a CPU in bf16 only, where products are fast.
 
     In fp32 the products take nearly all of a step there, and nothing is gained (docs/performance.md).
     """
@@ -79,7 +78,7 @@ def refuse_compile(choice: str, device: torch.device) -> None:
 def has_compiler(device: torch.device) -> bool:
     """Return whether torch.compile finds what it needs: Python's headers, and the compiler that it would call.
 
-    For a processor that is $CXX, or else g++ (clang++ on macOS); for a GPU, a C compiler builds Triton's launcher.
+    For a CPU that is $CXX, or else g++ (clang++ on macOS); for a GPU, a C compiler builds Triton's launcher.
     """
     if device.type == "mps":
         return True  # Metal compiles by itself
@@ -92,7 +91,7 @@ def has_compiler(device: torch.device) -> bool:
 
 
 OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {"fallback_random": True}
-"""Dropout draws the same masks as without compiling; on a processor that is faster, too."""
+"""Dropout draws the same masks as without compiling; on a CPU that is faster, too."""
 
 
 def compile_for_training(model: Decoder) -> HeadLoss:
@@ -107,6 +106,6 @@ def compile_for_training(model: Decoder) -> HeadLoss:
 
 
 def as_written() -> AbstractContextManager[None]:
-    """Within it, compiled code runs as its Python says: for passes too few, or of too many shapes, to translate."""
+    """Let compiled code run as its Python says: for passes too few, or of too many shapes, to translate."""
     stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
     return stance

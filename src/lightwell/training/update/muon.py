@@ -2,8 +2,8 @@
 
 Jordan 2024 (kellerjordan.github.io/posts/muon). torch.optim.Muon takes one matrix after the other; here matrices of
 equal shape are stacked and go through the same products together, and queries, keys and values, which share a weight
-for speed, are taken apart: they are three maps, and making their stack orthogonal would couple them. Of weights in
-parts (parts.py) every process makes the whole directions, and moves the rows that it holds.
+for speed, are taken apart: they are three maps, and making their stack orthogonal would couple them. Of sharded weights
+(sharded_tensors.py) every rank makes the full directions, and moves the rows in its shard.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ class Muon(torch.optim.Optimizer):
             directions = orthogonal(stack.to(self._dtype))
             scale = max(1.0, rows / columns) ** 0.5
             for (weight, part), direction in zip(moving, directions, strict=True):
-                mine, held_of_it = self._mine(weight, part)
+                mine, own = self._local(weight, part)
                 mine.mul_(1.0 - group["lr"] * group["weight_decay"])
-                mine.add_(direction[held_of_it], alpha=-group["lr"] * scale)
+                mine.add_(direction[own], alpha=-group["lr"] * scale)
 
     def _momentum(self, weight: nn.Parameter, group: dict[str, Any]) -> Tensor:
         """Return the mean gradient so far, looked ahead by one step (Nesterov)."""
@@ -87,8 +87,8 @@ class Muon(torch.optim.Optimizer):
         return shard_like(gradient.lerp(mean, group["momentum"]), weight)
 
     @staticmethod
-    def _mine(weight: nn.Parameter, part: slice) -> tuple[Tensor, slice]:
-        """Return what this process holds of a part of a weight, and which rows of that part these are."""
+    def _local(weight: nn.Parameter, part: slice) -> tuple[Tensor, slice]:
+        """Return this rank's rows of one matrix in a weight, and which rows of that matrix these are."""
         here = local_rows(weight)
         first, last = max(part.start, here.start), max(part.start, here.start, min(part.stop, here.stop))
         return local(weight)[first - here.start : last - here.start], slice(first - part.start, last - part.start)

@@ -1,0 +1,69 @@
+"""Which evaluation is the best one: the lowest loss among those of the same held-out tokens."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightwell.training.events import milestones
+from lightwell.training.runs.best import best_evaluation, best_step, comparable_evaluations
+from lightwell.training.runs.evaluation import Evaluation, evaluate
+from lightwell.training.runs.load import choose_checkpoint
+from lightwell.training.runs.run import Run
+from lightwell.training.runs.summary import Summary
+from lightwell.training.start import resume
+from small import StopAt, small_run, write_text
+
+
+def scored(step: int, loss: float, tokens: int | None = None) -> dict[str, Any]:
+    record = {"step": step, "validation_loss": loss}
+    return record if tokens is None else {**record, "scored_tokens": tokens}
+
+
+def test_the_best_is_the_lowest_loss_and_the_first_of_equals() -> None:
+    metrics = [scored(0, 5.0), {"step": 1, "loss": 0.1}, scored(2, 3.0), scored(4, 3.0), scored(6, 4.0)]
+    assert best_step(metrics) == 2
+    assert best_evaluation(metrics) == scored(2, 3.0)
+    assert best_step([{"step": 1, "loss": 0.1}]) is None
+
+
+def test_only_the_newest_set_of_tokens_counts() -> None:
+    metrics = [scored(0, 1.0, 400), scored(2, 0.5, 400), scored(4, 3.0, 20), scored(6, 2.0, 20)]
+    assert best_step(metrics) == 6
+    assert best_step([*metrics, scored(8, 4.0, 400)]) == 8
+
+
+def test_records_of_before_count_as_the_set_that_follows_them() -> None:
+    old = [scored(0, 5.0), scored(2, 2.0)]
+    assert best_step([*old, scored(4, 3.0, 400)]) == 2
+    assert len(comparable_evaluations([*old, scored(4, 3.0, 400), scored(6, 3.0, 20), scored(8, 4.0, 20)])) == 2
+
+
+def test_after_eval_tokens_was_edited_losses_on_other_tokens_are_not_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every evaluation is better than the one before, but those on few tokens are worse than all on many."""
+
+    def falling(*arguments: Any, **named: Any) -> Evaluation:
+        score = evaluate(*arguments, **named)
+        calls.append(score.tokens)
+        return dataclasses.replace(score, nats_per_token=(3.0 if score.tokens > 20 else 10.0) - 0.1 * len(calls))
+
+    calls: list[int] = []
+    monkeypatch.setattr(milestones, "evaluate", falling)
+    settings: dict[str, Any] = {"eval_every": 1, "checkpoint_every": 0, "keep_checkpoints": 1, "steps": 8}
+    settings |= {"eval_tokens": 200, "patience": 3}
+    text = write_text(tmp_path / "text")
+    with pytest.raises(KeyboardInterrupt):
+        small_run(text, tmp_path / "run", StopAt(4), **settings)
+    file = tmp_path / "run" / "config.toml"
+    file.write_text(file.read_text().replace("eval_tokens = 200", "eval_tokens = 20"))
+    run = resume(tmp_path / "run")
+    assert calls == [200] * 5 + [20] * 4  # all steps were done: patience did not count them as worse
+    assert Summary.of(run).best_step == 8
+    assert choose_checkpoint(Run(run.path), "best").step == 8
+    newest = choose_checkpoint(Run(run.path), "newest").state["progress"]
+    assert (newest["best_step"], newest["since_best"], newest["scored_tokens"]) == (8, 0, 20)
