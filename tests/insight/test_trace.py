@@ -197,3 +197,20 @@ def test_token_ids_are_taken_as_they_are(tokenizer: Tokenizer) -> None:
         trace(traced, [])
     with pytest.raises(SettingError, match="do not fit the context_length"):
         trace(traced, TEXT * 3)
+
+
+@pytest.mark.parametrize("attention", ["explicit", "fused"])
+def test_each_intermediate_is_a_copy_of_its_own(tokenizer: Tokenizer, attention: str) -> None:
+    recorded = trace(model(tokenizer, attention=attention), TEXT)
+    storages = {name: array.values.untyped_storage().data_ptr() for name, array in recorded.items()}
+    assert len(set(storages.values())) == len(storages)  # q, k and v flow as views of one tensor
+
+
+def test_negative_positions_count_from_the_end_as_far_as_the_axis_goes(tokenizer: Tokenizer) -> None:
+    weights = trace(model(tokenizer), TEXT)["layers.0.attention.weights"]
+    size = weights.shape["key"]
+    assert torch.equal(weights.select(key=-size).values, weights.values[..., 0])
+    assert torch.equal(weights.select(key=-1).values, weights.select(key=size - 1).values)
+    for outside in (-size - 1, size):
+        with pytest.raises(SettingError, match=f"^key is {outside}, but the axis has {size} positions"):
+            weights.select(key=outside)

@@ -14,7 +14,7 @@ from lightwell.errors import SettingError
 from lightwell.training.build import make_loader
 from lightwell.training.planning import budget
 from lightwell.training.planning.budget import choose
-from lightwell.training.planning.deadline import ending_seconds
+from lightwell.training.planning.deadline import FIRST_STEPS, ending_seconds
 from lightwell.training.planning.plan import Measured, flops_per_step
 from lightwell.training.planning.resolve import resolve
 from lightwell.training.planning.scaling_law import SMALL_MODELS
@@ -233,3 +233,17 @@ def test_with_time_the_context_grows_as_long_as_it_leaves_enough_steps(
     little, much = chosen(0.5), chosen(500)
     assert little.model.context_length < much.model.context_length
     assert much.training.steps >= budget.ENOUGH_STEPS
+
+
+def test_two_evaluations_are_left_out_of_the_time_and_the_fewest_steps_still_fit() -> None:
+    """A step takes a tenth of a second; an evaluation of the tokens of 30 steps, a third of learning from them, one."""
+    config = automatic(1, eval_tokens=30 * 16 * 128, eval_every=0, compile="off", precision="fp32")
+    beside = ending_seconds(config.model.parameter_count()) + 2 * 1.0
+
+    def steps(seconds: float) -> int:
+        return budget.fit(config, Measured(0.1, 0, 0), beside + seconds, held_out=10**6).training.steps
+
+    assert steps(5.05) == 50
+    assert steps(0.55) == FIRST_STEPS
+    with pytest.raises(SettingError, match="too short"):
+        steps(0.45)
