@@ -26,7 +26,7 @@ from lightwell.lab.experiments.rate_search import LearningRateSearch, tune_and_t
 from lightwell.lab.experiments.setup import base_config, opened
 from lightwell.lab.experiments.store import UNTRAINED, Store
 from lightwell.lab.experiments.trial import Trained, Trial, train_trial
-from lightwell.lab.session import Session, kept_cards
+from lightwell.lab.session import NotePlan, Session, kept_cards
 from lightwell.lab.verdicts.verdict import Claim, Law, Rule
 from lightwell.training.runs.listener import Listener
 from small import write_text
@@ -92,6 +92,47 @@ def test_nothing_is_made_twice(tmp_path: Path) -> None:
     assert (second.plan()[0].finished, second.plan()[0].tokens) == (4, 0)
     assert once(second)["data"] == card["data"]
     assert second.store.made == 0
+
+
+@pytest.mark.usefixtures("two_arms")
+def test_a_plan_by_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Session, "_seconds_per_token", lambda self: 0.5)
+    session = laboratory(tmp_path, "activation")
+    tokens = 3 * 4 * 16  # steps, sequences, their length
+    scored = 11 * 200 * 0.35
+    assert session.plan() == [NotePlan("activation", 2, 2, 4, 0, 4 * tokens, 0.5 * 4 * (tokens + scored))]
+    _, context = session.context("activation")
+    context.train(context.trial("gelu", 2, activation="gelu"))
+    assert session.plan() == [NotePlan("activation", 2, 2, 4, 1, 3 * tokens, 0.5 * 3 * (tokens + scored))]
+    context.trained("relu", activation="relu")
+    context.train(context.trial("gelu", 1, activation="gelu"))
+    assert session.plan() == [NotePlan("activation", 2, 2, 4, 4, 0, 0.0)]
+
+
+@pytest.mark.parametrize(
+    ("name", "budget", "counts"),
+    [
+        ("batch-size", "glance", (4, 2, 8)), ("batch-size", "coffee", (7, 2, 35)),
+        ("stride", "glance", (5, 2, 10)), ("stride", "coffee", (8, 2, 25)),
+        ("self-attention", "glance", (4, 2, 8)), ("self-attention", "coffee", (6, 2, 30)),
+        ("causal", "glance", (3, 2, 5)), ("causal", "coffee", (3, 2, 5)),
+        ("dropout", "glance", (5, 2, 9)), ("dropout", "coffee", (9, 2, 41)),
+        ("buffer", "glance", (0, 0, 0)),
+        ("activation", "glance", (3, 2, 6)), ("activation", "coffee", (7, 2, 35)),
+    ],
+)  # fmt: skip
+def test_what_each_note_plans(
+    tmp_path: Path, name: str, budget: str, counts: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arms, seeds and trainings; a quick measure takes the place of the pace, by which seconds become steps."""
+    monkeypatch.setattr(Session, "_seconds_per_token", lambda self: 0.0)
+    monkeypatch.setattr(
+        "lightwell.lab.notes.batch_size.experiment.seconds_per_step",
+        lambda trials, *_: {size: [float(size) ** 0.5] for size in trials},
+    )
+    settings = {"name": budget, "steps": 40, "rates": 1 if budget == "glance" else 3}
+    plan = laboratory(tmp_path, name, budget=with_seeds(2, **settings)).plan()[0]
+    assert (plan.arms, plan.seeds, plan.trainings) == counts
 
 
 @pytest.mark.usefixtures("two_arms")
@@ -345,10 +386,10 @@ def test_arms_share_initialisation_order_and_tokens(tmp_path: Path) -> None:
     assert context.train(context.trial("a", 2)).batch_losses[0] != one.batch_losses[0]
 
 
-def planned_rates(context: ExperimentContext) -> list[float]:
+def planned_rates(context: ExperimentContext, base: float = 1e-4) -> list[float]:
     """The learning rates of all trainings that a plan of one tuned arm counts."""
     tuned = Experiment(
-        NOTES["buffer"], lambda context: tune_and_train(context, "a", {}, base=1e-4), lambda *_: Findings(), draw
+        NOTES["buffer"], lambda context: tune_and_train(context, "a", {}, base), lambda *_: Findings(), draw
     )
     return [rate_of(trial) for trial in tuned.plan(context)]
 
@@ -420,6 +461,19 @@ def test_a_grid_is_widened_until_its_best_lies_inside_or_enough_is_enough(
     chosen = min(tried, key=lambda rate: abs(math.log(rate / best)))
     assert search.best() == pytest.approx(chosen)
     assert context.tunings["a"]["at_the_edge"] == (chosen in (min(tried), max(tried)))
+
+
+def test_a_rate_that_diverges_in_its_last_update_is_not_chosen_nor_asked_for_again(tmp_path: Path) -> None:
+    _, context = laboratory(tmp_path, budget=with_seeds(2, steps=1, rates=3)).context("buffer")
+    search = LearningRateSearch(context, "a", {"warmup_steps": 0}, base=1e38)
+    losses = search.losses()
+    assert losses[max(losses)] == math.inf
+    assert all(not math.isnan(loss) for loss in losses.values())
+    made = context.store.made
+    assert made == len(losses)
+    assert search.losses() == losses
+    assert context.store.made == made
+    assert 1e38 in planned_rates(context, base=1e38)
 
 
 def test_a_budget_with_one_rate_tries_none(tmp_path: Path) -> None:

@@ -1,7 +1,16 @@
-"""What a loss_module was told becomes something measured: seven notes, an experiment and a verdict each.
+"""What a learner was told becomes something measured: notes, each with an experiment and a verdict.
 
 In: the name of a note, a text, a budget. Out: a verdict card, as JSON, pictures, Markdown and a page.
-Read first: experiment.py, then buffer.py, the smallest of the seven.
+Open first: notes/buffer/experiment.py, the smallest experiment, then experiments/experiment.py, which says what one is.
+
+    session       some notes on one text, from the plan to the cards on disk
+    catalogue     the notes that there are, found in notes/
+    notes         a folder for each note
+    experiments   what every experiment is made of: context, trainings, store, learning rates
+    verdicts      the rule that makes a verdict of differences, and its statistics
+    cards         the card in JSON, words and pictures
+
+From Python:
 
     lw.lab.check_causal(model)      the tests of causal attention on any model, as a table
     lw.lab.tensor_table(module)     every tensor of any module: its kind, its bytes, whether it is saved and moved

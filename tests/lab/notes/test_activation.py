@@ -16,6 +16,7 @@ from decoders import decoder
 from lab_house import context_of, numbers_of
 from lightwell.lab.cards.card import make_card
 from lightwell.lab.experiments.context import ExperimentContext
+from lightwell.lab.experiments.rate_search import TunedArm
 from lightwell.lab.experiments.trial import Trained
 from lightwell.lab.notes.activation import experiment as activation
 from lightwell.lab.notes.activation import zeros
@@ -42,7 +43,7 @@ def test_the_experiment_end_to_end_and_again_from_what_is_kept(tmp_path: Path, n
     context = context_for(tmp_path, name, rates)
     findings = activation.EXPERIMENT.run(context)
     arms = activation.arms_of(context)
-    wide = len(activation.WIDE) if activation.has_wide(context) else 0
+    wide = 0 if name == "glance" else len(activation.WIDE)
     assert len(activation.EXPERIMENT.plan(context)) == (len(arms) + wide) * (2 + (rates if rates > 1 else 0))
     assert all(context.store.has_trained(context.note, trial) for trial in activation.EXPERIMENT.plan(context))
     assert ("wide" in findings.data) == any("begin at" in claim.text for claim in findings.claims) == (wide > 0)
@@ -139,21 +140,24 @@ def test_all_arms_have_the_same_parameters_whatever_the_base_is(tmp_path: Path, 
 
 
 def trained(loss: float, start: float, end: float) -> Trained:
-    seen = [(0, [{"zero": start}]), (10, [{"zero": end}])]
-    seen = [(step, [{**layer, "negative": 0.4} for layer in layers]) for step, layers in seen]
-    return Trained(loss, 1.0, loss, [], [], seen, 1, 1.0, 1, 0.0)
+    probed = [(step, [{"zero": zero, "negative": 0.4}]) for step, zero in ((0, start), (10, end))]
+    return Trained(loss, 1.0, loss, [], [], probed, 1, 1.0, 1, 0.0)
+
+
+def arm(runs: list[Trained]) -> TunedArm:
+    return TunedArm(0.01, runs)
 
 
 def test_planted_effects_of_the_gate_and_of_training_are_found() -> None:
     noise = [0.001 * each for each in (-3, 1, 2, -2, 3, -1, 0, 2)]
     found = {
-        "relu": [trained(3.0 + each, 0.5, 0.7 + each) for each in noise],
-        "gelu": [trained(3.0 - each, 0.0, 0.0) for each in noise],
-        "swiglu": [trained(2.95 - each, 0.0, 0.0) for each in noise],
+        "relu": arm([trained(3.0 + each, 0.5, 0.7 + each) for each in noise]),
+        "gelu": arm([trained(3.0 - each, 0.0, 0.0) for each in noise]),
+        "swiglu": arm([trained(2.95 - each, 0.0, 0.0) for each in noise]),
     }
     claims = activation.claims_of(found)
     assert [claim.verdict.kind for claim in claims] == ["supported"] * 7
-    found["gelu"] = [trained(3.1, 0.0, 0.3) for _ in noise]
+    found["gelu"] = arm([trained(3.1, 0.0, 0.3) for _ in noise])
     kinds = {claim.text: claim.verdict.kind for claim in activation.claims_of(found)}
     assert kinds["GELU ends with the held-out loss of ReLU, within 0.02"] == "contradicted"
     assert kinds["After training, next to none of GELU's outputs are exactly 0"] == "contradicted"

@@ -15,6 +15,7 @@ from decoders import decoder, text
 from lab_house import card_of, context_of
 from lightwell.batches.batch import Batch
 from lightwell.lab.experiments.context import ExperimentContext
+from lightwell.lab.experiments.rate_search import TunedArm
 from lightwell.lab.experiments.setup import FIXED
 from lightwell.lab.experiments.trial import Trained
 from lightwell.lab.notes.batch_size import experiment as batch_size
@@ -186,8 +187,10 @@ def trained(loss: float) -> Trained:
 def test_planted_losses_give_the_planted_verdicts(tmp_path: Path) -> None:
     arms = batch_size.Arms.of(context_for(tmp_path, "coffee"))
     noise = np.random.default_rng(0).normal(0.0, 0.002, (len(arms.all), 8))
-    results = {arm: [trained(3.0 - 0.01 * arm.size * (arm.steps == STEPS) + each) for each in row]
-               for arm, row in zip(arms.all, noise, strict=True)}  # fmt: skip
+    results = {
+        arm: TunedArm(0.01, [trained(3.0 - 0.01 * arm.size * (arm.steps == STEPS) + each) for each in row])
+        for arm, row in zip(arms.all, noise, strict=True)
+    }
     steps, tokens = batch_size.claims_of(arms, results)
     assert steps.verdict.kind == "supported"
     assert tokens.verdict.kind == "no difference"

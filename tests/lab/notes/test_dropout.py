@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from decoders import decoder, text
 from lab_house import context_of, numbers_of
+from lightwell.batches.evaluation import evaluation_batches
 from lightwell.lab.cards.card import make_card
 from lightwell.lab.experiments.context import ExperimentContext
 from lightwell.lab.experiments.prefix import prefix_of, tokens_for
@@ -24,6 +25,7 @@ from lightwell.lab.notes.dropout import row_sums
 from lightwell.lab.verdicts.crossing import crossing_of, falls_at
 from lightwell.lab.verdicts.verdict import overall
 from lightwell.model.dropout import Dropout, DropoutMask, sample_dropout_mask
+from lightwell.training.runs.evaluation import evaluate, true_byte_lengths
 
 
 @pytest.fixture(autouse=True)
@@ -42,10 +44,7 @@ def context_for(folder: Path, name: str = "glance", seeds: int = 2) -> Experimen
 def test_the_experiment_end_to_end_and_again_from_what_is_kept(tmp_path: Path) -> None:
     context = context_for(tmp_path)
     findings = dropout.EXPERIMENT.run(context)
-    assert (
-        len({json.dumps(dataclasses.asdict(trial), default=str) for trial in dropout.EXPERIMENT.plan(context)})
-        == context.store.made
-    )
+    assert len(dropout.EXPERIMENT.plan(context)) == context.store.made
     pictures = dropout.EXPERIMENT.draw(json.loads(json.dumps(findings.data)), {})
     assert [picture.name for picture in pictures] == ["masks", "row-sums", "crossover"]
     again = context_for(tmp_path)
@@ -60,7 +59,7 @@ def test_the_experiment_end_to_end_and_again_from_what_is_kept(tmp_path: Path) -
 def test_more_passes_come_from_a_shorter_text_at_equal_tokens(tmp_path: Path) -> None:
     context = context_for(tmp_path)
     cells = dropout.cells_of(context)
-    trained = {cell: context.train(dropout.final_trials(context, cell, 1e-3)[0]) for cell in cells}
+    trained = {cell: context.train(dropout.cell_trial(context, cell, 1e-3, seed=1)) for cell in cells}
     assert len({found.tokens for found in trained.values()}) == 1
     for cell, found in trained.items():
         assert found.effective_epochs == pytest.approx(cell.epochs, rel=0.2)  # whole windows of a tiny text
@@ -122,7 +121,7 @@ def test_row_sums_of_the_models_own_dropout_follow_the_law() -> None:
     assert all(law.holds for law in laws)
     assert rows["dropped"] == pytest.approx(0.1, abs=0.005)
     assert rows["predicted"][0][0] == pytest.approx(1 / 3, abs=1e-3)
-    row = row_sums.weights_and_dropped(model, text(1))[0][0, 1, 5].double()
+    row = row_sums.FirstAttention(model, text(1)).draw()[0][0, 1, 5].double()
     assert rows["predicted"][1][5] == pytest.approx(math.sqrt(0.1 / 0.9 * float((row * row).sum())), rel=1e-3)
 
 
@@ -162,7 +161,22 @@ def test_a_dropout_that_stays_on_in_evaluation_is_found(monkeypatch: pytest.Monk
     assert overall(dropout.mode_laws(modes), []) == "contradicted"
 
 
-def test_looking_changes_neither_the_mode_nor_the_random_state(tmp_path: Path) -> None:
+def test_the_loss_with_dropout_off_is_that_of_evaluation_and_the_one_with_it_on_is_another(tmp_path: Path) -> None:
+    context = context_for(tmp_path)
+    corpus = context.corpus
+    model = decoder(attention_dropout=0.4, residual_dropout=0.4, vocab_size=context.config.model.vocab_size)
+    torch.nn.init.normal_(
+        model.token_embedding.weight, std=1.0
+    )  # as peaked as a trained model's, so that dropout shows
+    modes = row_sums.probe_modes(model, corpus, context.config)
+    batches = evaluation_batches(corpus.train, model.config.context_length, 32, max_tokens=row_sums.SCORED)
+    off = evaluate(model, batches, true_byte_lengths(corpus.train, corpus.tokenizer.byte_lengths)).nats_per_token
+    assert modes["off"] == pytest.approx(off, rel=1e-6)
+    assert abs(modes["on"] - off) > 0.01
+    assert (modes["evaluation repeats"], modes["training repeats"]) == (True, False)
+
+
+def test_probing_changes_neither_the_mode_nor_the_random_state(tmp_path: Path) -> None:
     context = context_for(tmp_path)
     model = decoder(attention_dropout=0.1, vocab_size=context.config.model.vocab_size).eval()
     state = torch.get_rng_state()

@@ -14,6 +14,7 @@ from torch import Tensor
 from decoders import decoder, text, watch
 from lab_house import card_of, context_of
 from lightwell.lab.experiments.context import ExperimentContext
+from lightwell.lab.experiments.rate_search import TunedArm
 from lightwell.lab.experiments.trial import Trained
 from lightwell.lab.notes.self_attention import experiment as self_attention
 from lightwell.lab.notes.self_attention import influence, saturation
@@ -144,11 +145,9 @@ def trained(loss: float) -> Trained:
 @pytest.mark.parametrize(("gain", "kind"), [(0.3, "supported"), (0.0, "no difference"), (-0.3, "contradicted")])
 def test_a_planted_gain_gets_its_verdict(gain: float, kind: str) -> None:
     noise = np.random.default_rng(1).normal(0.0, 0.005, size=(2, 8))
-    both = {
-        "scaled": [trained(3.0 - gain + each) for each in noise[0]],
-        "unscaled": [trained(3.0 + each) for each in noise[1]],
-    }
-    assert self_attention.claim_of(64, False, both).verdict.kind == kind
+    scaled = TunedArm(0.01, [trained(3.0 - gain + each) for each in noise[0]])
+    unscaled = TunedArm(0.01, [trained(3.0 + each) for each in noise[1]])
+    assert self_attention.claim_of(self_attention.Pair(64, False, scaled, unscaled)).verdict.kind == kind
 
 
 def context_for(folder: Path, name: str = "glance", rates: int = 1) -> ExperimentContext:

@@ -12,10 +12,12 @@ from scipy.stats import t
 
 from lightwell.lab.verdicts.statistics import (
     FEWEST,
+    MOST_SEEDS,
     Numbers,
     block_bootstrap,
     fit_line,
     paired_effect,
+    seeds_for_width,
     seeds_needed,
     sign_flip,
     smallest_effect,
@@ -40,6 +42,12 @@ def test_where_both_tests_are_asked_both_are_counted(n: int) -> None:
     pairs = np.random.default_rng(1).normal(smallest_effect(n), 1.0, (400, n))
     found = [abs(row.mean()) > half_width(row) and sign_flip(row) <= 0.05 for row in pairs]
     assert np.mean(found) == pytest.approx(0.8, abs=0.07)
+
+
+@pytest.mark.parametrize(("n", "expected"), [(6, 1.8117), (8, 1.1944), (10, 1.0190), (13, 0.8562)])
+def test_the_smallest_effect_of_both_tests(n: int, expected: float) -> None:
+    """By value: the width of the t interval is that of n - 1 degrees of freedom."""
+    assert smallest_effect(n) == pytest.approx(expected, abs=2e-3)
 
 
 def test_more_seeds_show_smaller_effects_from_the_fewest_on() -> None:
@@ -105,6 +113,22 @@ def test_the_same_seed_draws_the_same_blocks() -> None:
 
     assert block_bootstrap(blocks, mean, seed=3, resamples=99) == block_bootstrap(blocks, mean, seed=3, resamples=99)
     assert block_bootstrap(blocks, mean, seed=3, resamples=99) != block_bootstrap(blocks, mean, seed=4, resamples=99)
+
+
+def test_an_effect_by_value() -> None:
+    effect = paired_effect([0.1, 0.3, 0.2, 0.5, -0.1, 0.2])
+    assert [effect.mean, effect.low, effect.high] == pytest.approx([0.2, -0.009887, 0.409887], abs=1e-6)
+    assert (effect.n, effect.p) == (6, pytest.approx(6 / 64))
+    assert effect.bootstrap == pytest.approx((0.05, 1 / 3))
+
+
+def test_seeds_needed_by_value() -> None:
+    assert [seeds_needed(0.02, 0.03), seeds_needed(-0.02, 0.03), seeds_needed(0.0, 0.1)] == [20, 20, MOST_SEEDS]
+    assert [seeds_for_width(0.01, 0.03), seeds_for_width(0.1, 0.0), seeds_for_width(0.0, 1.0)] == [
+        38,
+        FEWEST,
+        MOST_SEEDS,
+    ]
 
 
 def test_seeds_needed_are_enough_and_no_more() -> None:

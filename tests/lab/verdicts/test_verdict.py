@@ -47,6 +47,31 @@ def test_a_difference_that_is_there_but_not_shown_to_matter_is_not_settled() -> 
     assert "lower, but not shown to be so by more than 0.02" in found.sentence
 
 
+def test_a_verdict_by_value() -> None:
+    verdict = decide(RULE, [-0.012, -0.017, -0.010, -0.028, -0.008, -0.015])
+    assert [verdict.mean, verdict.low, verdict.high] == pytest.approx([-0.015, -0.0225092, -0.0074908], abs=1e-7)
+    assert (verdict.n, verdict.p) == (6, pytest.approx(2 / 64))
+    assert verdict.sentence == "lower, but not shown to be so by more than 0.02; about 11 seeds would be needed"
+    assert decide(RULE, WILD).sentence == "more than 1,000 seeds would be needed"
+    assert decide(RULE, LOWER).sentence == "0.103 nats per token lower"
+    assert decide(RULE, SAME).sentence == "no difference larger than 0.02 nats per token"
+    assert decide(RULE, [0.1]).sentence == "a single run says nothing about how much runs differ"
+
+
+@pytest.mark.parametrize(
+    ("differences", "kind"),
+    [
+        ([0.0, 0.02] * 3, "not settled"),  # the interval reaches beyond X
+        ([-0.021, -0.0211, -0.0209] * 2, "supported"),  # the mean is just beyond X
+        ([-0.0199, -0.02, -0.0201] * 2, "not settled"),  # and just at it
+        ([-0.3, -0.3, -0.3, -0.3, -0.3, 0.01], "not settled"),  # the t interval is apart, the sign-flip test is not
+        ([-0.3, -0.3, -0.3, -0.3, 0.01], "supported"),  # so few that the sign-flip test is not asked
+    ],
+)
+def test_the_edges_of_the_rule(differences: list[float], kind: Kind) -> None:
+    assert decide(RULE, differences).kind == kind
+
+
 @given(st.lists(st.floats(-0.1, 0.1), min_size=2, max_size=9))
 @settings(deadline=None)
 def test_what_is_not_settled_needs_more_seeds_than_there_were(differences: list[float]) -> None:
@@ -111,3 +136,18 @@ def test_bounds() -> None:
     assert not Law.above("", 0.97, 0.98).holds
     assert Law.below("", 1e-7, 1e-6).holds
     assert not Law.near("", math.nan, 0.0, 1.0).holds
+    assert Law.near("", 1.5, 1.0, 0.5).holds
+    assert not Law.near("", 1.51, 1.0, 0.5).holds
+    assert not Law.near("", 0.49, 1.0, 0.5).holds
+    assert not Law.above("", 0.98, 0.98).holds
+    assert not Law.below("", 1e-6, 1e-6).holds
+    assert [Law.fact("", seen, True).holds for seen in (True, False)] == [True, False]
+
+
+def test_what_a_law_expects_in_words() -> None:
+    assert Law.near("", 0.30004, 1 / 3, 0.05).expected == "0.333333 within 0.05"
+    assert Law.near("", 3, 4, 0).expected == "4"
+    assert Law.above("", 0.9, 0.98).expected == "above 0.98"
+    assert Law.below("", 0.9, 1e-6).expected == "below 1e-06"
+    assert (Law.fact("", False, True).shown, Law.fact("", False, True).expected) == ("no", "yes")
+    assert Law.near("", 0.30004, 1 / 3, 0.05).shown == "0.30004"

@@ -46,7 +46,7 @@ class Card:
     provenance: dict[str, Any]
     """What the numbers were made on and of."""
     seconds: float
-    """That this took; less where results were there already."""
+    """The time that it took, less where results were there already."""
     pictures: tuple[tuple[str, str], ...]
     """Name and caption of each."""
 
@@ -57,7 +57,7 @@ class Card:
 
     @property
     def bits(self) -> float:
-        """Bits per byte of this text that are one nat per token."""
+        """Return the bits per byte of this text that are one nat per token."""
         return float(self.provenance["bits_per_byte_of_a_nat"])
 
     @property
@@ -111,7 +111,7 @@ class Card:
         )
 
     def to_json(self) -> str:
-        """Return the same as text."""
+        """Return the card's JSON."""
         return json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
 
 
@@ -164,7 +164,7 @@ def provenance(context: ExperimentContext) -> dict[str, Any]:
 
 
 def bits_of_a_nat(context: ExperimentContext) -> float:
-    """1 / (ln 2 x bytes per token) of the held-out tokens that losses are measured on."""
+    """Return 1 / (ln 2 x bytes per token) of the held-out tokens that losses are measured on."""
     held_out = context.corpus.held_out
     ids = held_out.take(np.arange(1, min(context.config.training.eval_tokens + 1, len(held_out))))
     lengths = true_byte_lengths(held_out, context.corpus.tokenizer.byte_lengths)

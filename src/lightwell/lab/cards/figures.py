@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#A6578A", "#8A6D00", "#4C4C4C"]
-"""Of arms, in order: Okabe and Ito's, darkened where they are too light to read."""
+"""The colours of arms, in order: Okabe and Ito's, darkened where they are too light to read."""
 
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Within it, figures have the lab's style."""
+    """Give figures the lab's style within it."""
     import matplotlib as mpl
 
     with mpl.rc_context({**STYLE, "axes.spines.right": False}):
@@ -62,19 +62,17 @@ def _signs() -> frozenset[int]:
 
 
 def drawable(text: str) -> str:
-    """Return a user's text: a square for each sign that the pictures' font lacks, and dollar signs that begin no
-    formula.
-    """
+    """Return a user's text with a square for each sign that the font lacks, and dollar signs that begin no formula."""
     shown = "".join(sign if ord(sign) in _signs() or sign.isspace() else LACKING for sign in text)
     return shown.replace("$", r"\$")
 
 
 def draw_paired(axes: Axes, losses: Sequence[Sequence[float]], colour: str) -> list[float]:
-    """Runs that are paired by their seed, a place for each arm: a line for each seed, and a diamond at each mean.
+    """Draw paired runs, a place for each arm: a line for each seed, and a diamond at each mean.
 
-    losses (arms, seeds). Returns the means.
+    losses (arms, seeds). Return the means.
     """
-    places, means = range(len(losses)), [sum(found) / len(found) for found in losses]
+    places, means = range(len(losses)), [sum(arm) / len(arm) for arm in losses]
     for seed in zip(*losses, strict=True):
         axes.plot(places, seed, "o-", color=colour, linewidth=0.7, alpha=0.5, markersize=3.5)
     axes.plot(places, means, "D", color=colour, markersize=9, markerfacecolor="none", zorder=4)
@@ -82,7 +80,7 @@ def draw_paired(axes: Axes, losses: Sequence[Sequence[float]], colour: str) -> l
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> None:
-    """Two files, NAME.svg for documents and NAME.png for the eye.
+    """Write two files, NAME.svg for documents and NAME.png for the eye.
 
     Raises:
         RunError: a file could not be written.

@@ -79,9 +79,7 @@ def _cell(text: str) -> str:
 
 
 def _inline(path: Path, caption: str) -> str:
-    """Return an SVG as an element of the page; its ids get the card's and the picture's names, so that no two share
-    one.
-    """
+    """Return an SVG as an element of the page; card and picture are in its ids, so that no two share one."""
     text = path.read_text(encoding="utf-8")
     text = text[text.index("<svg") :]
     prefix = re.sub(r"[^a-z0-9]", "", path.parent.name + path.stem)

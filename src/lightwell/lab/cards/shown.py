@@ -14,7 +14,7 @@ WIDTH = 100
 
 
 def markdown(card: Card) -> str:
-    """Return the whole card, with its pictures."""
+    """Return the card in Markdown, with its pictures."""
     note = card.note
     parts = [
         f"# {note.title}",
@@ -35,19 +35,19 @@ def markdown(card: Card) -> str:
 
 
 def tables(card: Card) -> list[tuple[list[str], list[list[str]]]]:
-    """Claims that decide, claims beside the note, and laws: heads and rows of those that there are."""
-    found = []
+    """Return heads and rows of the tables that there are: claims that decide, claims beside the note, and laws."""
+    tables = []
     about, beside = (claims_of(card, beside) for beside in (False, True))
     for title, claims in (("what the note claims", about), ("beside the note", beside)):
         rows = [[claim.text, interval(claim, card.bits), points(claim), outcome(claim)] for claim in claims]
-        found.append(([title, "difference, 95 % interval", "each seed", "verdict"], rows))
+        tables.append(([title, "difference, 95 % interval", "each seed", "verdict"], rows))
     laws = [[law.text, law.shown, law.expected, "holds" if law.holds else "broken"] for law in card.findings.laws]
-    found.append((["law", "measured", "expected", ""], laws))
-    return [(head, rows) for head, rows in found if rows]
+    tables.append((["law", "measured", "expected", ""], laws))
+    return [(head, rows) for head, rows in tables if rows]
 
 
 def claims_of(card: Card, beside: bool) -> list[Claim]:
-    """Return those about what the note says, or those beside it."""
+    """Return the claims about what the note says, or those beside it."""
     return [claim for claim in card.findings.claims if claim.beside == beside]
 
 
@@ -81,12 +81,12 @@ def interval(claim: Claim, bits: float) -> str:
     verdict = claim.verdict
     if verdict.n < 2:
         return f"{verdict.mean:+.4g}"
-    found = f"{verdict.mean:+.4g} [{verdict.low:+.4g}, {verdict.high:+.4g}] {claim.rule.unit}"
-    return f"{found} ({verdict.mean * bits:+.3g} bits per byte)" if claim.rule.unit == NATS else found
+    words = f"{verdict.mean:+.4g} [{verdict.low:+.4g}, {verdict.high:+.4g}] {claim.rule.unit}"
+    return f"{words} ({verdict.mean * bits:+.3g} bits per byte)" if claim.rule.unit == NATS else words
 
 
 def points(claim: Claim) -> str:
-    """Return every difference."""
+    """Return every difference, seed by seed."""
     return ", ".join(f"{point:+.4g}" for point in claim.points)
 
 
@@ -125,7 +125,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _literal(text: str) -> str:
-    """Words that Markdown shows as they are, in a cell as well."""
+    """Return words that Markdown shows as they are, in a cell as well."""
     return re.sub(r"([|<>`*_\[\]\\])", r"\\\1", text)
 
 

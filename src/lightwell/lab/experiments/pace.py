@@ -13,7 +13,7 @@ from lightwell.training.hardware.device import random_state_kept
 
 
 def seconds_per_step(trials: Mapping[str, Trial], corpus: Corpus, rounds: int, steps: int) -> dict[str, list[float]]:
-    """For each trial, the seconds of a step in each round of `steps`.
+    """Return, for each trial, the seconds of a step in each round of `steps`.
 
     What slows the machine for a while slows all arms of a round, and none is always the one after another. A round
     before the first is not counted.

@@ -8,16 +8,16 @@ from lightwell.model.tap import Tap
 
 
 def skipping(step: str, *, back_to: str) -> Tap:
-    """In every layer, what had the name `back_to` passes on in place of `step`, which comes after it.
+    """Return a tap by which, in every layer, what had the name `back_to` passes on in place of `step` after it.
 
     The model's attention must be explicit; beside the fused one, a tap only watches.
     """
-    seen: dict[str, Tensor] = {}
+    skipped: dict[str, Tensor] = {}
 
     def passing(name: str, value: Tensor) -> Tensor:
         layer, _, last = name.rpartition(".")
         if last == back_to:
-            seen[layer] = value
-        return seen.pop(layer) if last == step else value
+            skipped[layer] = value
+        return skipped.pop(layer) if last == step else value
 
     return passing

@@ -47,7 +47,7 @@ class Trial:
     """The arm's name in the experiment."""
     seed: int
     config: RunConfig
-    """Resolved but for the seed: vocabulary, steps and precision are known."""
+    """The settings, resolved but for the seed: vocabulary, steps and precision are known."""
     change: str = ""
     """The name of a change in the formula (one of the note's), else none."""
     probe: str = ""
@@ -81,13 +81,13 @@ class Trained:
 
     @property
     def gap(self) -> float:
-        """Held-out loss less the loss on trained text: what was learned by heart."""
+        """Return the held-out loss less that on trained text: what was learned by heart."""
         return self.loss - self.train_loss
 
 
 @dataclass
 class Laboratory:
-    """A model of one trial, ready to learn."""
+    """A model of one trial, with all that it takes to train and score it."""
 
     trial: Trial
     corpus: Corpus

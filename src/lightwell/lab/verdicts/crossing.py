@@ -22,7 +22,7 @@ class Crossing:
     high: float
     """The 95 % interval."""
     found: float
-    """The share of those draws that have a crossing in between."""
+    """The share of draws that have a crossing among the places that were measured."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON, with None for what is beyond."""
@@ -65,7 +65,7 @@ def crossing_of(
 
 
 def _drawn_means(values: Numbers, draw: np.random.Generator, count: int) -> Numbers:
-    """(n, seeds) -> (count, n): where the true means may be, multivariate t with seeds - 1 degrees of freedom."""
+    """Return where the true means may be, (count, n): multivariate t with seeds - 1 degrees of freedom."""
     seeds = values.shape[1]
     centre = values.mean(axis=1)
     if seeds < 2:

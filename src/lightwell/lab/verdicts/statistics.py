@@ -39,7 +39,7 @@ class Effect:
     """The 95 % interval: of Student's t for differences."""
     n: int
     p: float
-    """Of the exact two-sided sign-flip test; 2 / 2^n at best."""
+    """The p of the exact two-sided sign-flip test; 2 / 2^n at best."""
     bootstrap: tuple[float, float]
     """The bias-corrected and accelerated bootstrap's interval (Efron 1987), as a second opinion."""
 
@@ -55,10 +55,10 @@ def paired_effect(differences: Sequence[float], seed: int = 0) -> Effect:
     interval = stats.ttest_1samp(values, 0.0).confidence_interval(CONFIDENCE)
     with warnings.catch_warnings():  # where nearly all values are alike there is no such interval: nan
         warnings.simplefilter("ignore")
-        found = stats.bootstrap(
+        bootstrap = stats.bootstrap(
             (values,), np.mean, confidence_level=CONFIDENCE, method="BCa", rng=np.random.default_rng(seed)
         ).confidence_interval
-    again = (float(found.low), float(found.high))
+    again = (float(bootstrap.low), float(bootstrap.high))
     return Effect(mean, float(interval.low), float(interval.high), n, sign_flip(values), again)
 
 
@@ -82,11 +82,11 @@ def sign_flip(differences: Numbers) -> float:
 
 @functools.cache
 def smallest_effect(n: int, power: float = POWER) -> float:
-    """Return the effect, in standard deviations of the differences, that n pairs show with this power, by the rule's
-    tests.
+    """Return the effect, in standard deviations of the differences, that n pairs show with this power.
 
-    That is Student's t test (5 %), whose power has a formula; from FEWEST to MOST_EXACT pairs the sign-flip test has to
-    agree, and its power is counted in simulated experiments. With more pairs the two tests hardly ever differ.
+    The rule's tests are Student's t test (5 %), whose power has a formula, and from FEWEST to MOST_EXACT pairs the
+    sign-flip test, which has to agree and whose power is counted in simulated experiments. With more pairs the two
+    hardly ever differ.
     """
     if n < 2:
         return math.inf
@@ -94,19 +94,19 @@ def smallest_effect(n: int, power: float = POWER) -> float:
 
     def lacking(effect: float) -> float:
         shift = effect * math.sqrt(n)
-        found = stats.nct.sf(threshold, n - 1, shift) + stats.nct.cdf(-threshold, n - 1, shift)
+        power_here = stats.nct.sf(threshold, n - 1, shift) + stats.nct.cdf(-threshold, n - 1, shift)
         # Far out, scipy gives nan for what is 1.
-        return float(np.nan_to_num(found, nan=1.0)) - power
+        return float(np.nan_to_num(power_here, nan=1.0)) - power
 
     by_t = float(optimize.brentq(lacking, 0.0, 60.0 / math.sqrt(n)))
     if not FEWEST <= n <= MOST_EXACT:
         return by_t
-    found_by_both = _simulated(n, threshold)
-    return float(optimize.brentq(lambda effect: found_by_both(effect) - power, 0.9 * by_t, 3.0 * by_t, xtol=1e-3))
+    shown_by_both = _simulated(n, threshold)
+    return float(optimize.brentq(lambda effect: shown_by_both(effect) - power, 0.9 * by_t, 3.0 * by_t, xtol=1e-3))
 
 
 def _simulated(n: int, threshold: float) -> Callable[[float], float]:
-    """effect -> the share of simulated experiments with n pairs in which both tests find it."""
+    """Return a function of an effect: the share of simulated experiments with n pairs in which both tests show it."""
     draws = np.random.default_rng(n).normal(size=(SIMULATED, n))
     bits = np.arange(2 ** (n - 1))[:, None] >> np.arange(n) & 1  # half of all signs: the others are their opposites
     signs = 1.0 - 2.0 * bits
@@ -153,23 +153,22 @@ class Line:
 
 
 def fit_line(x: Sequence[float], y: Sequence[float]) -> Line:
-    """By least squares."""
-    found = stats.linregress(x, y)
-    return Line(float(found.intercept), float(found.slope), float(found.rvalue) ** 2)
+    """Return the line of least squares."""
+    line = stats.linregress(x, y)
+    return Line(float(line.intercept), float(line.slope), float(line.rvalue) ** 2)
 
 
 def block_bootstrap(
     blocks: Sequence[Numbers], statistic: Callable[[Numbers], float], seed: int = 0, resamples: int = 2000
 ) -> tuple[float, float]:
-    """Return the 95 % interval of a statistic of numbers that come in blocks (documents, draws), which are drawn as
-    wholes.
+    """Return the 95 % interval of a statistic of numbers in blocks (documents, draws), which are drawn undivided.
 
     blocks: arrays that are alike but for their first axis; `statistic` gets chosen ones, one after the other.
     """
     draw = np.random.default_rng(seed)
-    found = [
+    drawn = [
         statistic(np.concatenate([blocks[i] for i in draw.integers(len(blocks), size=len(blocks))]))
         for _ in range(resamples)
     ]
-    low, high = np.quantile(found, [(1.0 - CONFIDENCE) / 2.0, (1.0 + CONFIDENCE) / 2.0])
+    low, high = np.quantile(drawn, [(1.0 - CONFIDENCE) / 2.0, (1.0 + CONFIDENCE) / 2.0])
     return float(low), float(high)

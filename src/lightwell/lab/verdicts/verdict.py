@@ -28,7 +28,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came out."""
+    """The outcome of holding differences against a rule."""
 
     kind: Kind
     sentence: str
@@ -39,7 +39,7 @@ class Verdict:
     p: float
     bootstrap: tuple[float, float]
     exploratory: bool
-    """Fewer seeds than a verdict needs."""
+    """Whether there are fewer seeds than a verdict needs."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -63,18 +63,18 @@ def decide(rule: Rule, differences: Sequence[float]) -> Verdict:
     effect = paired_effect(differences)
     exploratory = effect.n < FEWEST
     apart = effect.n >= 2 and (effect.low > 0.0 or effect.high < 0.0) and (exploratory or effect.p <= LEVEL)
-    found = "higher" if effect.mean > 0.0 else "lower"
+    direction = "higher" if effect.mean > 0.0 else "lower"
     kind: Kind = "not settled"
     if effect.n >= 2 and -rule.smallest < effect.low and effect.high < rule.smallest:
         kind = "supported" if rule.predicted == "none" else "no difference"
         sentence = f"no difference larger than {rule.smallest:g} {rule.unit}"
     elif apart and abs(effect.mean) > rule.smallest:
-        kind = "supported" if rule.predicted == found else "contradicted"
-        sentence = f"{abs(effect.mean):.3g} {rule.unit} {found}"
+        kind = "supported" if rule.predicted == direction else "contradicted"
+        sentence = f"{abs(effect.mean):.3g} {rule.unit} {direction}"
     elif effect.n < 2:
         sentence = "a single run says nothing about how much runs differ"
     else:
-        doubt = f"{found}, but not shown to be so by more than {rule.smallest:g}; " if apart else ""
+        doubt = f"{direction}, but not shown to be so by more than {rule.smallest:g}; " if apart else ""
         sentence = f"{doubt}{_more_seeds(rule, differences, effect.mean)}"
     return Verdict(
         kind, sentence, effect.mean, effect.low, effect.high, effect.n, effect.p, effect.bootstrap, exploratory
@@ -141,14 +141,14 @@ class Law:
 
     @classmethod
     def near(cls, text: str, measured: float, expected: float, within: float) -> Law:
-        """One that says a number."""
+        """Return a law that says a number."""
         holds, about = abs(measured - expected) <= within, f" within {within:.3g}" if within else ""
         return cls(text, float(measured), f"{expected:.6g}{about}", bool(holds))
 
     @classmethod
-    def fact(cls, text: str, found: bool, expected: bool) -> Law:
-        """One that says yes or no."""
-        return cls(text, float(found), YES_NO[expected], bool(found) == expected)
+    def fact(cls, text: str, measured: bool, expected: bool) -> Law:
+        """Return a law that says yes or no."""
+        return cls(text, float(measured), YES_NO[expected], bool(measured) == expected)
 
     @property
     def shown(self) -> str:
@@ -157,12 +157,12 @@ class Law:
 
     @classmethod
     def above(cls, text: str, measured: float, bound: float) -> Law:
-        """One that says a lower bound."""
+        """Return a law that says a lower bound."""
         return cls(text, float(measured), f"above {bound:g}", bool(measured > bound))
 
     @classmethod
     def below(cls, text: str, measured: float, bound: float) -> Law:
-        """One that says an upper bound."""
+        """Return a law that says an upper bound."""
         return cls(text, float(measured), f"below {bound:g}", bool(measured < bound))
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Room."""
+"""The note on ReLU: exact zeros along a training (zeros.py), and what five nonlinearities cost and gain."""

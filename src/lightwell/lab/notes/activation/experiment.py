@@ -25,10 +25,10 @@ from lightwell.model.config import GATED
 
 ARMS = ("relu", "relu2", "gelu", "silu", "swiglu")
 FEW = ("relu", "gelu", "swiglu")
-"""At a glance."""
+"""The activations that a glance has time for."""
 NAMES = {"relu": "ReLU", "relu2": "ReLU squared", "gelu": "GELU", "silu": "SiLU", "swiglu": "SwiGLU"}
 WIDE = ("relu", "swiglu")
-"""Trained from a wide start as well."""
+"""The pair that is trained from a wide start as well."""
 WITH_ZEROS = ("relu", "relu2")
 PROBING: dict[str, Any] = {"probe": "zeros", "probes": 10}
 """What is read along the trainings that count."""
@@ -37,7 +37,7 @@ SMALLEST = 0.02
 SMALLEST_GATED = 0.01
 """Nats: a fifth of what the gate gained there (0.04 to 0.05), and no less than runs differed (0.003 to 0.010)."""
 SMALLEST_SHARE = 0.02
-"""Of the values of the hidden layer."""
+"""A share of the hidden layer's values that matters."""
 ROUND_STEPS = 4
 
 
@@ -46,13 +46,13 @@ class Trainings:
     """What was trained, each activation at its own learning rate."""
 
     arms: Mapping[str, TunedArm]
-    """By activation."""
+    """The arms of the base start, by activation."""
     wide: Mapping[str, TunedArm]
     """The pair from the wide start; a glance has no time for it."""
 
 
 def arms_of(context: ExperimentContext) -> tuple[str, ...]:
-    """Return all five, three at a glance."""
+    """Return the five activations, three at a glance."""
     return FEW if context.budget.name == "glance" else ARMS
 
 
@@ -147,7 +147,7 @@ def share_at(run: Trained, at: int, key: str) -> float:
 
 
 def laws_of(data: Mapping[str, Any]) -> list[Law]:
-    """Return what has an exact answer or a bound."""
+    """Return the laws of zeros and of the number of parameters."""
     zeros, parameters = data["zeros"], data["parameters"]
     laws = []
     for activation, along in zeros.items():
@@ -162,7 +162,7 @@ def laws_of(data: Mapping[str, Any]) -> list[Law]:
 
 
 def claims_of(arms: Mapping[str, TunedArm]) -> list[Claim]:
-    """Return the gate against ReLU, the ungated ones against ReLU, and zeros after training against before."""
+    """Return the claims: the gate and the ungated ones against ReLU, and zeros after training against before."""
     claims: list[Claim] = []
     for activation, arm in arms.items():
         if activation == "relu":
@@ -197,7 +197,7 @@ def smooth_claims(name: str, runs: Sequence[Trained]) -> list[Claim]:
 
 
 def wide_claim(pair: Mapping[str, Any]) -> Claim:
-    """Return the gate against ReLU where both start wide."""
+    """Return the claim on the gate against ReLU where both start wide."""
     text = f"Where weights begin at {pair['std']:.3g} in place of the base's, SwiGLU ends lower than ReLU"
     points = differences(pair["losses"]["swiglu"], pair["losses"]["relu"])
     return Claim.of(text, Rule("lower", SMALLEST_GATED), points, beside=True)

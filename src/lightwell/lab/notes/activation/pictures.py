@@ -19,12 +19,12 @@ COLOUR = dict(zip(("relu", "relu2", "gelu", "silu", "swiglu"), COLOURS, strict=F
 
 
 def draw(data: Mapping[str, Any], timings: Mapping[str, Any]) -> list[Picture]:
-    """Zeros along training, the curves beside what flows in, and the losses."""
+    """Draw zeros along training, the curves beside what flows in, and the losses."""
     return [draw_zeros(data), draw_curves(data), draw_losses(data, timings)]
 
 
 def draw_zeros(data: Mapping[str, Any]) -> Picture:
-    """Return the share of exact zeros, layer by layer, along a training."""
+    """Draw the share of exact zeros, layer by layer, along a training."""
     layers = len(next(iter(data["zeros"].values()))[0]["layers"])
     figure = new_figure(
         "How many of the feed-forward's hidden values are exactly 0, from initialisation to the end of training",
@@ -56,7 +56,7 @@ def draw_zeros(data: Mapping[str, Any]) -> Picture:
 
 
 def draw_curves(data: Mapping[str, Any]) -> Picture:
-    """Return what flows in after training, and what the function makes of it."""
+    """Draw what flows in after training, and what the function makes of it."""
     shown = list(data["zeros"])
     figure = new_figure(
         "What flows into each nonlinearity after training, and what it makes of it",
@@ -115,7 +115,7 @@ CURVES: dict[str, Callable[[Any], Any]] = {
 
 
 def draw_losses(data: Mapping[str, Any], timings: Mapping[str, Any]) -> Picture:
-    """Return all losses of all seeds, and the paired differences to ReLU."""
+    """Draw all losses of all seeds, and the paired differences to ReLU."""
     figure = new_figure(
         "Held-out loss of each activation at the same number of parameters, and what each differs by from ReLU",
         f"points are seeds, thin lines join a seed; bars are 95 % intervals of the paired difference; grey: within "
@@ -182,7 +182,7 @@ def _draw_differences(axes: Axes, data: Mapping[str, Any], families: Families) -
 
 
 def _name_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], form: str) -> None:
-    """Each line's name beside its end, moved apart where two would touch."""
+    """Write each line's name beside its end, moved apart where two would touch."""
     low, high = axes.get_ylim()
     ordered = sorted(ends)
     heights = spread([(end - low) / (high - low) for end, _, _ in ordered], 0.06)

@@ -27,7 +27,7 @@ EDGES = [round(-3.0 + 0.15 * i, 2) for i in range(41)]
 
 
 def probe_zeros(model: Decoder, corpus: Corpus, config: RunConfig) -> list[dict[str, Any]]:
-    """Return a row of numbers for each layer, on the first held-out tokens."""
+    """Read a row of numbers for each layer, on the first held-out tokens."""
     activations, inflow = hidden_values(model, corpus)
     return [{**count_zeros(a), "inflow": histogram(x)} for a, x in zip(activations, inflow, strict=True)]
 

@@ -60,7 +60,7 @@ class Arms:
 
     @classmethod
     def of(cls, context: ExperimentContext) -> Arms:
-        """Return a quarter of the base size, itself, and four times as much, which a glance has no time for."""
+        """Return the arms of the base size, a quarter and four times of it; a glance has no time for the largest."""
         glance = context.budget.name == "glance"
         base, steps = context.config.batches.batch_size, min(context.budget.steps, GLANCE if glance else LONGEST)
         sizes = tuple(sorted({max(1, base // 4), base, *(() if glance else (base * 4,))}))
@@ -97,9 +97,9 @@ class Trainings:
     """What was trained, each arm at its own learning rate."""
 
     arms: Mapping[Arm, TunedArm]
-    """Those at equal steps and at equal tokens."""
+    """The arms at equal steps and at equal tokens."""
     equal_seconds: Mapping[Arm, TunedArm]
-    """Those that take as long as the base size, by this machine's pace."""
+    """The arms that take as long as the base size, by this machine's pace."""
     equal_seconds_tunings: Mapping[str, Any]
     """How the rates of the latter were chosen; they are this machine's, and so apart from the others."""
 
@@ -166,7 +166,7 @@ def arm_data(arm: Arm, tuned: TunedArm) -> dict[str, Any]:
 
 
 def claims_of(arms: Arms, trained: Mapping[Arm, TunedArm]) -> list[Claim]:
-    """Return the two predictions, between the smallest and the largest batch."""
+    """Return the two claims, on the smallest and the largest batch."""
 
     def compared(first: Arm, second: Arm, kind: str) -> Claim:
         text = f"At equal {kind}, batches of {first.size} end lower than batches of {second.size}"

@@ -39,7 +39,7 @@ SMALL, BIG = 0, -1
 
 
 def pool_of_windows(tokens: TokenFile, config: RunConfig, count: int, seed: int) -> Batch:
-    """At most `count` windows that do not overlap, from anywhere in the text: a batch of (N, T)."""
+    """Return at most `count` windows that do not overlap, from anywhere in the text: a batch of (N, T)."""
     L = config.model.context_length
     settings = RunConfig().batches  # stride 0: side by side; documents run on, so that all windows count L targets
     windows = Windows(tokens, L, settings, seed)
@@ -59,7 +59,7 @@ def sequence_gradients(model: Decoder, batch: Batch) -> Tensor:
 
 
 def inner_products(gradients: Tensor) -> Numbers:
-    """(N, P) -> (N, N) in fp64, summed over 65,536 parameters at a time, so that little is lost in fp32."""
+    """Return the products (N, N) of rows (N, P) in fp64, summed over 65,536 at a time, so that fp32 loses little."""
     total = torch.zeros(len(gradients), len(gradients), dtype=torch.float64)
     for part in torch.split(gradients, 1 << 16, dim=1):
         total += (part @ part.T).double()
@@ -127,17 +127,17 @@ class NoiseScale:
 
     @property
     def simple(self) -> float | None:
-        """B_simple, in sequences; None where the signal is not above 0."""
+        """Return B_simple, in sequences; None where the signal is not above 0."""
         return _inverse(self.share)
 
     @property
     def low(self) -> float | None:
-        """Of its 95 % interval."""
+        """Return the lower end of its 95 % interval."""
         return _inverse(self.share_high)
 
     @property
     def high(self) -> float | None:
-        """None: no upper bound."""
+        """Return the upper end of its 95 % interval; None where there is no bound."""
         return _inverse(self.share_low)
 
     def to_dict(self) -> dict[str, float | None]:
@@ -150,7 +150,7 @@ def _inverse(share: float) -> float | None:
 
 
 def noise_of_line(squared: Numbers, sizes: Sequence[int], seed: int = 0) -> NoiseScale:
-    """From the line through the mean |G_B|^2 (draws, sizes) against 1 / B; the bootstrap takes draws as wholes."""
+    """Return the noise scale by a line through the mean |G_B|^2 (draws, sizes) against 1 / B."""
     inverse = 1.0 / np.array(sizes, dtype=np.float64)
     weights = (inverse - inverse.mean()) / ((inverse - inverse.mean()) ** 2).sum()  # of the least-squares slope
 
@@ -165,10 +165,10 @@ def noise_of_line(squared: Numbers, sizes: Sequence[int], seed: int = 0) -> Nois
 
 
 def noise_of_two_sizes(squared: Numbers, small: int, big: int, seed: int = 0) -> NoiseScale:
-    """From |G_B|^2 at two sizes alone, (draws, 2): McCandlish et al. 2018, appendix A.1, a ratio of means."""
+    """Return it from |G_B|^2 at two sizes alone, (draws, 2): McCandlish et al. 2018, appendix A.1, a ratio of means."""
 
     def means(rows: Numbers) -> tuple[float, float]:
-        """Of the unbiased |G|^2 and tr(Sigma)."""
+        """Return the means of the unbiased |G|^2 and tr(Sigma)."""
         signals, noises = two_sizes(rows, small, big)
         return float(signals.mean()), float(noises.mean())
 

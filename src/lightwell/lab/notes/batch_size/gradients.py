@@ -34,7 +34,7 @@ from lightwell.training.update.loss import TrainedLoss, accumulate_gradients, he
 from lightwell.training.update.streams import stream_seed
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
-"""Sequences of a batch whose gradient is looked at."""
+"""The sizes of batches whose gradients are measured."""
 SMALL_PART = 4
 """The smaller of the two sizes of the second estimator; the larger is the largest of all."""
 POOL = {"glance": 512, "coffee": 768, "night": 1024}
@@ -49,23 +49,23 @@ ratios, the formula a ratio of means."""
 
 
 def states(context: ExperimentContext) -> dict[str, int]:
-    """Steps of the base training after which gradients are looked at, by name."""
+    """Return the steps of the base training after which gradients are measured, by name."""
     steps = context.budget.steps
     early = {} if context.budget.name == "glance" else {f"after {steps // 8:,} steps": steps // 8}
     return {"at initialisation": 0, **early, f"after {steps:,} steps": steps}
 
 
 def pool_size(context: ExperimentContext) -> int:
-    """Sequences of the pool: as many as the budget and memory allow."""
+    """Return the sequences of the pool: as many as the budget and memory allow."""
     fits = POOL_BYTES // (4 * context.config.model.parameter_count())
     return max(2 * SIZES[-1], min(POOL.get(context.budget.name, POOL["glance"]), fits))
 
 
 def refuse_too_large(context: ExperimentContext) -> None:
-    """Before anything is trained: the pool's gradients have to be in memory, all at once.
+    """Refuse, before anything is trained, a pool whose gradients do not fit into memory all at once.
 
     Raises:
-        SettingError: they do not fit.
+        SettingError: they do not.
     """
     needed = 4 * context.config.model.parameter_count() * pool_size(context)
     free = available_memory(torch.device("cpu"))
@@ -77,7 +77,7 @@ def refuse_too_large(context: ExperimentContext) -> None:
 
 
 def gradient_noise(context: ExperimentContext) -> list[dict[str, Any]]:
-    """State by state: draws of |G_B|^2 and cosines, and what both estimators make of them."""
+    """Return, state by state, draws of |G_B|^2 and cosines, and what both estimators make of them."""
     found = []
     for name, step in states(context).items():
         work = functools.partial(measure_noise, context, step)
@@ -87,7 +87,7 @@ def gradient_noise(context: ExperimentContext) -> list[dict[str, Any]]:
 
 
 def measure_noise(context: ExperimentContext, step: int) -> dict[str, Any]:
-    """Draws from a pool of sequences' gradients, the weights those after `step` steps."""
+    """Return draws from a pool of sequences' gradients, with the weights after `step` steps."""
     model = trained_model(context.trial("noise", context.seed), context.corpus, until=step)
     pool = pool_of_windows(context.corpus.train, context.config, pool_size(context), context.seed)
     products = inner_products(sequence_gradients(model, pool))
@@ -134,7 +134,7 @@ def foretold(share: float, B: float) -> float:
 
 
 def share_of_pool(of_pool: Mapping[str, Any]) -> float:
-    """1 / B_simple of the sequences that batches are drawn from, all of them at once."""
+    """Return 1 / B_simple of the sequences that batches are drawn from, all of them at once."""
     return float(of_pool["signal"] / of_pool["noise"]) if of_pool["noise"] else math.inf
 
 
@@ -149,7 +149,7 @@ def scale_words(estimate: Mapping[str, Any]) -> str:
 
 
 def noise_laws(noise: Sequence[Mapping[str, Any]]) -> list[Law]:
-    """Return the line, the agreement of the estimators, and that of two batches."""
+    """Return the laws of the line, of the estimators' agreement, and of that of two batches."""
     laws = []
     for state in noise:
         line, two, name = state["line"], state["two_sizes"], state["name"]
@@ -166,7 +166,7 @@ def noise_laws(noise: Sequence[Mapping[str, Any]]) -> list[Law]:
 
 
 def interval_words(estimate: Mapping[str, Any]) -> str:
-    """1 / B_simple with its 95 % interval."""
+    """Return 1 / B_simple with its 95 % interval."""
     return f"{estimate['share']:.4g} [{estimate['share_low']:.4g}, {estimate['share_high']:.4g}]"
 
 
@@ -187,7 +187,7 @@ def beyond_chance(cosines: Numbers, foretold: Numbers) -> float:
 
 
 def micro_batch_error(context: ExperimentContext) -> dict[str, float]:
-    """|g - g'| / |g|: g the gradient of a batch of 16, g' that of its micro-batches of 4."""
+    """Return |g - g'| / |g|, g the gradient of a batch of 16 and g' that of its micro-batches of 4."""
     model = trained_model(context.trial("micro-batches", context.seed), context.corpus, until=0)
     batch = pool_of_windows(context.corpus.train, context.config, 16, context.seed)
     unequal = with_unequal_rows(batch)
@@ -201,7 +201,7 @@ def micro_batch_error(context: ExperimentContext) -> dict[str, float]:
 
 
 def batch_gradient(model: Decoder, batch: Batch, micro_batch_size: int) -> Tensor:
-    """(P,) the gradient of the batch's mean loss over counted tokens, as training accumulates it."""
+    """Return the gradient (P,) of the batch's mean loss over counted tokens, as training accumulates it."""
     model.zero_grad()
     loss_module = TrainedLoss(model, head_loss, "fp32")
     with random_state_kept(torch.device("cpu")):

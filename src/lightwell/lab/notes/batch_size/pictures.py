@@ -57,7 +57,7 @@ def noise_picture(data: Mapping[str, Any]) -> Picture:
 
 
 def agreement_picture(data: Mapping[str, Any]) -> Picture:
-    """Return the cosine of two batches that share nothing."""
+    """Draw the cosine of two batches that share nothing."""
     figure = new_figure(
         "How far two batches agree on where to go, by their size",
         "points: mean cosine of two batches without a common sequence, 95 % of them within the bars; "
@@ -90,7 +90,7 @@ def agreement_picture(data: Mapping[str, Any]) -> Picture:
 
 
 def memory_picture(data: Mapping[str, Any]) -> Picture:
-    """Return bytes saved for the backward pass."""
+    """Draw the bytes saved for the backward pass."""
     figure = new_figure("What a batch keeps in memory for its backward pass, by its size")
     axes = figure.axes[0]
     sizes, megabytes = data["sizes"], [size / 1e6 for size in data["memory"]]

@@ -135,7 +135,7 @@ def changed_tokens(subject: Subject, tokens: Tensor, others: Tensor) -> Check:
 
 
 def gradients(subject: Subject, tokens: Tensor, draw: torch.Generator) -> Check:
-    """By the matrix of `gradient_map`."""
+    """Check the matrix of `gradient_map`."""
     name, what = "gradients", "The largest derivative of a prediction by the embedding of a later token."
     try:
         sizes = gradient_map(subject, tokens, draw)
@@ -175,7 +175,7 @@ def gradient_map(subject: Subject, tokens: Tensor, draw: torch.Generator) -> Ten
 
 @torch.no_grad()
 def cached_equals_full(subject: Subject, tokens: Tensor) -> Check:
-    """Return a model that generates with a cache cannot see what comes after; scored at once, it must say the same."""
+    """Check that a model scored at once says what it says with a cache, which cannot see what comes after."""
     name, what = "cached = full", "The largest difference between logits computed at once and token by token."
     expected = f"below {CACHED_WITHIN:g}"
     prefix = max(1, tokens.size(1) // 2)
@@ -188,7 +188,7 @@ def cached_equals_full(subject: Subject, tokens: Tensor) -> Check:
 
 @torch.no_grad()
 def attention_rows(subject: Subject, tokens: Tensor) -> list[Check]:
-    """Return what each row of weights adds up to, and what of it lies on later tokens."""
+    """Check what each row of weights adds up to, and what of it lies on later tokens."""
     what = ("The largest distance of a row's sum from 1.", "The largest weight above the diagonal.")
     names = ("rows sum to 1", "no weight on later tokens")
     expected = (f"below {SUM_WITHIN:g}", "0")
@@ -208,7 +208,7 @@ def attention_rows(subject: Subject, tokens: Tensor) -> list[Check]:
 
 @torch.no_grad()
 def driven_scores(subject: Subject, tokens: Tensor) -> Check:
-    """Return a finite fill value holds only while scores stay above it: here they do not."""
+    """Check the mask where scores are driven below any finite fill value."""
     name, what = "driven scores", f"The largest weight on a later token with all scores {DRIVEN:g} times as large."
     found = subject.driven(tokens, DRIVEN)
     if not found:
@@ -218,7 +218,7 @@ def driven_scores(subject: Subject, tokens: Tensor) -> Check:
 
 
 def mask_and_softmax(draw: torch.Generator, T: int = LENGTH) -> list[Check]:
-    """Return the formula alone: -inf before softmax, or 0 after it."""
+    """Check the formula alone: -inf before softmax, or 0 after it."""
     scores = torch.randn(T, T, generator=draw, dtype=torch.float64)
     visible = torch.ones(T, T, dtype=torch.bool).tril()
     before = scores.masked_fill(~visible, -math.inf).softmax(dim=-1)
@@ -235,7 +235,7 @@ def mask_and_softmax(draw: torch.Generator, T: int = LENGTH) -> list[Check]:
 
 
 def finite_fill(draw: torch.Generator, T: int = LENGTH) -> Check:
-    """Return the formula alone: a number in place of -inf, and scores below it."""
+    """Check the formula alone: a number in place of -inf, and scores below it."""
     scores = torch.randn(T, T, generator=draw, dtype=torch.float64) + 2 * FILL
     visible = torch.ones(T, T, dtype=torch.bool).tril()
     weights = scores.masked_fill(~visible, FILL).softmax(dim=-1)

@@ -36,11 +36,11 @@ class Subject:
 
     @property
     def device(self) -> torch.device:
-        """Return where its weights are."""
+        """Return the device of the model's weights."""
         return next((weight.device for weight in self.module.parameters()), torch.device("cpu"))
 
     def logits(self, tokens: Tensor) -> Tensor:
-        """(B, T) -> (B, T, V), without a cache."""
+        """Return the logits (B, T, V) of tokens (B, T), without a cache."""
         return logits_of(self.module(tokens, **self._plainly()))
 
     def cached(self, tokens: Tensor, prefix: int) -> Tensor | None:
@@ -58,7 +58,7 @@ class Subject:
         return torch.cat(parts, dim=1)
 
     def weights(self, tokens: Tensor) -> list[Tensor] | None:
-        """Attention weights (B, H, T, T) of each layer."""
+        """Return the attention weights (B, H, T, T) of each layer."""
         if "output_attentions" not in self.parameters and not hasattr(self.module, "set_attn_implementation"):
             return None
         with _eager(self.module):
@@ -67,7 +67,7 @@ class Subject:
         return [each for each in found if each is not None] or None if found else None
 
     def driven(self, tokens: Tensor, factor: float) -> list[Tensor] | None:
-        """Attention weights (B, H, T, T) of each layer where all its scores are `factor` times as large."""
+        """Return the attention weights (B, H, T, T) of each layer where all its scores are `factor` times as large."""
         return None
 
     def embedding(self, tokens: Tensor) -> nn.Module | None:
@@ -95,7 +95,7 @@ class Subject:
         return called[0] if called else None
 
     def vocab_size(self) -> int:
-        """V, or 0 where nothing says it."""
+        """Return V, or 0 where nothing says it."""
         config = getattr(self.module, "config", None)
         if size := getattr(config, "vocab_size", 0):
             return int(size)
@@ -103,7 +103,7 @@ class Subject:
         return int(getattr(table, "num_embeddings", 0))
 
     def longest(self) -> int:
-        """Return tokens that it sees at once, or 0 where nothing says it."""
+        """Return how many tokens it sees at once, or 0 where nothing says it."""
         config = getattr(self.module, "config", None)
         return next((int(size) for name in LENGTHS if isinstance(size := getattr(config, name, None), int)), 0)
 
@@ -119,11 +119,11 @@ class DecoderSubject(Subject):
         self.decoder, self.tap = decoder, tap
 
     def logits(self, tokens: Tensor) -> Tensor:
-        """(B, T) -> (B, T, V)."""
+        """Return the logits (B, T, V) of tokens (B, T)."""
         return self.decoder(tokens, tap=self.tap)  # type: ignore[no-any-return]
 
     def cached(self, tokens: Tensor, prefix: int) -> Tensor | None:
-        """As above, with a `KVCache`."""
+        """Return the logits with a `KVCache`."""
         dtype = self.decoder.token_embedding.weight.dtype
         cache = KVCache(self.decoder.config, len(tokens), device=self.device, dtype=dtype)
         parts = [self.decoder(tokens[:, :prefix], cache=cache, tap=self.tap)]
@@ -132,11 +132,11 @@ class DecoderSubject(Subject):
         return torch.cat(parts, dim=1)
 
     def weights(self, tokens: Tensor) -> list[Tensor] | None:
-        """As the tap named "weights" sees them."""
+        """Return the attention weights that the tap named "weights" sees."""
         return self._watched(tokens, 1.0)
 
     def driven(self, tokens: Tensor, factor: float) -> list[Tensor] | None:
-        """By the explicit formula, since the fused one lets no tap change anything."""
+        """Return them by the explicit formula, since the fused one lets no tap change anything."""
         with _explicit(self.decoder):
             return self._watched(tokens, factor)
 
@@ -159,7 +159,7 @@ class DecoderSubject(Subject):
 
 
 def subject_of(model: Any, tap: Tap = passthrough) -> Subject:
-    """Return what a model is, here.
+    """Return the adapter that fits a model.
 
     Raises:
         SettingError: it is no torch module.

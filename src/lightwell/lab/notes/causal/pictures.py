@@ -14,12 +14,12 @@ MASKED, UNMASKED = "causal mask", "no mask"
 
 
 def draw(data: Mapping[str, Any], timings: Mapping[str, Any]) -> list[Picture]:
-    """Three pictures."""
+    """Draw the reach, the control and the random tokens."""
     return [control(data), reach(data), random_tokens(data)]
 
 
 def control(data: Mapping[str, Any]) -> Picture:
-    """Losses along training, where they end, and what is written."""
+    """Draw losses along training, where they end, and what is written."""
     figure = new_figure(
         "The loss with and without the mask, as it is trained and as a text is written",
         "Held-out text, dropout off. Written with the mask, as every text is, at temperature 0.8.",
@@ -71,7 +71,7 @@ def control(data: Mapping[str, Any]) -> Picture:
 
 
 def reach(data: Mapping[str, Any]) -> Picture:
-    """Return what each prediction depends on."""
+    """Draw what each prediction depends on."""
     figure = new_figure(
         "What each prediction depends on: with the mask, nothing to the right of the diagonal",
         "Norm of the derivative of prediction i by the embedding of token j, relative to the largest of its row; "
@@ -98,7 +98,7 @@ def reach(data: Mapping[str, Any]) -> Picture:
 
 
 def random_tokens(data: Mapping[str, Any]) -> Picture:
-    """Return the loss on random tokens against its bound."""
+    """Draw the loss on random tokens against its bound."""
     figure = new_figure(
         "Random tokens cannot be predicted: a loss below the line would be a leak",
         "A model with the mask, trained on tokens drawn alike from the whole vocabulary, none of them seen twice",

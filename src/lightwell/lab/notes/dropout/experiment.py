@@ -31,9 +31,9 @@ P = 0.2
 ROWS_P = 0.1
 """The p of the row sums, where the spread of the first row is 1/3."""
 MOST_STEPS = 500
-"""Of a training: so many arms leave no time for more."""
+"""Steps of a training at most: so many arms leave no time for more."""
 FEW_SEEDS = 2
-"""For arms that no claim is about."""
+"""Seeds of arms that no claim is about."""
 SMALLEST = 0.02
 """Nats: less than half of what 0.1 of dropout cost a 163 M model in one pass (3.692 against 3.641)."""
 
@@ -71,7 +71,7 @@ def epochs_of(context: ExperimentContext) -> list[float]:
 
 
 def cells_of(context: ExperimentContext) -> list[Cell]:
-    """Return those of the claims first; at night also other p, and dropout on the attention weights alone."""
+    """Return the cells of the claims first; at night also other p, and dropout on the attention weights alone."""
     epochs = epochs_of(context)
     cells = [Cell(p, each) for each in epochs for p in (0.0, P)]
     if context.budget.name == "night":
@@ -177,7 +177,7 @@ def losses(runs: Sequence[Trained]) -> list[float]:
 
 
 def claims_of(effects: Mapping[float, Sequence[float]]) -> list[Claim]:
-    """Return the note at the fewest and at the most passes; it names no condition, so it predicts the same of both."""
+    """Return the note's claim at the fewest and at the most passes: it names no condition, so it predicts the same."""
     fewest, most = min(effects), max(effects)
     rule = Rule("lower", SMALLEST)
     once = "In one pass over the text" if fewest == 1.0 else f"In {fewest:.3g} passes over the text"
@@ -188,7 +188,7 @@ def claims_of(effects: Mapping[float, Sequence[float]]) -> list[Claim]:
 
 
 def row_laws(rows: Mapping[str, Any]) -> list[Law]:
-    """Return what the sums of rows of attention weights are after dropout, by the formula."""
+    """Return the laws of the sums of rows of attention weights after dropout, by the formula."""
     mean, spread, predicted = (np.array(rows[name]) for name in ("mean", "spread", "predicted"))
     draws, p = rows["draws"], rows["p"]
     first_draws = draws * len(mean)  # the first row is the same in each head

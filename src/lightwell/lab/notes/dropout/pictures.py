@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def draw(data: Mapping[str, Any], timings: Mapping[str, Any]) -> list[Picture]:
-    """Return the mask drawn and redrawn, sums of rows, and what dropout does to the held-out loss."""
+    """Draw two masks, sums of rows, and what dropout does to the held-out loss."""
     return [draw_masks(data["rows"]), draw_sums(data["rows"]), draw_effects(data)]
 
 
 def draw_masks(rows: Mapping[str, Any]) -> Picture:
-    """Return the same weights before dropout, and after two draws of the mask."""
+    """Draw the same weights before dropout, and after two draws of the mask."""
     figure = new_figure(
         f"Dropout {rows['p']:.2g} on the same attention weights, twice: each draw takes others, and sums leave 1",
         f"first layer, head {rows['head'] + 1} of a trained model on held-out text; a row is a token that attends; "
@@ -59,7 +59,7 @@ def _draw_weights(axes: Axes, weights: Any, before: Any) -> None:
 
 
 def draw_sums(rows: Mapping[str, Any]) -> Picture:
-    """Predicted against measured spread, and the mean of each row's sum."""
+    """Draw the predicted against the measured spread, and the mean of each row's sum."""
     figure = new_figure(
         f"A row's sum stays 1 on average, and spreads as predicted ({rows['draws']:,} draws of the mask)",
         f"each point is one row of attention weights of real text, dropout {rows['p']:.2g}",
@@ -97,7 +97,7 @@ def draw_sums(rows: Mapping[str, Any]) -> Picture:
 
 
 def draw_effects(data: Mapping[str, Any]) -> Picture:
-    """Held-out loss by passes over the text, and the difference that dropout makes."""
+    """Draw the held-out loss by passes over the text, and the difference that dropout makes."""
     figure = new_figure(
         f"What dropout {data['p']:g} does to the held-out loss, by how often the text is repeated",
         f"every training sees {data['tokens']:,} tokens; points are seeds; bars are 95 % intervals; "

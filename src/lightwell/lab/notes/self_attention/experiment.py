@@ -28,13 +28,13 @@ from lightwell.training.settings.config import RunConfig
 SMALLEST = 0.02
 """Nats per token that matter."""
 SMALLEST_RANK = 0.05
-"""Of a rank correlation."""
+"""A difference of rank correlations that matters."""
 MOST_STEPS = 300
-"""Of a training here, since there are many arms with a learning rate of their own."""
+"""Steps of a training at most, since there are many arms with a learning rate of their own."""
 GLANCE_STEPS = 96
 SMALL_HEAD, LARGE_HEAD = 8, 64
 HEAD_SIZES = {"night": (8, 16, 32, 64, 128)}
-"""By budget; others have the small and the large one."""
+"""The head sizes of a budget; others have the small and the large one."""
 # T = 64 keys, q and k of N(0, 1): means of 40 samples of 4,096 rows, and five standard deviations of one such sample.
 # Medians of large heads vary most, since rows are either saturated or not.
 SATURATED = {64: (0.1915, 0.03), 256: (0.477, 0.041)}
@@ -162,7 +162,7 @@ def claim_of(pair: Pair) -> Claim:
 
 
 def order_claims(heads: Sequence[Sequence[Mapping[str, float]]]) -> list[Claim]:
-    """Return what the note says, on real activations: heads (seeds, heads), a point for each trained model.
+    """Return the claims of the note's sentence, on real activations: heads (seeds, heads), a point for each model.
 
     Weights follow dot products within a row, and across rows, and it is similarity that they follow.
     """
@@ -179,7 +179,7 @@ def order_claims(heads: Sequence[Sequence[Mapping[str, float]]]) -> list[Claim]:
 
 
 def random_laws(random_vectors: Sequence[Mapping[str, Any]]) -> list[Law]:
-    """Return what must hold of random vectors."""
+    """Return the laws of random vectors."""
     by_size = {row["size"]: row for row in random_vectors}
     spread = [row["std"] / math.sqrt(row["size"]) for row in random_vectors]
     entropies = [row["scaled"]["entropy"] for row in random_vectors]
@@ -206,7 +206,7 @@ def random_laws(random_vectors: Sequence[Mapping[str, Any]]) -> list[Law]:
 
 
 def trained_laws(heads: Sequence[Mapping[str, float]]) -> list[Law]:
-    """Return what must hold of every head of the trained models, on real text."""
+    """Return the laws of every head of the trained models, on real text."""
     return [
         Law.near("Within a row, rank correlation of score and weight: the lowest of all rows and heads",
                  min(head["within"] for head in heads), 1.0, 1e-3),

@@ -77,7 +77,7 @@ def order(seen: dict[str, Tensor], layers: int) -> dict[str, Any]:
 
 
 def ranks(scores: np.ndarray, weights: np.ndarray, similarity: np.ndarray) -> dict[str, float]:
-    """(T, T) each: rank correlations with the weights, the worst within a row, and over all rows of the second half.
+    """Return rank correlations with the weights: the worst within a row, and over all rows of the second half.
 
     The first rows are left out across rows, since with few keys to share among, weights are large for that reason.
     """
@@ -93,7 +93,7 @@ def ranks(scores: np.ndarray, weights: np.ndarray, similarity: np.ndarray) -> di
 
 
 def rank_correlation(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> float:
-    """Spearman's; 0 where one of the two is constant."""
+    """Return Spearman's rank correlation; 0 where one of the two is constant."""
     first, second = stats.rankdata(x), stats.rankdata(y)
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return 0.0
@@ -101,12 +101,12 @@ def rank_correlation(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.nd
 
 
 def cosines(q: Tensor, k: Tensor) -> Tensor:
-    """(T, K) each -> (T, T)."""
+    """Return the cosines (T, T) of rows (T, K) each."""
     return torch.nn.functional.normalize(q, dim=-1) @ torch.nn.functional.normalize(k, dim=-1).T
 
 
 def removed_edges(model: Decoder, tokens: Tensor, seen: dict[str, Tensor]) -> list[dict[str, Any]]:
-    """For each head three (T, T) matrices, and rank correlations over all edges of queries that have a choice.
+    """Return three (T, T) matrices a head, and rank correlations over all edges of queries that have a choice.
 
     weight a_ij; moved |a_ij v_j W_O|, what the edge adds to the residual stream (Kobayashi 2020); effect, the change of
     the predictions where the edge is removed before softmax: KL divergence in nats, summed over all positions.
@@ -138,7 +138,7 @@ def removed_edges(model: Decoder, tokens: Tensor, seen: dict[str, Tensor]) -> li
 
 
 def effects(model: Decoder, tokens: Tensor, base: Tensor, name: str, head: int, i: Tensor, j: Tensor) -> Tensor:
-    """(E,): the summed KL divergence of predictions from base (T, V), log probabilities, with one edge less each."""
+    """Return the summed KL divergence (E,) of predictions from base (T, V), in logs, with one edge less each."""
     each = torch.arange(len(i))
 
     def remove(passing: str, value: Tensor) -> Tensor:

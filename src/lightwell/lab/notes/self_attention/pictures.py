@@ -12,17 +12,17 @@ from lightwell.lab.experiments.experiment import Picture
 from lightwell.training.runs.plot import GREY, INK
 
 DECADES = 3
-"""Of the maps' colours."""
+"""Decades that the maps' colours span."""
 COLOUR = {"unscaled": COLOURS[1], "scaled": COLOURS[0]}
 
 
 def draw(data: Mapping[str, Any], timings: Mapping[str, Any]) -> list[Picture]:
-    """Four pictures."""
+    """Draw rows, saturation, a head's influence and the trained pairs."""
     return [rows(data), saturation(data), influence(data), trained(data)]
 
 
 def rows(data: Mapping[str, Any]) -> Picture:
-    """Score against weight, a colour for each row."""
+    """Draw score against weight, a colour for each row."""
     figure = new_figure(
         "Within a row a higher score is a higher weight; across rows the same score is not",
         "The first head of the last layer of a trained model, on held-out text; each line a row, each point a key",
@@ -53,7 +53,7 @@ def rows(data: Mapping[str, Any]) -> Picture:
 
 
 def saturation(data: Mapping[str, Any]) -> Picture:
-    """Three numbers of softmax by head size."""
+    """Draw three numbers of softmax by head size."""
     figure = new_figure(
         f"Unscaled softmax saturates as heads grow; its gradient is the smaller one from d_k = {data['crossing']:.0f}",
         "64 keys, q and k of independent components of variance 1; no model",
@@ -88,7 +88,7 @@ def saturation(data: Mapping[str, Any]) -> Picture:
 
 
 def influence(data: Mapping[str, Any]) -> Picture:
-    """Return a head's weights, what they move, and what removing each does."""
+    """Draw a head's weights, what they move, and what removing each does."""
     from matplotlib.colors import LogNorm
 
     found = data["map"]
@@ -125,7 +125,7 @@ def influence(data: Mapping[str, Any]) -> Picture:
 
 
 def trained(data: Mapping[str, Any]) -> Picture:
-    """Scaled less unscaled, by head size."""
+    """Draw scaled less unscaled, by head size."""
     figure = new_figure(
         "What scaling brings a trained model: held-out loss, scaled less unscaled",
         "Each point a seed; below 0 scaling is better; the shaded zone counts as no difference",

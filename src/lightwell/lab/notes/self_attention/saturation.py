@@ -25,12 +25,12 @@ KINDS = ("unscaled", "scaled")
 
 
 def saturation(sets: int, seed: int) -> list[dict[str, Any]]:
-    """For each head size: the spread of q . k, and of softmax over it what `row_numbers` says, unscaled and scaled."""
+    """Return for each head size the spread of q . k, and what `row_numbers` says of softmax, unscaled and scaled."""
     return [{"size": d, **numbers(d, sets, seed)} for d in SIZES]
 
 
 def numbers(d: int, sets: int, seed: int) -> dict[str, Any]:
-    """Return those of one head size, from `sets` draws of 64 queries and 64 keys."""
+    """Return the numbers of one head size, from `sets` draws of 64 queries and 64 keys."""
     generator = torch.Generator().manual_seed(stream_seed(seed, "saturation", d))
     q, k = torch.randn(2, sets, KEYS, d, generator=generator)
     scores = q @ k.transpose(1, 2)  # (N, T, T)
@@ -42,7 +42,7 @@ def numbers(d: int, sets: int, seed: int) -> dict[str, Any]:
 
 
 def row_numbers(scores: Tensor) -> dict[str, float]:
-    """scores (..., T): share of saturated rows, mean entropy as a share of ln T, and median gradient of the rows."""
+    """Return the share of saturated rows, mean entropy as a share of ln T and median gradient of scores (..., T)."""
     weights = scores.double().softmax(dim=-1).flatten(0, -2)
     entropy = -torch.special.xlogy(weights, weights).sum(dim=-1)
     return {
@@ -53,7 +53,7 @@ def row_numbers(scores: Tensor) -> dict[str, float]:
 
 
 def jacobian_norm(weights: Tensor) -> Tensor:
-    """(R, T) -> (R,): the Frobenius norm of softmax's derivative diag(p) - p p^T, without building it.
+    """Return the Frobenius norm (R,) of softmax's derivative diag(p) - p p^T of rows (R, T), without building it.
 
     Its square is sum p^2 - 2 sum p^3 + (sum p^2)^2. It is 0 for a one-hot row: such a row learns nothing any more.
     """

@@ -110,7 +110,7 @@ def arm_data(context: ExperimentContext, arm: Arm, runs: Sequence[Trained]) -> d
 
 
 def claims_of(context: ExperimentContext, arms: Arms, runs: Mapping[Arm, Sequence[Trained]]) -> list[Claim]:
-    """Return what the note says, of the smallest stride beside stride L, at equal epochs and at equal tokens."""
+    """Return the claims on the smallest stride beside stride L, at equal epochs and at equal tokens."""
     L, most = context.config.model.context_length, arms.most
     small = stride_of(L, most)
     overlapped, few, many, anywhere = Arm(most, 1), Arm(1, 1), Arm(1, most), Arm(most, 1, random=True)

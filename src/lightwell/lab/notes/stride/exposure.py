@@ -93,7 +93,7 @@ def exposure_row(loader: BatchLoader, L: int, stride: int, random: bool = False)
 
 
 def exposure_laws(counted: Sequence[Mapping[str, Any]], L: int) -> list[Law]:
-    """Return the number of windows, L / s times away from the edges, and what strides beyond L leave out."""
+    """Return the laws: the number of windows, L / s times away from the edges, and what strides beyond L leave out."""
     laws = []
     for row in counted:
         s = row["stride"]

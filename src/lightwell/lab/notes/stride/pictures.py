@@ -16,12 +16,12 @@ SHOWN = 8
 
 
 def draw(data: Mapping[str, Any], timings: Mapping[str, Any]) -> list[Picture]:
-    """From the numbers alone."""
+    """Draw windows, exposures, overfitting and scoring."""
     return [windows_picture(data), exposure_picture(data), overfitting_picture(data), scoring_picture(data)]
 
 
 def windows_picture(data: Mapping[str, Any]) -> Picture:
-    """Return the first windows of four strides, over the first tokens of the text."""
+    """Draw the first windows of four strides, over the first tokens of the text."""
     L = min(SHOWN, data["context_length"])
     pieces = [str(piece) for piece in data["pieces"]][: 2 * L + 2]
     strides = [L + 1, L, L // 2, L // 4]
@@ -72,7 +72,7 @@ def _visible(piece: str) -> str:
 
 
 def exposure_picture(data: Mapping[str, Any]) -> Picture:
-    """Return how often tokens are targets: along the beginning of the text, and as shares of all tokens."""
+    """Draw how often tokens are targets: along the beginning of the text, and as shares of all tokens."""
     L = data["context_length"]
     rows = [row for row in data["exposures"] if row["stride"] <= L or row["stride"] == L + 1]
     figure = new_figure(
@@ -119,7 +119,7 @@ def _percent(share: float) -> str:
 
 
 def overfitting_picture(data: Mapping[str, Any]) -> Picture:
-    """Gap and held-out loss by passes over the text: overlap lies where plain repetition lies."""
+    """Draw gap and held-out loss by passes over the text: overlap lies where plain repetition lies."""
     figure = new_figure(
         "Overlap (squares) beside as many passes over the text without it (circles)",
         "each small point is a training, open ones are means; a square on the line did nothing but repeat the text",
@@ -171,7 +171,7 @@ def _points(axes: Any, x: float, values: Sequence[float], colour: str, marker: s
 
 
 def scoring_picture(data: Mapping[str, Any]) -> Picture:
-    """One model's held-out loss by evaluation stride."""
+    """Draw one model's held-out loss by evaluation stride."""
     L, evaluated = data["context_length"], data["evaluated"]
     strides = evaluated[0]["strides"]
     figure = new_figure(
