@@ -15,11 +15,11 @@ import torch
 
 from lightwell.corpus.corpus import prepare
 from lightwell.errors import RunError, TrainingError
-from lightwell.training.build import make_job, make_loader
+from lightwell.training.build import make_job
 from lightwell.training.checkpoints.checkpoint import checkpoint_steps
 from lightwell.training.checkpoints.files import record_hash
 from lightwell.training.events import milestones
-from lightwell.training.planning.resolve import resolve
+from lightwell.training.planning.resolve import make_loader, resolve
 from lightwell.training.runs.evaluation import Evaluation, evaluate
 from lightwell.training.runs.listener import Listener
 from lightwell.training.runs.load import choose_checkpoint, load

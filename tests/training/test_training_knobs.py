@@ -15,9 +15,9 @@ from lightwell.corpus.corpus import prepare
 from lightwell.errors import SettingError
 from lightwell.model import attention
 from lightwell.model.blockwise import fused_backward_attention
-from lightwell.training.build import make_job, make_loader
+from lightwell.training.build import make_job
 from lightwell.training.loop import train_step
-from lightwell.training.planning.resolve import resolve
+from lightwell.training.planning.resolve import make_loader, resolve
 from lightwell.training.runs.listener import Listener
 from lightwell.training.runs.run import Run
 from lightwell.training.settings.compose import compose

@@ -24,12 +24,6 @@ from lightwell.training.update.optimizers import Optimizers
 from lightwell.training.update.streams import stream_seed
 
 
-def make_loader(config: RunConfig, corpus: Corpus) -> BatchLoader:
-    """Return the training batches, in the order of the run's seed."""
-    order = stream_seed(config.training.seed, "order")
-    return BatchLoader(corpus.train, config.batches, config.model.context_length, order)
-
-
 def make_job(
     config: RunConfig,
     corpus: Corpus,

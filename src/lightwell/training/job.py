@@ -15,13 +15,13 @@ from lightwell.batches.loader import BatchLoader
 from lightwell.corpus.corpus import Corpus
 from lightwell.model.decoder import Decoder
 from lightwell.training.checkpoints.writer import Writer
-from lightwell.training.events.loss_spikes import LossSpikeDetector
 from lightwell.training.planning.deadline import Deadline
 from lightwell.training.processes.process_group import ProcessGroup
 from lightwell.training.processes.sharding import is_sharded
 from lightwell.training.runs.listener import Listener
 from lightwell.training.runs.run import Run
 from lightwell.training.settings.config import RunConfig
+from lightwell.training.update.loss_spikes import LossSpikeDetector
 from lightwell.training.update.optimizers import Optimizers
 
 

@@ -6,10 +6,11 @@ from typing import Any
 
 from lightwell.corpus.corpus import prepare
 from lightwell.errors import RunError, TextError
-from lightwell.training.build import make_job, make_loader
+from lightwell.training.build import make_job
 from lightwell.training.checkpoints.checkpoint import checkpoint_steps, newest_checkpoint, set_aside_after
 from lightwell.training.events.saving import restore
 from lightwell.training.job import Job
+from lightwell.training.planning.resolve import make_loader
 from lightwell.training.processes.process_group import ProcessGroup
 from lightwell.training.runs.listener import Listener
 from lightwell.training.runs.run import Run

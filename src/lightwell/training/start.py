@@ -12,14 +12,14 @@ from pathlib import Path
 
 from lightwell.corpus.corpus import prepare
 from lightwell.errors import RunError
-from lightwell.training.build import make_job, make_loader
+from lightwell.training.build import make_job
 from lightwell.training.events.interrupt import Interrupt
 from lightwell.training.hardware.device import freed_memory_kept, random_state_kept, resolve_device
 from lightwell.training.job import Job
 from lightwell.training.loop import train_loop
 from lightwell.training.planning.deadline import Deadline, ending_seconds
 from lightwell.training.planning.plan import Plan, make_plan
-from lightwell.training.planning.resolve import refuse_process_group, resolve, warn_of_memory
+from lightwell.training.planning.resolve import make_loader, refuse_process_group, resolve, warn_of_memory
 from lightwell.training.processes.process_group import ProcessGroup, init_distributed
 from lightwell.training.resuming import job_to_resume
 from lightwell.training.runs.listener import Listener

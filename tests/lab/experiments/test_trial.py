@@ -12,8 +12,9 @@ from lab_house import laboratory
 from lightwell.errors import TrainingError
 from lightwell.lab.experiments.store import Store
 from lightwell.lab.experiments.trial import Trial, train_trial
-from lightwell.training.build import make_job, make_loader
+from lightwell.training.build import make_job
 from lightwell.training.loop import train_step
+from lightwell.training.planning.resolve import make_loader
 from lightwell.training.runs.listener import Listener
 from lightwell.training.runs.run import Run
 from lightwell.training.update import update

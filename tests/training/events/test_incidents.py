@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 
 from lightwell.corpus.corpus import prepare
 from lightwell.errors import TrainingError
-from lightwell.training.build import make_job, make_loader
-from lightwell.training.events.loss_spikes import SETTLED, LossSpikeDetector
+from lightwell.training.build import make_job
 from lightwell.training.events.non_finite import MOST_SKIPPED
-from lightwell.training.planning.resolve import resolve
+from lightwell.training.planning.resolve import make_loader, resolve
 from lightwell.training.runs.listener import Listener
 from lightwell.training.runs.run import Run
 from lightwell.training.start import resume, run_job
 from lightwell.training.update import update
 from lightwell.training.update.loss import accumulate_gradients
+from lightwell.training.update.loss_spikes import SETTLED, LossSpikeDetector
 from small import StopAt, final_state, same_bits, small_config, small_run, untimed, write_text
 
 

@@ -11,12 +11,11 @@ import pytest
 
 from lightwell.corpus.corpus import Corpus, prepare
 from lightwell.errors import SettingError
-from lightwell.training.build import make_loader
 from lightwell.training.planning import budget
 from lightwell.training.planning.budget import choose
 from lightwell.training.planning.deadline import FIRST_STEPS, ending_seconds
 from lightwell.training.planning.plan import Measured, flops_per_step
-from lightwell.training.planning.resolve import resolve
+from lightwell.training.planning.resolve import make_loader, resolve
 from lightwell.training.planning.scaling_law import SMALL_MODELS
 from lightwell.training.runs.listener import Listener
 from lightwell.training.settings.compose import compose

@@ -15,7 +15,6 @@ import torch
 from lightwell.batches.loader import BatchLoader
 from lightwell.corpus.corpus import Corpus
 from lightwell.errors import SettingError
-from lightwell.training.build import make_loader
 from lightwell.training.hardware.device import available_memory, resolve_device, resolve_precision
 from lightwell.training.planning.budget import choose, fit
 from lightwell.training.planning.memory import estimate_memory, rows_at_once
@@ -26,6 +25,7 @@ from lightwell.training.settings.config import RunConfig
 from lightwell.training.update.compilation import resolve_compile
 from lightwell.training.update.reproducible import refuse_uneven
 from lightwell.training.update.schedule import warmup_length
+from lightwell.training.update.streams import stream_seed
 
 MANY_EPOCHS = 40
 """By the law of Muennighoff 2023 (R* = 15.4), 40 passes are worth 15 of fresh text, and no number of them 17."""
@@ -133,3 +133,9 @@ def warn_of_memory(config: RunConfig, device: torch.device, listener: Listener, 
             f"{who} will take about {memory.total / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free"
             f"{' for each' if sharers > 1 else ''}; {remedy} {less.total / 1e9:.1f} GB."
         )
+
+
+def make_loader(config: RunConfig, corpus: Corpus) -> BatchLoader:
+    """Return the training batches, in the order of the run's seed."""
+    order = stream_seed(config.training.seed, "order")
+    return BatchLoader(corpus.train, config.batches, config.model.context_length, order)
