@@ -55,7 +55,9 @@ def train_loop(job: Job, interrupt: Interrupt) -> bool:
                 samples = samples or early_stop(job)
             if samples:
                 write_sample(job)
-            if saves:
+            if evaluates or samples:  # which can take long: a signal that came meanwhile is answered in this step
+                is_interrupted = job.group.all_reduce_any([interrupt.requested])[0]
+            if saves or is_interrupted:
                 save(job)
             if is_interrupted:
                 break

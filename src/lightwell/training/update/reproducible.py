@@ -1,4 +1,4 @@
-"""The same bits on any number of processes: a batch's gradient, summed in one order however many there are.
+"""A batch's gradient with the same bits on any number of processes: it is summed in one order, however many there are.
 
 Floating-point sums depend on their order, and who adds what to what usually depends on how many processes there are.
 Here a batch is cut into leaves, the same ones always, and their gradients are summed along one binary tree:
