@@ -73,8 +73,13 @@ def test_several_processes_are_started_with_every_other_word(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     started: list[tuple[int, list[str]]] = []
+
+    def launch(number: int, words: list[str]) -> int:
+        started.append((number, words))
+        return 0
+
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("lightwell.cli.commands.train.launch", lambda n, words: started.append((n, words)) or 0)
+    monkeypatch.setattr("lightwell.cli.commands.train.launch", launch)
     assert call(capsys, "train", *processes, "notes", *out, "--steps", "3", "more", "--seed=5").code == 0
     assert call(capsys, "resume", *processes, "runs/notes").code == 0
     there = "runs/there" if out else "runs/notes"
