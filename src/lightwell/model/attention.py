@@ -136,7 +136,7 @@ def additive_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def softmax(scores: Tensor) -> Tensor:
-    """exp(s) / sum(exp(s)) over the keys, in fp32 at least: in bf16, rows would sum to 1 within 0.002 only."""
+    """Return exp(s) / sum(exp(s)) over the keys, in fp32 at least: in bf16, rows would sum to 1 within 0.002 only."""
     return scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
 
 

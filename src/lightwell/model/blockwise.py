@@ -89,7 +89,7 @@ class _FusedBackwardAttention(torch.autograd.Function):
 
 
 def _weights(scores: Tensor, mask: Tensor, scale: float) -> Tensor:
-    """softmax(scores * scale + mask) in fp32.
+    """Return softmax(scores * scale + mask) in fp32.
 
     All queries stand below one another, (B H T, S), so that the compiler makes one loop of rows that stay in the cache;
     over four dimensions it makes several, and writes a (B, H, T, S) tensor in fp32 between them.

@@ -21,7 +21,7 @@ class DropoutMask:
     """Which values are kept, and how likely that was for each of them."""
 
     mask: Tensor
-    """bool, True for what is kept."""
+    """A bool, True for what is kept."""
     probability: float
     """1 - p, as it was rounded."""
 

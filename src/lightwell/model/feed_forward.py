@@ -15,7 +15,7 @@ from lightwell.model.tap import Tap, passthrough
 
 
 def squared_relu(x: Tensor) -> Tensor:
-    """max(0, x)^2 (So 2021, "Primer"): as sparse as ReLU, smooth at 0."""
+    """Return max(0, x)^2 (So 2021, "Primer"): as sparse as ReLU, smooth at 0."""
     return F.relu(x).square()
 
 
@@ -45,7 +45,7 @@ NONLINEARITY: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class FeedForward(nn.Module):
-    """down(f(up(x))), or down(f(gate(x)) * up(x)) for the gated activations."""
+    """The branch: down(f(up(x))), or down(f(gate(x)) * up(x)) for the gated activations."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

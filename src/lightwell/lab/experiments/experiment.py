@@ -59,7 +59,7 @@ class Experiment(Generic[Results]):
     trainings: Callable[[ExperimentContext], Results]
     findings: Callable[[ExperimentContext, Results], Findings]
     draw: Callable[[Mapping[str, Any], Mapping[str, Any]], list[Picture]]
-    """data and timings of the findings -> pictures."""
+    """The pictures, from the data and the timings of the findings."""
     changes: Mapping[str, Change] = field(default_factory=dict)
     probes: Mapping[str, Probe] = field(default_factory=dict)
     check: Callable[[ExperimentContext], None] = lambda context: None

@@ -7,7 +7,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from lightwell.corpus.workers import processors
+from lightwell.corpus.workers import available_cpus
 from lightwell.training.hardware.meminfo import meminfo
 
 
@@ -15,7 +15,7 @@ def describe_host() -> dict[str, Any]:
     """Return the CPU, its cores and memory, and the system."""
     return {
         "processor": _cpu_name(),
-        "cores": processors(),
+        "cores": available_cpus(),
         "memory_bytes": meminfo("MemTotal"),
         "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",  # not whose build it is
         "python": platform.python_version(),

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from lightwell.corpus.corpus import cache_folder
-from lightwell.corpus.workers import processors
+from lightwell.corpus.workers import available_cpus
 from lightwell.training.hardware.device import has_bf16, resolve_device
 
 SIZE = 1024  # rows and columns of the matrices that are multiplied
@@ -85,7 +85,7 @@ def examine() -> Machine:
         build=f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU",
         devices=_devices(),
         device=device.type,
-        cores=processors(),
+        cores=available_cpus(),
         threads=torch.get_num_threads(),
         bf16_in_hardware=has_bf16(device),
         gflops_fp32=_gflops(device, torch.float32),

@@ -28,7 +28,7 @@ from lightwell.training.update.schedule import warmup_length
 from lightwell.training.update.streams import stream_seed
 
 MANY_EPOCHS = 40
-"""By the law of Muennighoff 2023 (R* = 15.4), 40 passes are worth 15 of fresh text, and no number of them 17."""
+"""Passes from which on a text is repeated too often (Muennighoff 2023, R* = 15.4: 40 are worth 15 of fresh text)."""
 
 
 def resolve(

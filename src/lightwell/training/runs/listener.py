@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Listener:
-    """Hears everything and does nothing; override what you want to hear."""
+    """A listener that hears everything and does nothing; override what you want to hear."""
 
     def say(self, sentence: str) -> None:
         """Something the user should know, e.g. what was read or that a checkpoint was damaged."""

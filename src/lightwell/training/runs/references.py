@@ -36,7 +36,7 @@ class References:
     """The reference losses of a text, in nats per token."""
 
     uniform: float
-    """ln V."""
+    """The loss of a uniform guess, ln V."""
     unigram_entropy: float
     """H(token) of the training tokens."""
     bigram_entropy: float
@@ -86,9 +86,10 @@ def measure_references(train: TokenFile, held_out: TokenFile, byte_lengths: Ids,
 
 @dataclass(frozen=True, eq=False)
 class _WittenBell:
-    """p(w | h) = (c(h, w) + T(h) p(w)) / (c(h) + T(h)), with T(h) the number of different tokens seen after h.
+    """The smoothed bigram of Witten & Bell 1991, method C.
 
-    Witten & Bell 1991, method C. After an h never seen it is p(w).
+    p(w | h) = (c(h, w) + T(h) p(w)) / (c(h) + T(h)), with T(h) the number of different tokens that follow h; p(w) after
+    an h that never occurred.
     """
 
     token: Ids

@@ -79,7 +79,7 @@ class Run:
         return cls(path)
 
     def __fspath__(self) -> str:
-        """Its folder, so that a run can be given wherever a path can."""
+        """Return the folder, so that a run can be given wherever a path can."""
         return str(self.path)
 
     @property
@@ -217,7 +217,7 @@ def new_run_path(config: TextConfig, folder: Path | str = "runs") -> Path:
 
 
 def _text_name(config: TextConfig) -> str:
-    """my_notes for my_notes/, the-verdict for the-verdict.txt.gz, notes for notes/**/*.md."""
+    """Return the name of a text: my_notes for my_notes/, verdict for verdict.txt.gz, notes for notes/**/*.md."""
     if not config.paths:
         return config.corpus
     plain = [part for part in Path(config.paths[0]).parts if not set(part) & set("*?[")]

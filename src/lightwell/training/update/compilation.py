@@ -1,4 +1,4 @@
-"""torch.compile, one region at a time: a block, whose translation serves all layers alike, and the head with the loss.
+"""Compilation by torch.compile, one region at a time: a block, the same for all layers, and the head with the loss.
 
 The whole model in one piece runs at the same speed and takes several times as long to translate (docs/decisions.md).
 """

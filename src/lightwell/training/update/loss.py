@@ -63,7 +63,7 @@ class TrainedLoss(nn.Module):
     """The model with its loss as one module, tokens in and the summed loss out: what several processes share."""
 
     def __init__(self, model: Decoder, head_loss: HeadLoss, precision: str, tap: Tap = passthrough) -> None:
-        """Take the parts. head_loss: the function above, or its compiled form. tap: what the model's intermediates go through."""
+        """Take the function above or its compiled form as `head_loss`; intermediates go through `tap`."""
         super().__init__()
         self.model = model
         self._head_loss = head_loss

@@ -118,7 +118,7 @@ class NoiseScale:
     signal: float
     """|G|^2; an estimate can be negative."""
     noise: float
-    """tr(Sigma), for one sequence."""
+    """The trace of the covariance, tr(Sigma), for one sequence."""
     share: float
     """|G|^2 / tr(Sigma)."""
     share_low: float

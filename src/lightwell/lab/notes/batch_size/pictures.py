@@ -13,7 +13,7 @@ from lightwell.lab.notes.batch_size.gradients import foretold, scale_words, shar
 from lightwell.training.runs.plot import GREY, INK
 
 APART = 0.13
-"""Of the width of the axes between neighbours, for points of one batch size."""
+"""The share of the width of the axes between neighbours, for points of one batch size."""
 
 
 def draw(data: Mapping[str, Any], timings: Mapping[str, Any]) -> list[Picture]:

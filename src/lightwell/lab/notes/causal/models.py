@@ -202,7 +202,7 @@ def _explicit(decoder: Decoder) -> Iterator[None]:
 
 @contextmanager
 def _eager(module: Any) -> Iterator[None]:
-    """transformers' models give their weights away only where attention is computed in the plain way."""
+    """The models of transformers give their weights away only where attention is computed in the plain way."""
     before = getattr(getattr(module, "config", None), "_attn_implementation", None)
     if before is None or not hasattr(module, "set_attn_implementation"):
         yield
