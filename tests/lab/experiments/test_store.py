@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+import torch
 
 from lab_house import laboratory
 from lightwell.errors import TrainingError
@@ -31,7 +34,7 @@ def refused() -> Trained:
 def test_every_part_of_a_trial_but_the_arm_s_name_is_in_the_key(tmp_path: Path, trial: Trial) -> None:
     kept = Store(tmp_path, "text")
     kept.trained("buffer", trial, lambda: RESULT)
-    others = {
+    others: dict[str, Any] = {
         "seed": 2, "config": trial.config.with_values({"weight_decay": 0.2}), "change": "", "probe": "rows",
         "probes": 3, "prefix_tokens": 101,
     }  # fmt: skip
@@ -55,9 +58,9 @@ def test_a_result_is_of_one_text_one_machine_and_one_code(
 ) -> None:
     Store(tmp_path, "text").trained("buffer", trial, lambda: RESULT)
     Store(tmp_path, "text").measured("buffer", "moved", {"seed": 1}, lambda: 7)
-    monkeypatch.setattr(store.torch, "__version__", "0" if changed == "torch" else store.torch.__version__)
+    monkeypatch.setattr(torch, "__version__", "0" if changed == "torch" else torch.__version__)
     if changed == "threads":
-        monkeypatch.setattr(store.torch, "get_num_threads", lambda: 99)
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
     if changed == "processor":
         monkeypatch.setattr(store, "describe_host", lambda: {"processor": "another"})
     if changed == "sources":
@@ -67,13 +70,19 @@ def test_a_result_is_of_one_text_one_machine_and_one_code(
     assert another.measured("buffer", "moved", {"seed": 1}, lambda: 8) == 8
 
 
+def numbers(number: int) -> list[Any]:
+    """A measurement that is not quite what JSON gives back."""
+    return [number, (number,)]
+
+
 def test_a_measurement_is_kept_under_its_note_its_name_and_its_settings(tmp_path: Path) -> None:
     kept = Store(tmp_path, "text")
     asked = [("buffer", "moved", {"seed": 1}), ("buffer", "moved", {"seed": 2}), ("buffer", "sizes", {"seed": 1}),
              ("causal", "moved", {"seed": 1})]  # fmt: skip
     for _ in range(2):
         values = [
-            kept.measured(*which, lambda number=number: [number, (number,)]) for number, which in enumerate(asked)
+            kept.measured(note, name, settings, functools.partial(numbers, number))
+            for number, (note, name, settings) in enumerate(asked)
         ]
         assert values == [[number, [number]] for number in range(4)]
     assert kept.made == 4
@@ -82,7 +91,7 @@ def test_a_measurement_is_kept_under_its_note_its_name_and_its_settings(tmp_path
 def test_a_result_is_read_as_it_was_given(tmp_path: Path, trial: Trial) -> None:
     made = Store(tmp_path, "text").trained("buffer", trial, lambda: RESULT)
     read = Store(tmp_path, "text").trained("buffer", trial, refused)
-    assert made == read == dataclasses.replace(RESULT, probed=[[3, {"a": [1, 2]}]])
+    assert made == read == dataclasses.replace(RESULT, probed=cast("Any", [[3, {"a": [1, 2]}]]))
 
 
 def test_a_plan_records_each_request_once_and_trains_nothing(tmp_path: Path, trial: Trial) -> None:

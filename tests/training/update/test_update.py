@@ -35,7 +35,8 @@ def model_with_gradients(scale: float) -> Decoder:
 @pytest.mark.parametrize("longest", [0.25, 1.0, 3.0])
 def test_a_longer_gradient_is_clipped_to_exactly_that_norm(longest: float) -> None:
     parameters = list(model_with_gradients(50.0).parameters())
-    before = [parameter.grad.clone() for parameter in parameters if parameter.grad is not None]
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    before = [gradient.clone() for gradient in gradients]
     norm = gradient_norm(parameters)
     assert norm.item() == pytest.approx(math.sqrt(sum(float(one.double().square().sum()) for one in before)), rel=1e-5)
     clip_gradients_(parameters, longest, norm)
@@ -46,10 +47,12 @@ def test_a_longer_gradient_is_clipped_to_exactly_that_norm(longest: float) -> No
 
 def test_a_shorter_gradient_is_left_alone() -> None:
     parameters = list(model_with_gradients(1.0).parameters())
-    before = [parameter.grad.clone() for parameter in parameters if parameter.grad is not None]
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    before = [gradient.clone() for gradient in gradients]
     norm = gradient_norm(parameters)
     clip_gradients_(parameters, 2 * norm.item(), norm)
-    assert all(torch.equal(parameter.grad, one) for parameter, one in zip(parameters, before, strict=True))
+    assert len(gradients) == len(parameters)
+    assert all(torch.equal(gradient, one) for gradient, one in zip(gradients, before, strict=True))
 
 
 @pytest.mark.parametrize("grad_clip", [0.0, 0.25])

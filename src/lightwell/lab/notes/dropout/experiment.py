@@ -142,7 +142,7 @@ def trainings(context: ExperimentContext) -> Trainings:
 
 def cell_trial(context: ExperimentContext, cell: Cell, rate: float, seed: int) -> Trial:
     """Return a cell's training; where there is dropout, both modes are probed in the end."""
-    probing = {"probe": "modes", "probes": 1} if cell.p else {}
+    probing: dict[str, Any] = {"probe": "modes", "probes": 1} if cell.p else {}
     return context.trial(cell.arm, seed, **settings_of(context, cell), **probing, learning_rate=rate)
 
 
