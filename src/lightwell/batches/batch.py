@@ -47,7 +47,7 @@ class Batch:
         """Return how many targets are counted: the divisor of the loss."""
         return int((self.targets != IGNORE).sum())
 
-    def part(self, rows: slice) -> Batch:
+    def rows(self, rows: slice) -> Batch:
         """Return some of the rows."""
         documents = None if self.documents is None else self.documents[rows]
         return Batch(self.inputs[rows], self.targets[rows], documents)

@@ -14,10 +14,10 @@ NOTHING = float("-inf")
 """The logit of a token that is left out: its probability is exactly 0."""
 
 
-def next_token_probabilities(logits: Tensor, config: SamplingConfig, seen: Tensor | None = None) -> Tensor:
+def next_token_probabilities(logits: Tensor, config: SamplingConfig, penalised: Tensor | None = None) -> Tensor:
     """Return the distribution that the next token of each row is drawn from.
 
-    logits: (B, V), any float type. seen: (B, V) bool, the tokens that repetition_penalty applies to; None: to none.
+    logits: (B, V), any float type. penalised: (B, V) bool, where repetition_penalty applies; None: nowhere.
     Returns (B, V) float32; each row sums to 1. The settings apply in this order, each to what the one before it left.
 
     Raises:
@@ -26,8 +26,8 @@ def next_token_probabilities(logits: Tensor, config: SamplingConfig, seen: Tenso
     logits = logits.float()
     if not logits.isfinite().all():
         raise RunError("The model's logits are not finite numbers, so no next token follows; load another checkpoint.")
-    if seen is not None:
-        logits = penalise_repetition(logits, seen, config.repetition_penalty)
+    if penalised is not None:
+        logits = penalise_repetition(logits, penalised, config.repetition_penalty)
     if config.temperature < torch.finfo(torch.float32).tiny:  # a smaller divisor would be 0 in float32
         return torch.nn.functional.one_hot(logits.argmax(dim=-1), logits.size(-1)).float()
     # Shifting a row changes no probability, and keeps the division from overflowing.
@@ -41,9 +41,9 @@ def next_token_probabilities(logits: Tensor, config: SamplingConfig, seen: Tenso
     return logits.softmax(dim=-1)
 
 
-def penalise_repetition(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+def penalise_repetition(logits: Tensor, penalised: Tensor, penalty: float) -> Tensor:
     """Make seen tokens less likely (penalty > 1) whatever the sign of their logit (Keskar 2019, CTRL, section 4.1)."""
-    return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+    return torch.where(penalised, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:

@@ -32,7 +32,7 @@ from lightwell.training.checkpoints.checkpoint import (
     prune,
     save_checkpoint,
 )
-from lightwell.training.checkpoints.files import Part, write_part
+from lightwell.training.checkpoints.files import Shard, write_shard
 
 FILES = ["model.safetensors", "training.safetensors", "state.json"]
 
@@ -367,10 +367,10 @@ def test_an_old_checkpoint_that_cannot_be_removed_is_said(tmp_path: Path) -> Non
 
 def test_the_note_of_a_process_is_put_in_place_in_one_go(tmp_path: Path) -> None:
     """A note that is opened under its own name could be read half-written; through a link, that would show."""
-    part, elsewhere = Part(1, 2), tmp_path / "elsewhere"
-    note = tmp_path / part.note
+    shard, elsewhere = Shard(1, 2), tmp_path / "elsewhere"
+    note = tmp_path / shard.record
     note.symlink_to(elsewhere)
-    hashes = write_part(tmp_path, part, tensors(1), {})
+    hashes = write_shard(tmp_path, shard, tensors(1), {})
     assert not elsewhere.exists()
     assert not note.is_symlink()
     assert json.loads(note.read_bytes()) == hashes

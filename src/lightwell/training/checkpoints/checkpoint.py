@@ -26,16 +26,16 @@ from safetensors import SafetensorError
 from lightwell.atomic import replace_folder
 from lightwell.errors import RunError
 from lightwell.training.checkpoints.files import (
-    ALONE,
     MODEL,
     TRAINING,
-    Part,
+    UNSHARDED,
+    Shard,
     Tensors,
-    gather_notes,
+    gather_hashes,
     kind_of,
     reason,
     verified_state,
-    write_part,
+    write_shard,
     write_state,
 )
 
@@ -75,13 +75,13 @@ def save_checkpoint(
     training: Mapping[str, Tensor],
     state: dict[str, Any],
     *,
-    part: Part = ALONE,
+    shard: Shard = UNSHARDED,
     given_up: Callable[[], bool] = lambda: False,
 ) -> Path:
     """Write checkpoints/<step, 8 digits>/ and return it; it is complete and on disk when this returns.
 
     model and training: tensors that share no memory. state: plain values, without the names step and sha256.
-    part: of several processes, which this is. Each writes its tensors into the folder that the first one has begun
+    shard: of several processes, which this is. Each writes its tensors into the folder that the first one has begun
     (`begin_checkpoint`); the first one waits for the others, unless it has `given_up`, and completes it.
 
     Raises:
@@ -91,20 +91,20 @@ def save_checkpoint(
     folder = checkpoints / f"{step:08d}"
     partial = folder.with_suffix(".partial")
     try:
-        if part.of == 1:
+        if shard.world_size == 1:
             begin_checkpoint(checkpoints, step)
-        hashes = write_part(partial, part, model, training)
-        if part.number:
+        hashes = write_shard(partial, shard, model, training)
+        if shard.rank:
             return folder
-        if part.of > 1:
-            hashes = gather_notes(partial, part.of, given_up)
+        if shard.world_size > 1:
+            hashes = gather_hashes(partial, shard.world_size, given_up)
         if hashes:
             write_state(partial, step, state, hashes)
             replace_folder(partial, folder, folder.with_suffix(".replaced"))
     except OSError as error:
         raise RunError(_could_not_be_written(folder, error)) from None
     finally:
-        if not part.number:
+        if not shard.rank:
             shutil.rmtree(partial, ignore_errors=True)
     return folder
 

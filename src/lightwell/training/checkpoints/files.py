@@ -31,55 +31,55 @@ WAIT = 0.02
 
 
 @dataclass(frozen=True)
-class Part:
-    """Which of how many processes writes."""
+class Shard:
+    """The share of a checkpoint that one of `world_size` processes writes."""
 
-    number: int = 0
-    of: int = 1
+    rank: int = 0
+    world_size: int = 1
 
     def file(self, kind: str) -> str:
-        """Return the name of its file, e.g. model.safetensors, or model-00001-of-00002.safetensors."""
-        return f"{kind}{f'-{self.number + 1:05d}-of-{self.of:05d}' if self.of > 1 else ''}.safetensors"
+        """Return the name of a file of this shard, e.g. model.safetensors, or model-00001-of-00002.safetensors."""
+        return f"{kind}{f'-{self.rank + 1:05d}-of-{self.world_size:05d}' if self.world_size > 1 else ''}.safetensors"
 
     @property
-    def note(self) -> str:
-        """Return the name of the note that says what it wrote."""
-        return f"part-{self.number + 1:05d}.json"
+    def record(self) -> str:
+        """Return the name of the file with the hashes of what it wrote."""
+        return f"shard-{self.rank + 1:05d}.json"
 
 
-ALONE = Part()
+UNSHARDED = Shard()
 
 
-def write_part(folder: Path, part: Part, model: Mapping[str, Tensor], training: Mapping[str, Tensor]) -> dict[str, str]:
-    """Write a process's two files, synced; returns their hashes, which it notes beside where there are others.
+def write_shard(
+    folder: Path, shard: Shard, model: Mapping[str, Tensor], training: Mapping[str, Tensor]
+) -> dict[str, str]:
+    """Write a process's two files, synced; return their hashes, which other processes find in a record beside.
 
     Raises:
         OSError: the disk is full, or another failure of the file system.
     """
     from lightwell.training.checkpoints.tensor_file import write_tensors
 
-    names = part.file(MODEL), part.file(TRAINING)
+    names = shard.file(MODEL), shard.file(TRAINING)
     hashes = {
         name: write_tensors(folder / name, tensors) for name, tensors in zip(names, (model, training), strict=True)
     }
-    if part.of > 1:
-        write_file(folder / part.note, json.dumps(hashes).encode())
+    if shard.world_size > 1:
+        write_file(folder / shard.record, json.dumps(hashes).encode())
     return hashes
 
 
-def gather_notes(folder: Path, parts: int, given_up: Callable[[], bool]) -> dict[str, str]:
-    """Return the hashes that all processes noted, once all have; the notes are removed. Empty where it was given up
-    before.
-    """
+def gather_hashes(folder: Path, world_size: int, given_up: Callable[[], bool]) -> dict[str, str]:
+    """Return the hashes of all processes' files, once all have written; nothing where it is given up before."""
     hashes: dict[str, str] = {}
-    for number in range(parts):
-        note = folder / Part(number, parts).note
-        while not note.exists():
+    for rank in range(world_size):
+        record = folder / Shard(rank, world_size).record
+        while not record.exists():
             if given_up():
                 return {}
             time.sleep(WAIT)
-        hashes.update(json.loads(note.read_bytes()))
-        note.unlink()
+        hashes.update(json.loads(record.read_bytes()))
+        record.unlink()
     return hashes
 
 
@@ -120,8 +120,8 @@ def verified_state(folder: Path, *kinds: str) -> dict[str, Any]:
 
 def kind_of(name: str) -> str:
     """Return model or training, for a file of either; else nothing."""
-    found = re.fullmatch(r"([a-z]+)(-\d+-of-\d+)?\.safetensors", name)
-    return found[1] if found else ""
+    match = re.fullmatch(r"([a-z]+)(-\d+-of-\d+)?\.safetensors", name)
+    return match[1] if match else ""
 
 
 class Tensors(Mapping[str, "Tensor"]):

@@ -14,7 +14,7 @@ from lightwell.training.checkpoints.checkpoint import (
     prune,
     save_checkpoint,
 )
-from lightwell.training.checkpoints.files import Part
+from lightwell.training.checkpoints.files import Shard
 from lightwell.training.job import Job, Progress
 from lightwell.training.processes.process_group import ProcessGroup
 from lightwell.training.processes.sharded_tensors import full_tensor, is_distributed
@@ -52,7 +52,7 @@ def save(job: Job) -> None:
         "random": {"seed": job.config.training.seed, "step": step},
     }
 
-    writer, part = job.writer, Part(sharers.rank, sharers.size)
+    writer, shard = job.writer, Shard(sharers.rank, sharers.size)
 
     def write() -> None:
         if job.group.is_main:
@@ -60,7 +60,7 @@ def save(job: Job) -> None:
         if not writer.cancelled:
             save_checkpoint(
                 run.checkpoints, step, weights, optimizers, state,
-                part=part, given_up=lambda: writer.cancelled or writer.alone,
+                shard=shard, given_up=lambda: writer.cancelled or writer.alone,
             )  # fmt: skip
         if job.group.is_main and not writer.cancelled:
             prune(run.checkpoints, keep, best, every, written=step)

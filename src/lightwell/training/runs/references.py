@@ -95,7 +95,7 @@ class _WittenBell:
     token: Ids
     """(V,) p(w)."""
     keys: Counts
-    """(P,) the pairs seen, as sorted h * V + w."""
+    """(P,) the pairs that occur, as sorted h * V + w."""
     pairs: Counts
     """(P,) c(h, w) of each."""
     firsts: Counts
@@ -107,9 +107,9 @@ class _WittenBell:
         """(N,) probabilities of N pairs, given as keys."""
         before, after = np.divmod(wanted, len(self.token))
         at = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
-        seen = np.where(self.keys[at] == wanted, self.pairs[at], 0)
+        count = np.where(self.keys[at] == wanted, self.pairs[at], 0)
         total = self.firsts[before] + self.followers[before]
-        mixed = (seen + self.followers[before] * self.token[after]) / np.maximum(total, 1)
+        mixed = (count + self.followers[before] * self.token[after]) / np.maximum(total, 1)
         return np.where(total > 0, mixed, self.token[after])
 
 

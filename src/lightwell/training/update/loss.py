@@ -104,7 +104,7 @@ def accumulate_gradients(
     rows = rows or group.rows(len(batch.inputs))
     if first is None:
         first = rows.start // micro_batch_size if micro_batch_size else group.rank
-    micro_batches = batch.part(rows).split(micro_batch_size)
+    micro_batches = batch.rows(rows).split(micro_batch_size)
     total = 0.0
     for index, micro in enumerate(seeded(micro_batches, first, seed=seed, step=step, device=group.device)):
         with summed_at_the_end(loss_module, last=index == len(micro_batches) - 1):

@@ -126,14 +126,14 @@ def losses_picture(data: Mapping[str, Any], timings: Mapping[str, Any]) -> Pictu
         (f"equal tokens: {arms[data['equal_tokens'][0]]['tokens']:,}", [arms[name] for name in data["equal_tokens"]]),
         (f"equal seconds: {timings['equal_seconds']:.2g}", timings["equal_seconds_arms"]),
     ]
-    shown = [(title, [arm["size"] for arm in found], [arm["loss"] for arm in found]) for title, found in panels]
+    shown = [(title, [arm["size"] for arm in arms], [arm["loss"] for arm in arms]) for title, arms in panels]
     figure = new_figure(
         "The held-out loss by batch size, at equal steps, equal tokens and equal seconds",
         "each point is a training; diamonds: means; lines join the same seed. Lower is better.",
         columns=3, width=10.5,
     )  # fmt: skip
-    low = min(min(losses) for _, _, found in shown for losses in found)
-    high = max(max(losses) for _, _, found in shown for losses in found)
+    low = min(min(losses) for _, _, arms in shown for losses in arms)
+    high = max(max(losses) for _, _, arms in shown for losses in arms)
     margin = 0.08 * (high - low) or 0.1
     for axes, colour, (title, sizes, losses) in zip(figure.axes, COLOURS, shown, strict=False):
         means = draw_paired(axes, losses, colour)

@@ -168,8 +168,8 @@ def gradient_map(subject: Subject, tokens: Tensor, draw: torch.Generator) -> Ten
     direction = torch.randn(logits.size(-1), generator=draw).to(logits)
     rows = []
     for i in range(len(logits)):
-        (found,) = torch.autograd.grad(logits[i] @ direction, leaf[0], retain_graph=True)
-        rows.append(found[0].norm(dim=-1))
+        (gradient,) = torch.autograd.grad(logits[i] @ direction, leaf[0], retain_graph=True)
+        rows.append(gradient[0].norm(dim=-1))
     return torch.stack(rows).cpu()
 
 
@@ -179,10 +179,10 @@ def cached_equals_full(subject: Subject, tokens: Tensor) -> Check:
     name, what = "cached = full", "The largest difference between logits computed at once and token by token."
     expected = f"below {CACHED_WITHIN:g}"
     prefix = max(1, tokens.size(1) // 2)
-    found = subject.cached(tokens, prefix)
-    if found is None:
+    cached = subject.cached(tokens, prefix)
+    if cached is None:
         return Check(name, what, None, expected, "not applicable", subject.no_cache)
-    gap = float((found - subject.logits(tokens)).abs().max())
+    gap = float((cached - subject.logits(tokens)).abs().max())
     return Check(name, what, gap, expected, _outcome(gap < CACHED_WITHIN))
 
 
@@ -192,17 +192,17 @@ def attention_rows(subject: Subject, tokens: Tensor) -> list[Check]:
     what = ("The largest distance of a row's sum from 1.", "The largest weight above the diagonal.")
     names = ("rows sum to 1", "no weight on later tokens")
     expected = (f"below {SUM_WITHIN:g}", "0")
-    found = subject.weights(tokens)
-    if not found:
+    weights = subject.weights(tokens)
+    if not weights:
         return [
             Check(*row, "not applicable", subject.no_weights)
             for row in zip(names, what, (None, None), expected, strict=True)
         ]
-    off = max(float((each.double().sum(dim=-1) - 1).abs().max()) for each in found)
-    later = max(float(each.triu(1).max()) for each in found)
+    off = max(float((each.double().sum(dim=-1) - 1).abs().max()) for each in weights)
+    later = max(float(each.triu(1).max()) for each in weights)
     return [
         Check(names[0], what[0], off, expected[0], _outcome(off < SUM_WITHIN)),
-        Check(names[1], what[1], later, expected[1], _outcome(later == 0.0), f"in {len(found)} layers"),
+        Check(names[1], what[1], later, expected[1], _outcome(later == 0.0), f"in {len(weights)} layers"),
     ]
 
 
@@ -210,10 +210,10 @@ def attention_rows(subject: Subject, tokens: Tensor) -> list[Check]:
 def driven_scores(subject: Subject, tokens: Tensor) -> Check:
     """Check the mask where scores are driven below any finite fill value."""
     name, what = "driven scores", f"The largest weight on a later token with all scores {DRIVEN:g} times as large."
-    found = subject.driven(tokens, DRIVEN)
-    if not found:
+    driven = subject.driven(tokens, DRIVEN)
+    if not driven:
         return Check(name, what, None, "0", "not applicable", subject.no_drive)
-    later = max(float(each.triu(1).max()) for each in found)
+    later = max(float(each.triu(1).max()) for each in driven)
     return Check(name, what, later, "0", _outcome(later == 0.0))
 
 

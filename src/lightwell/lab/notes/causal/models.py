@@ -63,8 +63,8 @@ class Subject:
             return None
         with _eager(self.module):
             out = self.module(tokens, output_attentions=True, **self._plainly())
-        found = getattr(out, "attentions", None)
-        return [each for each in found if each is not None] or None if found else None
+        attentions = getattr(out, "attentions", None)
+        return [each for each in attentions if each is not None] or None if attentions else None
 
     def driven(self, tokens: Tensor, factor: float) -> list[Tensor] | None:
         """Return the attention weights (B, H, T, T) of each layer where all its scores are `factor` times as large."""
@@ -74,8 +74,8 @@ class Subject:
         """Return the module that is given the token ids, and looks their vectors up."""
         named = getattr(self.module, "get_input_embeddings", None)
         if callable(named):
-            found = named()
-            return found if isinstance(found, nn.Module) else None
+            embedding = named()
+            return embedding if isinstance(embedding, nn.Module) else None
         called: list[nn.Module] = []
 
         def note(module: nn.Module, given: tuple[Any, ...], output: Any) -> None:
@@ -145,17 +145,17 @@ class DecoderSubject(Subject):
         return self.decoder.token_embedding
 
     def _watched(self, tokens: Tensor, factor: float) -> list[Tensor]:
-        seen: list[Tensor] = []
+        recorded: list[Tensor] = []
 
         def watch(name: str, value: Tensor) -> Tensor:
             # Driven before the model's own tap, which stands for how the model masks.
             value = self.tap(name, value * factor if name.endswith(".scaled") and factor != 1.0 else value)
             if name.endswith(".weights"):
-                seen.append(value)
+                recorded.append(value)
             return value
 
         self.decoder(tokens, tap=watch)
-        return seen
+        return recorded
 
 
 def subject_of(model: Any, tap: Tap = passthrough) -> Subject:
@@ -181,9 +181,9 @@ def logits_of(output: Any) -> Tensor:
     Raises:
         SettingError: there are none.
     """
-    found = getattr(output, "logits", output[0] if isinstance(output, tuple) and output else output)
-    if torch.is_tensor(found) and found.dim() == 3:
-        return found
+    logits = getattr(output, "logits", output[0] if isinstance(output, tuple) and output else output)
+    if torch.is_tensor(logits) and logits.dim() == 3:
+        return logits
     raise SettingError("The model does not map token ids (B, T) to logits (B, T, V), nor to something with .logits.")
 
 

@@ -30,25 +30,25 @@ def inside(model: Decoder, tokens: Tensor) -> dict[str, Any]:
     removed.
     """
     with at_rest(model):
-        seen = watched(model, tokens)
-        part = tokens[:, :LONGEST]
-        edges = removed_edges(model, part, watched(model, part))
-        return {**order(seen, len(model.layers)), "edges": edges}
+        recorded = watched(model, tokens)
+        short = tokens[:, :LONGEST]
+        edges = removed_edges(model, short, watched(model, short))
+        return {**order(recorded, len(model.layers)), "edges": edges}
 
 
 def watched(model: Decoder, tokens: Tensor) -> dict[str, Tensor]:
     """Return every intermediate by name."""
-    seen: dict[str, Tensor] = {}
-    model(tokens, tap=recording(seen))
-    return seen
+    recorded: dict[str, Tensor] = {}
+    model(tokens, tap=recording(recorded))
+    return recorded
 
 
-def order(seen: dict[str, Tensor], layers: int) -> dict[str, Any]:
+def order(recorded: dict[str, Tensor], layers: int) -> dict[str, Any]:
     """Return how scores and weights go together, within rows and across them, head by head."""
     heads: list[dict[str, float]] = []
     for layer in range(layers):
         q, k, raw, scaled, masked, weights = (
-            seen[f"layers.{layer}.attention.{name}"][0].double()
+            recorded[f"layers.{layer}.attention.{name}"][0].double()
             for name in ("q", "k", "scores", "scaled", "masked", "weights")
         )
         k = repeat_heads(k[None], len(q) // len(k))[0]
@@ -66,11 +66,11 @@ def order(seen: dict[str, Tensor], layers: int) -> dict[str, Any]:
             for head in range(len(q))
         ]
     last = f"layers.{layers - 1}.attention"
-    T = seen[f"{last}.scaled"].size(-1)
+    T = recorded[f"{last}.scaled"].size(-1)
     rows = sorted({int(i) for i in np.linspace(max(1, T // 4), T - 1, SHOWN_ROWS)})
     shown = [
-        {"row": i, "scores": seen[f"{last}.scaled"][0, 0, i, : i + 1].tolist(),
-         "weights": seen[f"{last}.weights"][0, 0, i, : i + 1].tolist()}
+        {"row": i, "scores": recorded[f"{last}.scaled"][0, 0, i, : i + 1].tolist(),
+         "weights": recorded[f"{last}.weights"][0, 0, i, : i + 1].tolist()}
         for i in rows
     ]  # fmt: skip
     return {"heads": heads, "rows": shown}
@@ -105,28 +105,28 @@ def cosines(q: Tensor, k: Tensor) -> Tensor:
     return torch.nn.functional.normalize(q, dim=-1) @ torch.nn.functional.normalize(k, dim=-1).T
 
 
-def removed_edges(model: Decoder, tokens: Tensor, seen: dict[str, Tensor]) -> list[dict[str, Any]]:
+def removed_edges(model: Decoder, tokens: Tensor, recorded: dict[str, Tensor]) -> list[dict[str, Any]]:
     """Return three (T, T) matrices a head, and rank correlations over all edges of queries that have a choice.
 
     weight a_ij; moved |a_ij v_j W_O|, what the edge adds to the residual stream (Kobayashi 2020); effect, the change of
     the predictions where the edge is removed before softmax: KL divergence in nats, summed over all positions.
     """
-    base = seen["logits"][0].double().log_softmax(dim=-1)  # (T, V)
+    base = recorded["logits"][0].double().log_softmax(dim=-1)  # (T, V)
     i, j = torch.tril_indices(tokens.size(1), tokens.size(1)).unbind()
     i, j = i[i > 0], j[i > 0]  # the first query has but one key
-    found = []
+    heads = []
     for layer, block in enumerate(model.layers):
         attention: Any = block.attention
         name = f"layers.{layer}.attention"
-        weights = seen[f"{name}.weights"][0]  # (H, T, T)
-        values = repeat_heads(seen[f"{name}.v"], attention.n_heads // attention.n_kv_heads)[0]  # (H, T, K)
+        weights = recorded[f"{name}.weights"][0]  # (H, T, T)
+        values = repeat_heads(recorded[f"{name}.v"], attention.n_heads // attention.n_kv_heads)[0]  # (H, T, K)
         out = attention.output.weight.unflatten(1, (attention.n_heads, attention.head_dim))  # (D, H, K)
         moved = weights * torch.einsum("htk,dhk->htd", values, out).norm(dim=-1)[:, None, :]
         for head in range(attention.n_heads):
             effect = torch.zeros(weights.shape[1:], dtype=torch.float64)
             effect[i, j] = effects(model, tokens, base, f"{name}.masked", head, i, j)
             edges = [matrix[i, j].numpy() for matrix in (weights[head], moved[head], effect)]
-            found.append(
+            heads.append(
                 {
                     "layer": layer, "head": head,
                     "weight": weights[head].tolist(), "moved": moved[head].tolist(), "effect": effect.tolist(),
@@ -134,7 +134,7 @@ def removed_edges(model: Decoder, tokens: Tensor, seen: dict[str, Tensor]) -> li
                     "moved_rank": rank_correlation(edges[1], edges[2]),
                 }
             )  # fmt: skip
-    return found
+    return heads
 
 
 def effects(model: Decoder, tokens: Tensor, base: Tensor, name: str, head: int, i: Tensor, j: Tensor) -> Tensor:

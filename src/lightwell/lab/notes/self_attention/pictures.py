@@ -91,20 +91,20 @@ def influence(data: Mapping[str, Any]) -> Picture:
     """Draw a head's weights, what they move, and what removing each does."""
     from matplotlib.colors import LogNorm
 
-    found = data["map"]
+    shown = data["map"]
     figure = new_figure(
-        f"Attention beside influence: their rank correlation is {found['weight_rank']:.2f} in this head",
-        f"Layer {found['layer']}, head {found['head']} of a trained model (the one whose edges matter most), held-out "
+        f"Attention beside influence: their rank correlation is {shown['weight_rank']:.2f} in this head",
+        f"Layer {shown['layer']}, head {shown['head']} of a trained model (the one whose edges matter most), held-out "
         "text; log scales, three decades down from the largest; the first query has no choice and is left out",
         columns=3, width=12.0, height=4.6,
     )  # fmt: skip
     titles = (
         ("weight", "attention weight a"),
-        ("moved", f"|a v W_O|: moved (rank corr. {found['moved_rank']:.2f})"),
+        ("moved", f"|a v W_O|: moved (rank corr. {shown['moved_rank']:.2f})"),
         ("effect", "edge removed: change of predictions, nats"),
     )
     for axes, (name, title) in zip(figure.axes[:3], titles, strict=True):
-        values = np.array(found[name], dtype=float)
+        values = np.array(shown[name], dtype=float)
         values[np.triu_indices(len(values), 1)] = np.nan
         values[0] = np.nan
         top = max(float(np.nanmax(values)), 1e-30)

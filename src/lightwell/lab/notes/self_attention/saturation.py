@@ -61,10 +61,10 @@ def jacobian_norm(weights: Tensor) -> Tensor:
     return (squares - 2.0 * cubes + squares.square()).clamp_min(0.0).sqrt()
 
 
-def crossing(found: Sequence[dict[str, Any]]) -> float:
+def crossing(rows: Sequence[dict[str, Any]]) -> float:
     """Return the head size from which on the unscaled gradient is the smaller one, between two of the sizes on a log
     scale.
     """
-    gaps = [math.log(max(row["unscaled"]["gradient"], 1e-12) / row["scaled"]["gradient"]) for row in found]
-    place = falls_at([row["size"] for row in found], gaps)
+    gaps = [math.log(max(row["unscaled"]["gradient"], 1e-12) / row["scaled"]["gradient"]) for row in rows]
+    place = falls_at([row["size"] for row in rows], gaps)
     return place if math.isfinite(place) else math.nan

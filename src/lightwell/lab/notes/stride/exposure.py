@@ -38,7 +38,7 @@ def epoch_batches(loader: BatchLoader, epochs: int = 1) -> Iterator[Batch]:
     left, step = loader.windows * epochs, 0
     while left > 0:
         batch = loader.batch(step)
-        yield batch.part(slice(0, left))
+        yield batch.rows(slice(0, left))
         left, step = left - len(batch.targets), step + 1
 
 

@@ -180,10 +180,10 @@ def scoring_picture(data: Mapping[str, Any]) -> Picture:
         width=7.5,
     )  # fmt: skip
     axes = figure.axes[0]
-    for number, found in enumerate(evaluated):
+    for number, model in enumerate(evaluated):
         colour = COLOURS[number % len(COLOURS)]
-        axes.plot(range(len(strides)), found["losses"], "o-", color=colour, linewidth=1.2)
-        for place, value in enumerate(found["losses"]):
+        axes.plot(range(len(strides)), model["losses"], "o-", color=colour, linewidth=1.2)
+        for place, value in enumerate(model["losses"]):
             if len(evaluated) <= 3:
                 axes.annotate(f"{value:.3f}", (place, value), xytext=(0, 7), textcoords="offset points", ha="center",
                               color=colour, fontsize=8)  # fmt: skip
