@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: run test torture mutants check lint types layers bench bench-check lab-cards clean
+.PHONY: run test torture mutants docs check lint types layers bench bench-check lab-cards clean
 
 # The main job: learn from the default corpus, save a run with its curve, and show what the model writes.
 run: .venv/run
@@ -30,6 +30,10 @@ lab-cards: .venv/dev
 	  mkdir -p docs/lab/$$(basename $$card) && cp $$card/card.json $$card/card.md $$card/*.svg docs/lab/$$(basename $$card)/; \
 	done
 	cp lab/cards/index.html docs/lab/
+
+# docs/configuration.md, from the configuration classes.
+docs: .venv/dev
+	$(BIN)/python -m lightwell.training.settings.table > docs/configuration.md
 
 # What continuous integration runs besides the tests.
 check: lint types layers

@@ -7,6 +7,7 @@ import doctest
 import itertools
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -20,7 +21,7 @@ from lightwell.training.settings.table import configuration_page
 from paths import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
-PAGES = sorted([*DOCS.glob("*.md"), *(path for path in [REPOSITORY / "README.md"] if path.is_file())])
+PAGES = sorted([*DOCS.glob("*.md"), REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md"])
 SOURCES = [*(REPOSITORY / "src").rglob("*.py"), *(REPOSITORY / "tests").rglob("*.py")]
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(REPOSITORY)))
 
@@ -168,6 +169,18 @@ def test_python_examples_give_what_they_show(page: Path, tmp_path: Path, monkeyp
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_no_page_has_a_place_that_was_to_be_filled_in(path: Path) -> None:
     assert not re.search(r"@[A-Z]+@|TODO|FIXME|XXX", path.read_text(encoding="utf-8"))
+
+
+def test_the_map_names_every_folder_in_the_order_of_its_imports() -> None:
+    """The map of CONTRIBUTING.md is true: all folders, in the order that import-linter holds."""
+    map_ = blocks(REPOSITORY / "CONTRIBUTING.md", "text")[0]
+    sources = REPOSITORY / "src" / "lightwell"
+    folders = {path.parent for path in sources.rglob("__init__.py")} - {sources}
+    assert not [folder.name for folder in folders if f"{folder.name}/" not in map_]
+    contracts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    layers = contracts["contracts"][0]["layers"]
+    drawn = re.findall(r"^   (\w+)/", map_, re.MULTILINE)
+    assert drawn == [layer for layer in reversed(layers) if (sources / layer).is_dir()]
 
 
 def test_each_law_has_its_tests_and_each_test_of_a_law_its_line() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from decoders import TINY, L, V, decoder, enliven, putting, text, watch
 from lightwell.errors import SettingError
-from lightwell.model.config import ModelConfig
+from lightwell.model.config import Activation, ModelConfig
 from lightwell.model.decoder import Decoder
 
 
@@ -207,8 +207,8 @@ def test_a_dropout_of_its_own_place_is_none_of_the_others(name: str) -> None:
         ({"head_dim": 5}, "head_dim is 5, but rope turns pairs of dimensions; choose an even head_dim or positions "
          "learned or none."),
         ({"d_ff": -1}, "d_ff is -1, but must be a whole number, 0 or more."),
-        ({"activation": "gelo"}, "activation is 'gelo', but must be one of relu, relu2, gelu, gelu_tanh, silu, swiglu, "
-         "geglu, reglu. Did you mean gelu?"),
+        ({"activation": "gelo"}, f"activation is 'gelo', but must be one of {', '.join(get_args(Activation))}. "
+         "Did you mean gelu?"),
         ({"norm": "layer_norm"}, "norm is 'layer_norm', but must be one of layernorm, rmsnorm. "
          "Did you mean layernorm?"),
         ({"norm_epsilon": 0.0}, "norm_epsilon is 0.0, but must be a number, more than 0.0."),

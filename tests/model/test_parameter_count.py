@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decoders import decoder
-from lightwell.model.config import ModelConfig
+from lightwell.model.config import Activation, ModelConfig
 from lightwell.model.decoder import Decoder
 from lightwell.training.settings.presets import preset
 
@@ -63,7 +63,7 @@ MODELS = st.fixed_dictionaries(
         "d_model": st.sampled_from([4, 12, 20]),
         "head_dim": st.sampled_from([0, 2, 6]),
         "d_ff": st.integers(0, 9),
-        "activation": st.sampled_from(["relu", "relu2", "gelu", "gelu_tanh", "silu", "swiglu", "geglu", "reglu"]),
+        "activation": st.sampled_from(get_args(Activation)),
         "norm": st.sampled_from(["layernorm", "rmsnorm"]),
         "positions": st.sampled_from(["learned", "none"]),
         **{name: st.booleans() for name in ("qk_norm", "qkv_bias", "bias", "tied_head")},
