@@ -163,17 +163,19 @@ def test_a_result_that_was_cut_off_is_made_again(tmp_path: Path) -> None:
     damaged = next((tmp_path / "lab" / "trials").glob("*.json"))
     damaged.write_bytes(damaged.read_bytes()[:40])
     session = laboratory(tmp_path, "activation")
+    (planned,) = session.plan()
+    assert (planned.trainings, planned.finished) == (4, 3), "a plan trains nothing, and takes nothing for finished"
     assert once(session)["data"] == whole["data"]
     assert session.store.made == 1
 
 
 @pytest.mark.usefixtures("two_arms")
 def test_a_full_disk_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, content: bytes) -> int:
+    def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
     session = laboratory(tmp_path, "activation")
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("lightwell.atomic.write_file", full)
     with pytest.raises(RunError, match="No space left on device"):
         session.run(lambda card: None)
 
@@ -329,7 +331,7 @@ def test_a_training_that_diverges_is_made_once_and_other_notes_go_on(
     for times in (1, 2):
         session = laboratory(tmp_path, "buffer", "activation")
         session.plan()
-        with pytest.raises(TrainingError, match="No card for buffer: The loss of arm a"):
+        with pytest.raises(TrainingError, match="No card for buffer: The gradient of arm a"):
             session.run(lambda card: None)
         assert [card.note.name for card in session.cards] == ["activation"]
         assert session.store.made == (6 if times == 1 else 0)

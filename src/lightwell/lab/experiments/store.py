@@ -112,10 +112,14 @@ class RecordingStore(Store):
         """Return the result of a trial that is finished, else UNTRAINED; one that diverged has an infinite loss."""
         if planned and trial not in self.requests:
             self.requests.append(trial)
-        if not self.has_trained(note, trial):
-            return UNTRAINED
+
+        def refuse() -> Trained:
+            raise LookupError  # not there, or cut off by a stop
+
         try:
-            return super().trained(note, trial, train)
+            return super().trained(note, trial, refuse)
+        except LookupError:
+            return UNTRAINED
         except TrainingError:
             return replace(UNTRAINED, loss=math.inf)
 

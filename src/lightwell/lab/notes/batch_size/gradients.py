@@ -78,12 +78,12 @@ def refuse_too_large(context: ExperimentContext) -> None:
 
 def gradient_noise(context: ExperimentContext) -> list[dict[str, Any]]:
     """Return, state by state, draws of |G_B|^2 and cosines, and what both estimators make of them."""
-    states = []
+    estimated = []
     for name, step in states(context).items():
         work = functools.partial(measure_noise, context, step)
         drawn = context.measure("noise", work, step=step, seed=context.seed, sizes=SIZES, pool=pool_size(context))
-        states.append({"name": name, **estimates(drawn)})
-    return states
+        estimated.append({"name": name, **estimates(drawn)})
+    return estimated
 
 
 def measure_noise(context: ExperimentContext, step: int) -> dict[str, Any]:
