@@ -24,7 +24,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 LIST = Path(__file__).with_name("mutants.toml")
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", "runs", "lab-*", "__pycache__", ".*_cache", "node_modules")
-PYTEST = (sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-n", "2")
+PYTEST = (sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "-p", "no:cacheprovider", "-n", "2")
 TIMEOUT = 1200
 """Seconds after which a run of tests counts as failed: a slip may make something wait for ever."""
 
