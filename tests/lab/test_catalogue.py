@@ -58,8 +58,8 @@ def eighth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_notes_that_there_are_in_the_order_of_their_numbers() -> None:
-    assert list(notes()) == ["batch-size", "stride", "self-attention", "causal", "dropout", "buffer", "activation"]
-    assert [note.number for note in notes().values()] == list(range(1, 8))
+    assert list(notes())[:7] == ["batch-size", "stride", "self-attention", "causal", "dropout", "buffer", "activation"]
+    assert [note.number for note in notes().values()] == list(range(1, len(notes()) + 1))
     assert all(experiment(name).note is note for name, note in notes().items())
 
 

@@ -1,6 +1,6 @@
 """The order of an epoch, computed from (seed, epoch, position) alone.
 
-Nothing is shuffled and nothing is stored: position p of epoch e leads to its window by arithmetic. A run can therefore
+No list is shuffled and none is stored: position p of epoch e leads to its window by arithmetic. A run can therefore
 resume at any position, on any number of machines, in O(1) memory, also with billions of windows.
 
 permute   a bijection of 0..n-1: a Feistel network over the smallest 4^h >= n (Luby and Rackoff 1988), whose results

@@ -20,9 +20,9 @@ from types import FrameType
 from lightwell.cli.invocation import TRY_AGAIN, WRONG_USAGE
 from lightwell.errors import LightwellError, SettingError
 
-IN_A_TEAM = "WORLD_SIZE" in os.environ
+UNDER_TORCHRUN = "WORLD_SIZE" in os.environ
 """Whether torchrun has started this process."""
-LEADS = os.environ.get("RANK", "0") == "0"
+IS_MAIN = os.environ.get("RANK", "0") == "0"
 """Whether this is the process that prints."""
 AGAIN = "LIGHTWELL_AGAIN"
 """The variable that says that these processes are started anew after others that ran out of memory."""
@@ -124,7 +124,7 @@ def note_failure(code: int) -> bool:
     keeps count, the first of all processes says what is wrong with the command, and each what else went wrong in it.
     """
     if FAILED not in os.environ:
-        return LEADS or code != WRONG_USAGE
+        return IS_MAIN or code != WRONG_USAGE
     failed = Path(os.environ[FAILED])
     mine = failed.with_name(f"{failed.name}-{os.getpid()}")
     try:
@@ -133,7 +133,7 @@ def note_failure(code: int) -> bool:
     except FileExistsError:
         return False
     except OSError:
-        return LEADS
+        return IS_MAIN
     return True
 
 

@@ -1,7 +1,7 @@
 """What a learner was told becomes something measured: notes, each with an experiment and a verdict.
 
 In: the name of a note, a text, a budget. Out: a verdict card, as JSON, pictures, Markdown and a page.
-Open first: notes/buffer/experiment.py, the smallest experiment, then experiments/experiment.py, which says what one is.
+Read first: notes/buffer/experiment.py, the smallest experiment, then experiments/experiment.py, which says what one is.
 
     session       some notes on one text, from the plan to the cards on disk
     catalogue     the notes that there are, found in notes/

@@ -29,7 +29,7 @@ from lightwell.lab.experiments.context import ExperimentContext
 from lightwell.lab.experiments.experiment import Experiment, Picture
 from lightwell.lab.experiments.rate_search import TUNING_SEED
 from lightwell.lab.experiments.store import Store, make_folder
-from lightwell.lab.experiments.trial import Laboratory, Trial
+from lightwell.lab.experiments.trial import Trial, TrialRunner
 from lightwell.training.hardware.device import freed_memory_kept, random_state_kept, resolve_device
 from lightwell.training.runs.records import write_run_file
 from lightwell.training.settings.config import RunConfig
@@ -168,7 +168,7 @@ class Session:
         trial = Trial("pace", 0, self.config)
         times: list[float] = []
         with random_state_kept(resolve_device(self.config.training.device)), freed_memory_kept():
-            laboratory = Laboratory(trial, self.corpus)
+            laboratory = TrialRunner(trial, self.corpus)
             for number in range(1 + PACE_STEPS):
                 if number > 1 and sum(times) > PACE_SECONDS:
                     break

@@ -61,7 +61,7 @@ class ModelConfig(Settings):
     residual_dropout: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.0
     """Share of each branch's output set to 0 in training, before it joins the residual stream."""
     init_std: Annotated[float, Meta(gt=0.0)] = 0.02
-    """Standard deviation of the initial weights; see Decoder.initialise for the two exceptions."""
+    """Standard deviation of the initial weights; see Decoder.initial_weights for the two exceptions."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -18,6 +18,7 @@ from lightwell.training.checkpoints.writer import Writer
 from lightwell.training.planning.deadline import Deadline
 from lightwell.training.processes.process_group import ProcessGroup
 from lightwell.training.processes.sharding import is_sharded
+from lightwell.training.runs.best import EvaluationTracker
 from lightwell.training.runs.listener import Listener
 from lightwell.training.runs.run import Run
 from lightwell.training.settings.config import RunConfig
@@ -35,29 +36,25 @@ class Progress:
     """Targets that the loss has counted."""
     seconds: float = 0.0
     """Time in training steps, without evaluating, sampling and saving."""
-    best_loss: float | None = None
-    """Lowest held-out loss so far, in nats per token."""
-    best_step: int = 0
-    """The step that had it."""
-    since_best: int = 0
-    """Evaluations since."""
     skipped: int = 0
     """Updates in a row, up to this one, that were left out because they were not finite."""
-    scored_tokens: int = 0
-    """Targets of the newest evaluation; only losses on as many, which are the same ones, are compared. 0: not known."""
+    evaluations: EvaluationTracker = field(default_factory=EvaluationTracker)
     spikes: LossSpikeDetector = field(default_factory=LossSpikeDetector)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for a checkpoint, those of the detector among the others."""
-        own = {name: value for name, value in vars(self).items() if name != "spikes"}
-        return {**own, **vars(self.spikes)}
+        """Return plain values for a checkpoint, those of the two trackers among the others."""
+        own = {name: value for name, value in vars(self).items() if name not in ("evaluations", "spikes")}
+        return {**own, **vars(self.evaluations), **vars(self.spikes)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Return the progress that `to_dict` gave, in this version or an earlier one."""
         own = dict(values)
-        detector = {each.name: own.pop(each.name) for each in fields(LossSpikeDetector) if each.name in own}
-        return cls(**own, spikes=LossSpikeDetector(**detector))
+        trackers = [
+            {each.name: own.pop(each.name) for each in fields(tracker) if each.name in own}
+            for tracker in (EvaluationTracker, LossSpikeDetector)
+        ]
+        return cls(**own, evaluations=EvaluationTracker(**trackers[0]), spikes=LossSpikeDetector(**trackers[1]))
 
 
 @dataclass

@@ -9,18 +9,18 @@ from lightwell.training.events.incidents import watch_loss
 from lightwell.training.events.interrupt import Interrupt
 from lightwell.training.events.milestones import evaluate_held_out, write_sample
 from lightwell.training.events.non_finite import require_finite_weights, skip_update
-from lightwell.training.events.out_of_memory import take_smaller
+from lightwell.training.events.out_of_memory import halve_micro_batch_size
 from lightwell.training.events.saving import save
 from lightwell.training.hardware.device import memory_bytes
 from lightwell.training.job import Job
-from lightwell.training.planning.deadline import is_open
+from lightwell.training.planning.deadline import may_change_steps
 from lightwell.training.update.update import update
 
 
 def train_loop(job: Job, interrupt: Interrupt) -> bool:
     """Train from `job.progress` to the end; return True when finished, False when a signal stopped it before.
 
-    Evaluating, sampling, logging and saving only read: how often they happen never changes the weights (law 10).
+    Evaluating, sampling, logging and saving only read: how often they happen changes the weights of no step (law 10).
 
     Raises:
         TrainingError: the loss or a gradient is not finite; it names the step and the layer.
@@ -50,7 +50,7 @@ def train_loop(job: Job, interrupt: Interrupt) -> bool:
                 require_finite_weights(job)
             if evaluates:
                 evaluate_held_out(job)
-                is_best = progress.best_step == step  # what the run will be loaded at
+                is_best = progress.evaluations.best_step == step  # what the run will be loaded at
                 saves = saves or is_best or early_stop(job)
                 samples = samples or early_stop(job)
             if samples:
@@ -64,7 +64,7 @@ def train_loop(job: Job, interrupt: Interrupt) -> bool:
     if early_stop(job):
         job.listener.say(
             f"Stopped early at step {progress.step}: {job.config.training.patience} evaluations without a new best; "
-            f"the best was step {progress.best_step}."
+            f"the best was step {progress.evaluations.best_step}."
         )
     return progress.step >= job.config.training.steps or early_stop(job)
 
@@ -87,7 +87,7 @@ def train_step(job: Job) -> dict[str, Any]:
         seed=config.seed,
         step=progress.step,
         group=job.group,
-        smaller=lambda: take_smaller(job),
+        smaller=lambda: halve_micro_batch_size(job),
     )
     if not result.is_finite:
         record = skip_update(job, batch)
@@ -116,9 +116,9 @@ def update_steps(job: Job) -> None:
     """Fit the number of steps to the deadline while it is open; once it is not, write it down for good."""
     if job.deadline is None:
         return
-    if is_open(job.config, job.progress.step):
+    if may_change_steps(job.config, job.progress.step):
         job.config = job.deadline.update_steps(job.config, job.progress.step, job.progress.seconds)
-    if not is_open(job.config, job.progress.step):
+    if not may_change_steps(job.config, job.progress.step):
         job.deadline = None
         job.run.write_config(job.config)
     job.listener.lengthened(job.config.training.steps)
@@ -126,7 +126,7 @@ def update_steps(job: Job) -> None:
 
 def early_stop(job: Job) -> bool:
     """Return whether early stopping is on and the last `patience` evaluations brought no new best."""
-    return 0 < job.config.training.patience <= job.progress.since_best
+    return 0 < job.config.training.patience <= job.progress.evaluations.since_best
 
 
 def every(interval: int, step: int, steps: int) -> bool:

@@ -17,7 +17,7 @@ from lightwell.training.runs.run import Run
 from lightwell.training.settings.config import RunConfig
 from lightwell.training.update.schedule import stable_steps
 
-ONLY_WATCHING = frozenset(
+MAY_CHANGE_ON_RESUME = frozenset(
     {
         "device",
         "eval_every",
@@ -38,7 +38,7 @@ ONLY_WATCHING = frozenset(
 """Settings that may be edited before a run is resumed: they do not change what it computes (laws 7 and 10)."""
 
 
-def job_to_resume(run: Run, listener: Listener, group: ProcessGroup) -> Job:
+def restore_job(run: Run, listener: Listener, group: ProcessGroup) -> Job:
     """Return the run's job as its newest good checkpoint has it, and its records cut off there."""
     config = run.config
     try:
@@ -90,7 +90,7 @@ def refuse_other_settings(run: Run, state: dict[str, Any]) -> None:
             f"config.toml of {run.name} says steps is {run.config.training.steps}, with which step {step} "
             f"would have been trained otherwise; put back {saved['training']['steps']}."
         )
-    free = ONLY_WATCHING | ({"steps"} if state["length_is_open"] else set())
+    free = MAY_CHANGE_ON_RESUME | ({"steps"} if state["length_is_open"] else set())
     for section, values in run.config.to_dict().items():
         for name, value in values.items():
             if section not in ("text", "sampling") and name not in free and saved[section].get(name) != value:

@@ -21,7 +21,7 @@ from lightwell.training.planning.deadline import Deadline, ending_seconds
 from lightwell.training.planning.plan import Plan, make_plan
 from lightwell.training.planning.resolve import make_loader, refuse_process_group, resolve, warn_of_memory
 from lightwell.training.processes.process_group import ProcessGroup, init_distributed
-from lightwell.training.resuming import job_to_resume
+from lightwell.training.resuming import restore_job
 from lightwell.training.runs.listener import Listener
 from lightwell.training.runs.lock import lock
 from lightwell.training.runs.plot import draw_run
@@ -90,7 +90,7 @@ def resume(path: Path, *, listener: Listener | None = None) -> Run:
         lock(run.path) if group.is_main else nullcontext(),
     ):
         refuse_process_group(run.config, group)
-        return run_job(job_to_resume(run, listener, group))
+        return run_job(restore_job(run, listener, group))
 
 
 def plan(

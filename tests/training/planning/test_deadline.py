@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lightwell.errors import RunError, SettingError
 from lightwell.training.checkpoints.files import record_hash
 from lightwell.training.loop import train_step
-from lightwell.training.planning.deadline import AT_THE_END, FIRST_STEPS, Deadline, ending_seconds, is_open
+from lightwell.training.planning.deadline import AT_THE_END, FIRST_STEPS, Deadline, ending_seconds, may_change_steps
 from lightwell.training.planning.plan import Measured
 from lightwell.training.runs.load import load
 from lightwell.training.runs.run import Run
@@ -52,7 +52,7 @@ def test_stable_learning_rates_do_not_depend_on_the_number_of_steps(
 def test_what_was_stable_stays_so_when_the_number_is_settled(planned: int, fitting: int, fraction: float) -> None:
     config = RunConfig().with_values({**TIMED, "steps": planned, "decay_fraction": fraction})
     for step in range(1, planned):
-        if not is_open(config, step):
+        if not may_change_steps(config, step):
             break
         now = time.monotonic()
         start = step - 1

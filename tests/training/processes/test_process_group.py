@@ -27,7 +27,7 @@ from lightwell.training.processes.process_group import ProcessGroup
 from lightwell.training.runs.load import choose_checkpoint
 from lightwell.training.runs.run import Run
 from lightwell.training.update.loss import TrainedLoss, accumulate_gradients, head_loss
-from lightwell.training.update.reproducible import leaves_of, refuse_uneven, tree_gradients
+from lightwell.training.update.reproducible import number_of_leaves, refuse_uneven, tree_gradients
 from small import final_state, same_bits, small_run, untimed, write_text
 from teams import SETTINGS, close, lightwell, lost
 
@@ -176,7 +176,7 @@ def test_the_tree_is_the_gradient_of_the_batch(eighths: int, micro_batch_size: i
 
 @pytest.mark.parametrize(("batch_size", "leaves"), [(1, 1), (2, 2), (6, 2), (8, 8), (12, 4), (64, 8)])
 def test_the_leaves_of_a_batch_follow_from_its_size(batch_size: int, leaves: int) -> None:
-    assert leaves_of(batch_size) == leaves
+    assert number_of_leaves(batch_size) == leaves
     refuse_uneven(batch_size, leaves)
     with pytest.raises(SettingError, match=f"{2 * leaves} processes cannot"):
         refuse_uneven(batch_size, 2 * leaves)
@@ -202,7 +202,7 @@ def test_started_by_torchrun_itself_each_says_what_is_no_fault_of_the_command(
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("LIGHTWELL_FAILED", raising=False)
     monkeypatch.setenv("RANK", "1")
-    monkeypatch.setattr("lightwell.cli.processes.LEADS", False)
+    monkeypatch.setattr("lightwell.cli.processes.IS_MAIN", False)
     assert run_command(["show", str(tmp_path / "no-run")]) == 1
     assert run_command(["train", "--no-such-flag"]) == 2
     assert capsys.readouterr().err.count("lightwell, process 1: ") == 1

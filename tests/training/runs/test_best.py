@@ -7,15 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lightwell.training.events import milestones
-from lightwell.training.runs.best import best_evaluation, best_step, comparable_evaluations
+from lightwell.training.runs.best import EvaluationTracker, best_evaluation, comparable_evaluations
 from lightwell.training.runs.evaluation import Evaluation, evaluate
 from lightwell.training.runs.load import choose_checkpoint
 from lightwell.training.runs.run import Run
 from lightwell.training.runs.summary import Summary
 from lightwell.training.start import resume
 from small import StopAt, small_run, write_text
+
+
+def best_step(metrics: list[dict[str, Any]]) -> int | None:
+    best = best_evaluation(metrics)
+    return None if best is None else int(best["step"])
 
 
 def scored(step: int, loss: float, tokens: int | None = None) -> dict[str, Any]:
@@ -34,6 +41,18 @@ def test_only_the_newest_set_of_tokens_counts() -> None:
     metrics = [scored(0, 1.0, 400), scored(2, 0.5, 400), scored(4, 3.0, 20), scored(6, 2.0, 20)]
     assert best_step(metrics) == 6
     assert best_step([*metrics, scored(8, 4.0, 400)]) == 8
+
+
+@given(st.lists(st.tuples(st.sampled_from([1.0, 2.0, 3.0]), st.sampled_from([20, 400])), min_size=1, max_size=12))
+def test_what_a_run_tracks_is_what_its_records_say(evaluations: list[tuple[float, int]]) -> None:
+    tracker, metrics = EvaluationTracker(), list[dict[str, Any]]()
+    for step, (loss, tokens) in enumerate(evaluations):
+        tracker.add(step, loss, tokens)
+        metrics.append(scored(step, loss, tokens))
+        best = best_evaluation(metrics)
+        assert best is not None
+        assert (tracker.best_step, tracker.best_loss) == (best["step"], best["validation_loss"])
+        assert tracker.since_best == step - best["step"]
 
 
 def test_records_of_before_count_as_the_set_that_follows_them() -> None:

@@ -18,7 +18,7 @@ from lightwell.model.decoder import Decoder
 from lightwell.tokens.token_file import TokenFile
 from lightwell.training.planning.plan import measure
 from lightwell.training.settings.config import RunConfig
-from lightwell.training.update.loss import TrainedLoss, accumulate_gradients, head_loss, lean_summed_loss
+from lightwell.training.update.loss import TrainedLoss, accumulate_gradients, compiled_summed_loss, head_loss
 
 CPU = torch.device("cpu")
 
@@ -98,7 +98,7 @@ def test_the_loss_for_compiled_code_is_the_loss_with_its_gradient(targets: list[
     logits = 5 * torch.randn(1, len(targets), V, generator=torch.Generator().manual_seed(seed))
     for dtype, tolerance in ((torch.float32, 1e-6), (torch.bfloat16, 4e-3)):
         rounded = logits.to(dtype).requires_grad_()
-        found = lean_summed_loss(rounded, wanted)
+        found = compiled_summed_loss(rounded, wanted)
         expected = F.cross_entropy(rounded.float()[0], wanted[0], ignore_index=IGNORE, reduction="sum")
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
         (by_formula,) = torch.autograd.grad(expected / 7, rounded)

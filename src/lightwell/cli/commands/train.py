@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from lightwell.cli import invocation, words
 from lightwell.cli.flags import FLATTEN, Json, RunPath, TrainFlags, given
-from lightwell.cli.processes import IN_A_TEAM, LEADS, RESTARTED, begun_by_this_command, launch, refuse_number
+from lightwell.cli.processes import IS_MAIN, RESTARTED, UNDER_TORCHRUN, begun_by_this_command, launch, refuse_number
 from lightwell.cli.progress import progress
 from lightwell.training.runs.listener import Listener
 from lightwell.training.runs.run import CONFIG, Run, new_run_path, refuse_to_overwrite
@@ -70,7 +70,7 @@ def train(
         print(json_text.dumps(plan.to_dict()) if json else plan_table(plan))
         return
     out = out or new_run_path(configuration.text)
-    if processes != 1 and not IN_A_TEAM:
+    if processes != 1 and not UNDER_TORCHRUN:
         refuse_to_overwrite(out, force)
         launched(processes, out, ["train", *given_words("--processes", "--out"), "--out", str(out)])
         return
@@ -78,7 +78,7 @@ def train(
         resume(out, json=json)
         return
     try:
-        listener = progress(out) if LEADS else Listener()
+        listener = progress(out) if IS_MAIN else Listener()
         run = start.train(configuration, out=out, force=force, listener=listener, started=invocation.started)
     except KeyboardInterrupt as stop:
         raise type(stop)(_stopped(out)) from None
@@ -88,13 +88,13 @@ def train(
 def resume(run: RunPath, /, *, processes: Processes = 1, json: Json = False) -> None:
     """Go on with a run exactly where it stopped: the same weights come out as if it had never been."""
     refuse_number(processes)
-    if processes != 1 and not IN_A_TEAM:
+    if processes != 1 and not UNDER_TORCHRUN:
         launched(processes, run, ["resume", *given_words("--processes")])
         return
     from lightwell.training import start
 
     try:
-        resumed = start.resume(run, listener=progress(run) if LEADS else Listener())
+        resumed = start.resume(run, listener=progress(run) if IS_MAIN else Listener())
     except KeyboardInterrupt as stop:
         raise type(stop)(_stopped(run)) from None
     _print_result(resumed, json)
@@ -164,7 +164,7 @@ def _stopped(path: Path) -> str:
 
 
 def _print_result(run: Run, json: bool) -> None:
-    if not LEADS:
+    if not IS_MAIN:
         return
     summary = Summary.of(run)
     samples = run.samples()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 
 from lightwell.corpus.corpus import Corpus
-from lightwell.lab.experiments.trial import Laboratory, Trial
+from lightwell.lab.experiments.trial import Trial, TrialRunner
 from lightwell.training.hardware.device import random_state_kept
 
 
@@ -19,7 +19,7 @@ def seconds_per_step(trials: Mapping[str, Trial], corpus: Corpus, rounds: int, s
     before the first is not counted.
     """
     with random_state_kept(torch.device("cpu")):
-        arms = {name: Laboratory(trial, corpus) for name, trial in trials.items()}
+        arms = {name: TrialRunner(trial, corpus) for name, trial in trials.items()}
         seconds: dict[str, list[float]] = {name: [] for name in arms}
         order = list(arms)
         for number in range(1 + rounds):

@@ -86,7 +86,7 @@ class Trained:
 
 
 @dataclass
-class Laboratory:
+class TrialRunner:
     """A model of one trial, with all that it takes to train and score it."""
 
     trial: Trial
@@ -153,7 +153,7 @@ def train_trial(trial: Trial, corpus: Corpus, change: Change | None = None, prob
         TrainingError: a loss is not finite.
     """
     with random_state_kept(torch.device("cpu")), freed_memory_kept():
-        here = Laboratory(trial, corpus, change() if change else passthrough)
+        here = TrialRunner(trial, corpus, change() if change else passthrough)
         corpus = here.corpus
         steps = trial.config.training.steps
         scored = _equally_spaced(steps, 10)
@@ -189,7 +189,7 @@ def train_trial(trial: Trial, corpus: Corpus, change: Change | None = None, prob
 def trained_model(trial: Trial, corpus: Corpus, until: int | None = None) -> Decoder:
     """Return the model of a trial after `until` of its steps (all, if None), for measurements that need its weights."""
     with random_state_kept(torch.device("cpu")), freed_memory_kept():
-        here = Laboratory(trial, corpus)
+        here = TrialRunner(trial, corpus)
         for number in range(trial.config.training.steps if until is None else until):
             here.step(number)
     return here.model.eval()

@@ -7,8 +7,9 @@ import time
 from lightwell.batches.evaluation import evaluation_batches
 from lightwell.generation.language_model import LanguageModel
 from lightwell.training.job import Job
+from lightwell.training.runs.best import EvaluationTracker
 from lightwell.training.runs.evaluation import evaluate
-from lightwell.training.update.compilation import as_written
+from lightwell.training.update.compilation import eager
 from lightwell.training.update.streams import stream_seed
 
 
@@ -19,14 +20,13 @@ def evaluate_held_out(job: Job) -> None:
     long it takes.
     """
     started = time.perf_counter()
-    progress = job.progress
+    tracker = job.progress.evaluations
     if job.group.is_main or job.is_sharded:
         score_held_out(job)
     best_loss, best_step, since_best, scored_tokens = job.group.broadcast(
-        [progress.best_loss or 0.0, progress.best_step, progress.since_best, progress.scored_tokens]
+        [tracker.best_loss or 0.0, tracker.best_step, tracker.since_best, tracker.scored_tokens]
     )
-    progress.best_loss, progress.best_step = best_loss, int(best_step)
-    progress.since_best, progress.scored_tokens = int(since_best), int(scored_tokens)
+    job.progress.evaluations = EvaluationTracker(best_loss, int(best_step), int(since_best), int(scored_tokens))
     if job.deadline is not None:
         job.deadline.evaluation = time.perf_counter() - started
         job.deadline.evaluated += job.deadline.evaluation
@@ -42,15 +42,9 @@ def score_held_out(job: Job) -> None:
         max_tokens=config.training.eval_tokens,
         boundaries=config.batches.document_boundaries,
     )
-    with as_written():
+    with eager():
         score = evaluate(job.model, batches, job.byte_lengths, config.training.precision)
-    if progress.scored_tokens not in (0, score.tokens):  # eval_tokens was edited: another set, with a best of its own
-        progress.best_loss = None
-    progress.scored_tokens = score.tokens
-    if progress.best_loss is None or score.nats_per_token < progress.best_loss:
-        progress.best_loss, progress.best_step, progress.since_best = score.nats_per_token, progress.step, 0
-    else:
-        progress.since_best += 1
+    progress.evaluations.add(progress.step, score.nats_per_token, score.tokens)
     record = {
         "step": progress.step,
         "tokens_seen": progress.tokens_seen,
@@ -72,7 +66,7 @@ def write_sample(job: Job) -> None:
     writer = LanguageModel(job.model, job.corpus.tokenizer)
     prompt = config.training.sample_prompt
     seed = stream_seed(config.training.seed, "samples", step)
-    with as_written():
+    with eager():
         text = writer.generate(prompt, seed=seed, **config.sampling.to_dict())
     record = {"step": step, "prompt": prompt, "text": text}
     if job.group.is_main:

@@ -13,7 +13,7 @@ from lightwell.training.events.incidents import note
 from lightwell.training.hardware.device import compute_dtype
 from lightwell.training.job import Job
 from lightwell.training.processes.sharded_tensors import local
-from lightwell.training.update.compilation import as_written
+from lightwell.training.update.compilation import eager
 from lightwell.training.update.finite import first_non_finite
 from lightwell.training.update.loss import seeded
 
@@ -45,7 +45,7 @@ def find_non_finite(job: Job, batch: Batch) -> str:
     config = job.config.training
     micro_batches = batch.split(job.config.batches.micro_batch_size)
     again = seeded(micro_batches, 0, seed=config.seed, step=job.progress.step, device=job.device)  # the same masks
-    with as_written():
+    with eager():
         return first_non_finite(job.model, again, compute_dtype(config.precision))
 
 

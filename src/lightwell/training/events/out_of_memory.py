@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from lightwell.errors import TrainingError, TryAgainError
 from lightwell.training.job import Job
-from lightwell.training.planning.memory import rows_at_once
+from lightwell.training.planning.memory import local_micro_batch_size
 
 
-def take_smaller(job: Job) -> int:
+def halve_micro_batch_size(job: Job) -> int:
     """Halve the micro-batches of a run, and write that down, so that it is resumed with them; return their size.
 
     Raises:
         TrainingError: they are of one sequence already.
         TryAgainError: one of several processes has no memory; the exchange that it was in cannot be taken up again.
     """
-    now = rows_at_once(job.config, job.group.size)
+    now = local_micro_batch_size(job.config, job.group.size)
     step = job.progress.step + 1
     if now == 1:
         raise TrainingError(

@@ -33,7 +33,7 @@ def save(job: Job) -> None:
     if not (sharers.size > 1 or job.group.is_main):
         return
     job.writer.wait()  # one snapshot at a time is enough memory
-    run, step, best = job.run, job.progress.step, job.progress.best_step
+    run, step, best = job.run, job.progress.step, job.progress.evaluations.best_step
     keep, every = job.config.training.keep_checkpoints, job.config.training.keep_every
     if job.deadline is not None:  # resumed from here, the run has the number of steps that it has now
         run.write_config(job.config)

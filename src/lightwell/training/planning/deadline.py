@@ -80,6 +80,6 @@ def _evaluations_left(config: RunConfig, step: int) -> int:
     return 1 + (max(0, steps - 1) // every - (step - 1) // every if every else 0)
 
 
-def is_open(config: RunConfig, step: int) -> bool:
+def may_change_steps(config: RunConfig, step: int) -> bool:
     """Whether, after `step` finished steps, the learning rate is still stable, so that more or fewer may follow."""
     return step < stable_steps(config.training.steps, config.training)

@@ -62,7 +62,7 @@ def estimate_memory(config: RunConfig, processes: int = 1) -> Memory:
     shards = processes if config.training.parallel == "fsdp" else 1
     weights = 4 * model.parameter_count() // shards
     moments = moment_bytes(config) // shards
-    rows = rows_at_once(config, processes)
+    rows = local_micro_batch_size(config, processes)
     share = COMPILED if config.training.compile == "on" else 1.0
     on_cpu = device.type == "cpu"
     activations = int(share * saved_bytes(config, rows))
@@ -79,7 +79,7 @@ def estimate_memory(config: RunConfig, processes: int = 1) -> Memory:
     )
 
 
-def rows_at_once(config: RunConfig, processes: int = 1) -> int:
+def local_micro_batch_size(config: RunConfig, processes: int = 1) -> int:
     """Return how many sequences one of so many processes takes through the model together, at most."""
     share = -(-config.batches.batch_size // processes)
     return min(config.batches.micro_batch_size or share, share)

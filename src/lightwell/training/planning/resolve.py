@@ -17,7 +17,7 @@ from lightwell.corpus.corpus import Corpus
 from lightwell.errors import SettingError
 from lightwell.training.hardware.device import available_memory, resolve_device, resolve_precision
 from lightwell.training.planning.budget import choose, fit
-from lightwell.training.planning.memory import estimate_memory, rows_at_once
+from lightwell.training.planning.memory import estimate_memory, local_micro_batch_size
 from lightwell.training.planning.plan import flops_per_step, measure
 from lightwell.training.processes.process_group import ProcessGroup
 from lightwell.training.runs.listener import Listener
@@ -114,7 +114,7 @@ def warn_of_memory(config: RunConfig, device: torch.device, listener: Listener, 
     # Of a group, those on this machine share its memory; on GPUs each process has its own.
     sharers = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if device.type == "cpu" else 1
     free = available_memory(device) / sharers
-    model, rows = config.model, rows_at_once(config, processes)
+    model, rows = config.model, local_micro_batch_size(config, processes)
     width = 100 * model.n_layers * model.d_model + 20 * model.vocab_size  # more than any kept bytes of a token are
     if 28 * model.parameter_count() + rows * model.context_length * width < free / 2:
         return

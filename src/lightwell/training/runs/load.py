@@ -22,7 +22,7 @@ from lightwell.training.checkpoints.checkpoint import (
 )
 from lightwell.training.hardware.device import resolve_device
 from lightwell.training.processes.sharded_tensors import copy_full_
-from lightwell.training.runs.best import comparable_evaluations
+from lightwell.training.runs.best import evaluations_best_first
 from lightwell.training.runs.listener import Listener
 from lightwell.training.runs.run import Run
 
@@ -76,11 +76,12 @@ def choose_checkpoint(run: Run, wanted: str | int, listener: Listener | None = N
     if wanted == "newest":
         return newest_weights(run.checkpoints, say)
     if wanted == "best":
-        scores = {record["step"]: record["validation_loss"] for record in comparable_evaluations(run.metrics())}
-        saved = [step for step in checkpoint_steps(run.checkpoints) if step in scores]
-        for step in sorted(saved, key=lambda step: scores[step]):
+        saved = checkpoint_steps(run.checkpoints)
+        for record in evaluations_best_first(run.metrics()):
+            if record["step"] not in saved:
+                continue
             try:
-                return load_checkpoint_weights(checkpoint_folder(run.checkpoints, step))
+                return load_checkpoint_weights(checkpoint_folder(run.checkpoints, record["step"]))
             except RunError as error:
                 say(f"{error} The next best is used.")
         return newest_weights(run.checkpoints, say)

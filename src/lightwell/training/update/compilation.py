@@ -105,7 +105,7 @@ def compile_for_training(model: Decoder) -> HeadLoss:
     return compiled
 
 
-def as_written() -> AbstractContextManager[None]:
+def eager() -> AbstractContextManager[None]:
     """Let compiled code run as its Python says: for passes too few, or of too many shapes, to translate."""
     stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
     return stance

@@ -21,13 +21,13 @@ from lightwell.training.update.streams import stream_seed
 HeadLoss = Callable[[Decoder, Tensor, Tensor], Tensor]
 
 
-def lean_summed_loss(logits: Tensor, targets: Tensor) -> Tensor:
+def compiled_summed_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Return F.cross_entropy's sum for compiled code: the same loss, and the same gradient in half the time."""
-    loss: Tensor = _LeanLoss.apply(logits.flatten(0, -2), targets.flatten())  # type: ignore[no-untyped-call]
+    loss: Tensor = _CompiledSummedLoss.apply(logits.flatten(0, -2), targets.flatten())  # type: ignore[no-untyped-call]
     return loss
 
 
-class _LeanLoss(torch.autograd.Function):
+class _CompiledSummedLoss(torch.autograd.Function):
     """The gradient of a target's -ln p by its logits is p, less 1 at the target.
 
     What the compiler makes of F.cross_entropy compares every logit's place with its target's; here the 1 is taken off
@@ -55,7 +55,7 @@ def head_loss(model: Decoder, x: Tensor, targets: Tensor) -> Tensor:
     """Return the cross-entropy in nats, summed over the counted targets, in fp32: x (..., D), targets (...)."""
     logits = model.head(x)  # (..., V)
     if torch.compiler.is_compiling():
-        return lean_summed_loss(logits, targets)
+        return compiled_summed_loss(logits, targets)
     return F.cross_entropy(logits.float().flatten(0, -2), targets.flatten(), ignore_index=IGNORE, reduction="sum")
 
 
@@ -107,7 +107,7 @@ def accumulate_gradients(
     micro_batches = batch.rows(rows).split(micro_batch_size)
     total = 0.0
     for index, micro in enumerate(seeded(micro_batches, first, seed=seed, step=step, device=group.device)):
-        with summed_at_the_end(loss_module, last=index == len(micro_batches) - 1):
+        with sync_gradients_on_last(loss_module, last=index == len(micro_batches) - 1):
             loss = loss_module(micro.inputs, micro.targets, micro.documents) / counted
             (loss * group.size).backward()
         total += loss.item()
@@ -123,7 +123,7 @@ def seeded(
         yield micro.to(device)
 
 
-def summed_at_the_end(loss_module: nn.Module, last: bool) -> AbstractContextManager[None]:
+def sync_gradients_on_last(loss_module: nn.Module, last: bool) -> AbstractContextManager[None]:
     """Let the gradients of all but the last micro-batch stay with the process, to be summed with the last one's.
 
     With FSDP2, too: until then a process holds full gradients, in memory, for less to be sent.

@@ -32,7 +32,7 @@ from lightwell.training.update.loss import accumulate_gradients
 MOST_LEAVES = 8
 
 
-def leaves_of(batch_size: int) -> int:
+def number_of_leaves(batch_size: int) -> int:
     """Return into how many equal leaves a batch is cut: the largest power of two up to MOST_LEAVES that divides it."""
     leaves = MOST_LEAVES
     while batch_size % leaves:
@@ -46,7 +46,7 @@ def refuse_uneven(batch_size: int, processes: int) -> None:
     Raises:
         SettingError: they cannot; what is possible is said.
     """
-    leaves = leaves_of(batch_size)
+    leaves = number_of_leaves(batch_size)
     if leaves % processes:
         possible = [str(number) for number in (1, 2, 4, 8) if leaves % number == 0]
         raise SettingError(
@@ -66,7 +66,7 @@ def tree_gradients(
     """Do as `accumulate_gradients`, to the same bits on any number of processes; loss_module: not wrapped."""
     group = group or ProcessGroup()
     alone = ProcessGroup(device=group.device)
-    leaves = leaves_of(len(batch.inputs))
+    leaves = number_of_leaves(len(batch.inputs))
     rows, mine = len(batch.inputs) // leaves, leaves // group.size
     micro_batches = -(-rows // micro_batch_size) if micro_batch_size else 1  # of a leaf
     losses = [0.0] * leaves
@@ -77,7 +77,7 @@ def tree_gradients(
                 loss_module, batch, micro_batch_size=micro_batch_size, seed=seed, step=step, group=alone,
                 rows=slice(leaf * rows, (leaf + 1) * rows), first=leaf * micro_batches,
             )  # fmt: skip
-            yield taken(loss_module)
+            yield pop_gradients(loss_module)
 
     gradients = tree_sum(leaf_gradients())
     for parameter, gradient in zip(loss_module.parameters(), gradients, strict=True):
@@ -102,7 +102,7 @@ def tree_sum(addends: Iterable[list[Tensor]]) -> list[Tensor]:
     return total
 
 
-def taken(loss_module: nn.Module) -> list[Tensor]:
+def pop_gradients(loss_module: nn.Module) -> list[Tensor]:
     """Take the gradients of all parameters away and return them; zeros where a parameter took no part."""
     gradients = []
     for parameter in loss_module.parameters():
