@@ -2,7 +2,8 @@
 
 mutants.toml has them, each as a line of the sources and what it becomes. A slip is made in a copy of the repository,
 and the tests run until the first one fails: those that mirror the changed module, then those of its folder, then all
-others. A slip that fails none is named, and the exit code is 1.
+others. A slip that fails none is named, and the exit code is 1. The test that failed is then run without the slip: it must
+pass, or it says nothing.
 
     python tests/mutants.py                 all of them
     python tests/mutants.py clip deadline   those whose name contains one of these words
@@ -11,6 +12,7 @@ others. A slip that fails none is named, and the exit code is 1.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,7 +25,6 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LIST = Path(__file__).with_name("mutants.toml")
-NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", "runs", "lab-*", "__pycache__", ".*_cache", "node_modules")
 PYTEST = (sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "-p", "no:cacheprovider", "-n", "2")
 TIMEOUT = 1200
 """Seconds after which a run of tests counts as failed: a slip may make something wait for ever."""
@@ -70,23 +71,45 @@ def apply(mutant: Mutant, root: Path) -> str:
     return source
 
 
+def run_tests(root: Path, *arguments: str) -> tuple[int, str]:
+    """Run some tests of the repository at `root`; return pytest's exit code and what it printed."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root / "src"), str(root / "tests")])}
+    try:
+        tests = subprocess.run(
+            [*PYTEST, *arguments],
+            cwd=root,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return 1, f"FAILED {arguments[-1]} took more than {TIMEOUT} s"
+    return tests.returncode, tests.stdout + tests.stderr
+
+
 def first_failure(root: Path, mutant: Mutant) -> str:
     """Return the test that fails first, or nothing where all pass."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root / "src"), str(root / "tests")])}
     done = [Path("tests", "test_mutants.py")]  # which would miss the line that was changed
     for folder in mutant.test_folders():
-        command = [*PYTEST, *(f"--ignore={path}" for path in done), str(folder)]
-        try:
-            tests = subprocess.run(
-                command, cwd=root, env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False
-            )
-        except subprocess.TimeoutExpired:
-            return f"{folder} took more than {TIMEOUT} s"
-        if tests.returncode not in (0, 5):  # 5: no test there
-            named = [line for line in tests.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-            return named[0] if named else (tests.stdout + tests.stderr).strip().splitlines()[-1]
+        code, output = run_tests(root, *(f"--ignore={path}" for path in done), str(folder))
+        if code not in (0, 5):  # 5: no test there
+            named = re.search(r"^(?:FAILED|ERROR) (\S+)", output, re.MULTILINE)
+            return named[1] if named else output.strip().splitlines()[-1]
         done.append(folder)
     return ""
+
+
+def copy_repository(root: Path) -> None:
+    """Copy what git has or would take to `root`."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=REPOSITORY, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for name in filter(None, listed.stdout.split("\0")):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(REPOSITORY / name, root / name)
 
 
 def main(words: Sequence[str]) -> int:
@@ -95,7 +118,7 @@ def main(words: Sequence[str]) -> int:
     unnoticed = []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "repository"
-        shutil.copytree(REPOSITORY, root, ignore=NOT_COPIED)
+        copy_repository(root)
         shared = REPOSITORY.parent / "shared"
         if shared.is_dir():
             (Path(folder) / "shared").symlink_to(shared)
@@ -106,7 +129,10 @@ def main(words: Sequence[str]) -> int:
                 failure = first_failure(root, mutant)
             finally:
                 (root / mutant.path).write_text(source, encoding="utf-8")
-            verdict = failure or "NOTHING FAILED"
+            if failure and run_tests(root, failure)[0] != 0:
+                verdict, failure = f"INVALID, {failure} fails without it, too", ""
+            else:
+                verdict = failure or "NOTHING FAILED"
             print(f"{number}/{len(mutants)} {mutant.name}  {time.monotonic() - started:.0f} s  {verdict}", flush=True)
             if not failure:
                 unnoticed.append(mutant.name)
