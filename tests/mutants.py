@@ -2,8 +2,8 @@
 
 mutants.toml has them, each as a line of the sources and what it becomes. A slip is made in a copy of the repository,
 and the tests run until the first one fails: those that mirror the changed module, then those of its folder, then all
-others. A slip that fails none is named, and the exit code is 1. The test that failed is then run without the slip: it must
-pass, or it says nothing.
+others. A slip that fails none is named, and the exit code is 1. The test that failed is then run without the slip: it
+must pass, or it says nothing.
 
     python tests/mutants.py                 all of them
     python tests/mutants.py clip deadline   those whose name contains one of these words
