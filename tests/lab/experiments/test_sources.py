@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,6 +18,11 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     copy = tmp_path / "lightwell"
     shutil.copytree(Path(lightwell.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(sources, "__file__", str(copy / "lab" / "experiments" / "sources.py"))
+
+    def imported(name: str) -> SimpleNamespace:
+        return SimpleNamespace(__path__=[str(copy.joinpath(*name.split(".")[1:]))])
+
+    monkeypatch.setattr("lightwell.lab.experiments.sources.importlib.import_module", imported)
     return copy
 
 
