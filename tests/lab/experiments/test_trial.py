@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ import pytest
 from lab_house import laboratory
 from lightwell.errors import TrainingError
 from lightwell.lab.experiments.store import Store
-from lightwell.lab.experiments.trial import Trial, train_trial
+from lightwell.lab.experiments.trial import Trial, held_out_loss, train_trial
+from lightwell.model.decoder import Decoder
+from lightwell.tokens.token_file import TokenFile
 from lightwell.training.build import make_job
 from lightwell.training.loop import train_step
 from lightwell.training.planning.resolve import make_loader
+from lightwell.training.runs.evaluation import Evaluation
 from lightwell.training.runs.listener import Listener
 from lightwell.training.runs.run import Run
 from lightwell.training.update import update
@@ -61,3 +65,17 @@ def test_a_trial_learns_as_a_run_of_the_same_settings_does(tmp_path: Path) -> No
     job = make_job(config, corpus, make_loader(config, corpus), run, Listener())
     job.model.train()
     assert train_trial(trial, corpus).batch_losses == [train_step(job)["loss"] for _ in range(3)]
+
+
+def test_the_loss_on_trained_text_is_that_on_the_prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial, corpus = trial_and_corpus(tmp_path)
+    texts: list[TokenFile] = []
+
+    def scored(model: Decoder, tokens: TokenFile, *arguments: Any, **named: Any) -> Evaluation:
+        texts.append(tokens)
+        return held_out_loss(model, tokens, *arguments, **named)
+
+    monkeypatch.setattr("lightwell.lab.experiments.trial.held_out_loss", scored)
+    train_trial(dataclasses.replace(trial, prefix_tokens=200), corpus)
+    assert len(texts[-1]) <= 201 < len(corpus.train)
+    assert {len(text) for text in texts[:-1]} == {len(corpus.held_out)}

@@ -374,3 +374,15 @@ def test_the_note_of_a_process_is_put_in_place_in_one_go(tmp_path: Path) -> None
     assert not elsewhere.exists()
     assert not note.is_symlink()
     assert json.loads(note.read_bytes()) == hashes
+
+
+def test_the_checkpoint_that_replaces_another_counts_and_not_the_replaced_one(tmp_path: Path) -> None:
+    """A stop between the two leaves both: the new one is the newest, the old one the one before it."""
+    old, checkpoints = save(tmp_path / "old", 10), tmp_path / "checkpoints"
+    save_checkpoint(checkpoints, 10, tensors(11), {}, {})
+    old.rename(checkpoints / "00000010.replaced")
+    assert newest_checkpoint(checkpoints, silent).model["scalar"] == 11
+    flip_a_bit(checkpoints / "00000010" / "model.safetensors")
+    said: list[str] = []
+    assert newest_checkpoint(checkpoints, said.append).model["scalar"] == 10
+    assert len(said) == 1

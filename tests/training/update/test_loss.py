@@ -17,6 +17,7 @@ from lightwell.batches.loader import BatchLoader
 from lightwell.model.decoder import Decoder
 from lightwell.tokens.token_file import TokenFile
 from lightwell.training.planning.plan import measure
+from lightwell.training.processes.process_group import ProcessGroup
 from lightwell.training.settings.config import RunConfig
 from lightwell.training.update.loss import TrainedLoss, accumulate_gradients, compiled_summed_loss, head_loss
 
@@ -104,3 +105,17 @@ def test_the_loss_for_compiled_code_is_the_loss_with_its_gradient(targets: list[
         (by_formula,) = torch.autograd.grad(expected / 7, rounded)
         (by_hand,) = torch.autograd.grad(found / 7, rounded)
         torch.testing.assert_close(by_hand, by_formula, atol=tolerance / 7, rtol=tolerance)
+
+
+def test_each_process_draws_masks_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ProcessGroup, "_exchange", lambda self, numbers, operation: numbers)
+    seeds: dict[int, list[int]] = {}
+    for rank in range(3):
+        drawn: list[int] = []
+        monkeypatch.setattr(torch, "manual_seed", drawn.append)
+        loss_module = TrainedLoss(decoder(), head_loss, "fp32")
+        group = ProcessGroup(rank, 3)
+        accumulate_gradients(loss_module, loader(6).batch(0), micro_batch_size=0, seed=1, step=0, group=group)
+        seeds[rank] = drawn
+    assert [len(drawn) for drawn in seeds.values()] == [1, 1, 1]
+    assert len({drawn[0] for drawn in seeds.values()}) == 3
