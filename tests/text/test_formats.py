@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from lightwell.text.decoding import Undecodable, UnreadableError
 from lightwell.text.formats import FileReader, PlainTabs
-from lightwell.text.unpacking import ALL
+from lightwell.text.unpacking import ALL, BLOCK
 
 Named = list[tuple[str, str]]
 """The texts that hold anything, each with the number of its record, or "" where the file is one text."""
@@ -234,3 +234,14 @@ def test_a_quarter_may_be_undecodable_and_no_more() -> None:
     assert read(".txt", b"abc\xff", "", ALL)[0] == [("", "abc\ufffd")]
     with pytest.raises(UnreadableError, match="is binary or in another encoding than UTF-8"):
         read(".txt", b"ab\xff", "", ALL)
+
+
+def test_megabytes_of_text_make_no_text_of_what_follows(tmp_path: Path) -> None:
+    """In blocks: of a file that turns into something else after a long beginning, nothing is taken for text."""
+    line = json.dumps({"text": "all is well " * 80}).encode() + b"\n"
+    bad = b'{"text": "' + b"\xff" * 900 + b'"}\n'
+    path = tmp_path / "mail.jsonl"
+    path.write_bytes(line * (10 * 2**20 // len(line)) + bad * (3 * 2**20 // len(bad)))
+    with pytest.raises(UnreadableError, match="another encoding than UTF-8"):
+        for _ in FileReader(path, "mail.jsonl", "text", at_once=BLOCK).texts():
+            pass

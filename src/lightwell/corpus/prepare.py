@@ -78,7 +78,9 @@ class PreparedCorpus:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return {**asdict(self), "folder": str(self.folder), "megabytes_per_second": self.megabytes_per_second}
+        values = asdict(self)
+        values["validation_tokens"] = values.pop("held_out_tokens")  # as scripts know it
+        return {**values, "folder": str(self.folder), "megabytes_per_second": self.megabytes_per_second}
 
 
 def prepare_corpus(

@@ -35,7 +35,7 @@ from lightwell.text.decoding import (
     refuse_binary,
 )
 from lightwell.text.parquet import read_groups
-from lightwell.text.unpacking import ALL, LARGEST_LINE, gathered, read_blocks, suffix_of, whole_lines
+from lightwell.text.unpacking import ALL, BLOCK, LARGEST_LINE, gathered, read_blocks, suffix_of, whole_lines
 
 ROWS = 64
 """Rows of a table that are read at a time; a row may be large."""
@@ -140,10 +140,14 @@ class FileReader:
         Raises:
             UnreadableError: hardly anything of the text so far is UTF-8.
         """
+        before = self._decoding.count
         text = self._decoding.decode(data, self.name, self._position)
         self._position += len(data)
         self._characters += len(text)
-        if self._decoding.count > MOST_UNDECODABLE * self._characters:
+        # Of this block, too: megabytes of good text before it make no text of it.
+        if self._decoding.count > MOST_UNDECODABLE * self._characters or (
+            len(text) >= BLOCK // 4 and self._decoding.count - before > MOST_UNDECODABLE * len(text)
+        ):
             remedy = "name a text, or convert it to UTF-8"
             raise UnreadableError("is binary or in another encoding than UTF-8", remedy)
         return text
@@ -229,7 +233,7 @@ class FileReader:
         rows = self._rows(csv.excel) if self.suffix == ".csv" else self._rows_between_tabs()
         header = next(rows, [])
         if self.field not in header:
-            for _ in rows:  # a table that is no proper one says so first
+            for _ in rows if self.at_once == ALL else ():  # a table that is no proper one says so first
                 pass
             raise missing("column", self.field, header)
         column = header.index(self.field)

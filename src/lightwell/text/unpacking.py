@@ -20,6 +20,8 @@ PACKED_AT_ONCE = 1 << 16
 LARGEST_WINDOW = 1 << 31
 """Bytes that a .zst frame may look back, which take as much memory where a frame says that it does; large corpora are
 packed with zstd --long=31, above the library's limit."""
+LARGEST_WINDOW_IN_BLOCKS = 1 << 27
+"""Likewise where a file is read in blocks, so that memory stays bounded."""
 LARGEST_LINE = 64 << 20
 """Bytes of a line that is read in blocks; all of it must be in memory."""
 
@@ -48,7 +50,9 @@ def read_blocks(
                 with gzip.open(file) as unpacked:
                     yield from _to_the_end(unpacked, at_once)
             elif packing == ".zst":
-                yield from map(b"".join, gathered(filter(None, _unpack_zstandard(file)), at_once))
+                largest_window = LARGEST_WINDOW if at_once == ALL else LARGEST_WINDOW_IN_BLOCKS
+                pieces = _unpack_zstandard(file, largest_window)
+                yield from map(b"".join, gathered(filter(None, pieces), at_once))
             else:
                 file.seek(start)
                 yield from _to_the_end(file, at_once) if end is None else _range(file, end - start, at_once)
@@ -101,11 +105,11 @@ def _range(file: BinaryIO, left: int, at_once: int) -> Iterator[bytes]:
         left -= len(block)
 
 
-def _unpack_zstandard(file: BinaryIO) -> Iterator[bytes]:
+def _unpack_zstandard(file: BinaryIO, largest_window: int) -> Iterator[bytes]:
     """Yield all frames. The reader of the library takes a cut-off frame for the end; here it is an error."""
     import zstandard
 
-    unpacker = zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW)
+    unpacker = zstandard.ZstdDecompressor(max_window_size=largest_window)
     frame = unpacker.decompressobj()
     some = False
     try:

@@ -163,3 +163,12 @@ def test_ctrl_c_leaves_only_after_the_checkpoint_is_there(
         small_run(text, tmp_path / "run", Ends(5), checkpoint_every=0, eval_every=0)
     assert order == ["saved", "left"]
     assert checkpoint_steps(tmp_path / "run" / "checkpoints")[-1] == 5
+
+
+def test_a_thread_that_cannot_start_is_raised_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError, match="can't start new thread"), Writer() as writer:
+        writer.write(lambda: None, lambda: None)

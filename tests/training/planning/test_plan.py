@@ -106,6 +106,7 @@ def test_the_plan_counts_tokens_and_windows_of_the_text(folder: Path) -> None:
     # One token for each character and one before each document; one more ends each side.
     assert found.train_tokens + found.held_out_tokens == characters + 12 + 2
     assert found.train_tokens > 5 * found.held_out_tokens > 0
+    assert found.to_dict()["validation_tokens"] == found.held_out_tokens  # the key that scripts know
     targets = found.train_tokens - 1
     assert found.windows == targets // 16
     assert found.tokens_skipped == targets % 16

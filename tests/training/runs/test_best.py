@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lightwell.training.checkpoints.files import record_hash
 from lightwell.training.events import milestones
 from lightwell.training.runs.best import EvaluationTracker, best_evaluation, comparable_evaluations
 from lightwell.training.runs.evaluation import Evaluation, evaluate
@@ -86,3 +88,20 @@ def test_after_eval_tokens_was_edited_losses_on_other_tokens_are_not_compared(
     assert choose_checkpoint(Run(run.path), "best").step == 8
     newest = choose_checkpoint(Run(run.path), "newest").state["progress"]
     assert (newest["best_step"], newest["since_best"], newest["scored_tokens"]) == (8, 0, 20)
+
+
+def test_a_run_of_an_earlier_version_resumed_with_other_eval_tokens_begins_its_best_anew(tmp_path: Path) -> None:
+    """Its checkpoint does not say how many tokens were scored, but its configuration does."""
+    text = write_text(tmp_path / "text")
+    with pytest.raises(KeyboardInterrupt):
+        small_run(text, tmp_path / "run", StopAt(4), eval_every=1, eval_tokens=200, steps=8)
+    folder = max((tmp_path / "run" / "checkpoints").iterdir())
+    record = json.loads((folder / "state.json").read_text())
+    del record["progress"]["scored_tokens"], record["sha256"]["state.json"]
+    record["progress"]["best_loss"] = 0.01  # which no evaluation of other tokens could reach
+    record["sha256"]["state.json"] = record_hash(record)
+    (folder / "state.json").write_text(json.dumps(record))
+    file = tmp_path / "run" / "config.toml"
+    file.write_text(file.read_text().replace("eval_tokens = 200", "eval_tokens = 20"))
+    run = resume(tmp_path / "run")
+    assert choose_checkpoint(Run(run.path), "newest").state["progress"]["best_step"] > 4

@@ -49,10 +49,11 @@ class Writer:
             RunError: the one before has failed.
         """
         self.wait()
-        self._pending, self._then = Future(), then
+        pending: Future[None] = Future()
         # A daemon, and so no ThreadPoolExecutor, for whose threads Python waits: where the process is to end, a
         # half-written checkpoint is not waited for; it has another name.
-        threading.Thread(target=self._run, args=(task, self._pending), daemon=True).start()
+        threading.Thread(target=self._run, args=(task, pending), daemon=True).start()
+        self._pending, self._then = pending, then  # only now: of a thread that could not start, nobody would hear
 
     def check(self) -> None:
         """Look, without waiting, whether the write has ended.

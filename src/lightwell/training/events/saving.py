@@ -86,3 +86,6 @@ def restore(job: Job, checkpoint: Checkpoint) -> None:
     load_weights(job.model, checkpoint.model)
     job.optimizers.load_state_tensors(checkpoint.training)
     job.progress = Progress.from_dict(checkpoint.state["progress"])
+    tracker, scored = job.progress.evaluations, checkpoint.state["config"]["training"]["eval_tokens"]
+    if not tracker.scored_tokens and scored != job.config.training.eval_tokens:
+        tracker.best_loss = None  # an earlier version did not save how many tokens it had scored; it was another number

@@ -66,7 +66,9 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return {**asdict(self), "memory_bytes": self.memory_bytes}
+        values = asdict(self)
+        values["validation_tokens"] = values.pop("held_out_tokens")  # as scripts know it
+        return {**values, "memory_bytes": self.memory_bytes}
 
 
 @dataclass(frozen=True)
