@@ -174,6 +174,8 @@ def test_generation_prints_the_prompt_and_what_follows(house: Path, capsys: Capt
         call(capsys, "generate", "notes", "--prompt", "the rain", "--seed=3", "--max-new-tokens=12", "--json").out
     )
     assert result == {"prompt": "the rain", "text": expected, "seed": 3}
+    first = call(capsys, "generate", "notes", "--prompt=a", "--seed=0", "--max-new-tokens=2", "--json")
+    assert json.loads(first.out)["seed"] == 0  # a seed as good as any other
 
 
 def test_several_prompts_are_a_batch_and_each_can_be_repeated_alone(house: Path, capsys: Capture) -> None:

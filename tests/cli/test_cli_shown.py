@@ -32,7 +32,15 @@ def test_numbers_as_people_read_them() -> None:
     assert {number: words.short(number) for number in numbers} == numbers
     sizes = {12: "12 B", 1500: "1.5 kB", 48.2e6: "48.2 MB"}
     assert {size: words.in_bytes(size) for size in sizes} == sizes
-    times = {0.0648: "64.8 ms", 1: "1.0 s", 42: "42 s", 290: "4 min 50 s", 4320: "1 h 12 min"}
+    times = {
+        0.0648: "64.8 ms",
+        1: "1.0 s",
+        42: "42 s",
+        59.4: "59 s",
+        59.7: "1 min 0 s",
+        290: "4 min 50 s",
+        4320: "1 h 12 min",
+    }
     assert {seconds: words.duration(seconds) for seconds in times} == times
 
 

@@ -10,13 +10,14 @@ from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lab_house import BRIEF, laboratory, with_seeds
 from lightwell.errors import RunError, SettingError, TrainingError
 from lightwell.lab import catalogue
 from lightwell.lab.cards import page, shown
-from lightwell.lab.cards.card import Card, make_card
+from lightwell.lab.cards.card import Card, bits_of_a_nat, make_card
 from lightwell.lab.cards.figures import LACKING, draw_paired, drawable, drawing, new_figure, save_figure
 from lightwell.lab.experiments import sources
 from lightwell.lab.experiments.budget import budget_of
@@ -538,3 +539,14 @@ def test_figures_have_the_same_bytes(tmp_path: Path) -> None:
             figure = draw({"gaps": [0.1, 0.2]}, {})[0].figure
         save_figure(figure, tmp_path, name)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_a_nat_in_bits_per_byte_is_of_the_held_out_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, context = laboratory(tmp_path).context("buffer")
+    lengths = 1.0 + np.arange(
+        context.corpus.tokenizer.vocab_size
+    )  # as if every token stood for another number of bytes
+    monkeypatch.setattr("lightwell.lab.cards.card.true_byte_lengths", lambda tokens, byte_lengths: lengths)
+    tokens = context.corpus.held_out
+    counted = tokens.take(np.arange(1, min(context.config.training.eval_tokens + 1, len(tokens))))
+    assert bits_of_a_nat(context) == pytest.approx(len(counted) / (math.log(2) * lengths[counted].sum()), rel=1e-9)

@@ -18,7 +18,7 @@ from lightwell.lab.experiments.context import ExperimentContext
 from lightwell.lab.experiments.setup import FIXED
 from lightwell.lab.experiments.trial import Trained
 from lightwell.lab.notes.stride import experiment as stride
-from lightwell.lab.notes.stride.arms import Arms, name_of, settings_of
+from lightwell.lab.notes.stride.arms import Arm, Arms, name_of, settings_of
 from lightwell.lab.notes.stride.exposure import (
     epoch_batches,
     exposure_laws,
@@ -184,3 +184,10 @@ def test_the_whole_experiment_runs_and_is_found_again(tmp_path: Path) -> None:
     again = context_for(tmp_path)
     assert card_of(again, stride.EXPERIMENT.run(again)) == card_of(context, findings)
     assert (context.store.made > 0, again.store.made) == (True, 0)
+
+
+def test_an_arm_s_rate_is_chosen_without_overlap_for_as_many_tokens() -> None:
+    assert Arm(4, 1).plain == Arm(1, 4)
+    assert Arm(2, 3).plain == Arm(1, 6)
+    assert Arm(2, 3).units == Arm(2, 3).plain.units == 6
+    assert Arm(4, 1, random=True).plain == Arm(1, 4)

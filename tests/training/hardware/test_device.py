@@ -53,3 +53,8 @@ def test_available_memory_is_what_the_system_says_and_all_there_is_where_it_does
     assert 0 < available_memory(cpu) <= (total or sys.maxsize)
     monkeypatch.setattr(device, "meminfo", lambda name: None)
     assert available_memory(cpu) == pytest.approx(total or available_memory(cpu), rel=0.05)
+
+
+def test_available_memory_is_what_is_available_and_not_all_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "meminfo", {"MemTotal": 100, "MemAvailable": 40}.get)
+    assert available_memory(torch.device("cpu")) == 40

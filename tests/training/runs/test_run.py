@@ -279,3 +279,12 @@ def test_several_processes_may_write_one_file_at_the_same_time(tmp_path: Path) -
     assert [os.waitpid(child, 0)[1] for child in writers] == [0, 0, 0]
     assert len(set((tmp_path / "config.toml").read_text().split())) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["config.toml"]
+
+
+def test_a_record_without_its_line_end_is_none_yet(tmp_path: Path) -> None:
+    """It may be the beginning of a longer one, e.g. of 12 the 1, and the next record would stand in the same line."""
+    records = Records(tmp_path / "metrics.jsonl")
+    records.append({"step": 1})
+    with records.path.open("ab") as file:
+        file.write(b'{"step": 2}')
+    assert records.read() == [{"step": 1}]
