@@ -545,7 +545,7 @@ def test_a_nat_in_bits_per_byte_is_of_the_held_out_text(tmp_path: Path, monkeypa
     _, context = laboratory(tmp_path).context("buffer")
     lengths = 1.0 + np.arange(
         context.corpus.tokenizer.vocab_size
-    )  # as if every token stood for another number of bytes
+    )  # another number of bytes for every token
     monkeypatch.setattr("lightwell.lab.cards.card.true_byte_lengths", lambda tokens, byte_lengths: lengths)
     tokens = context.corpus.held_out
     counted = tokens.take(np.arange(1, min(context.config.training.eval_tokens + 1, len(tokens))))
