@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
+from cyclopts import Token
 
 from cli_house import call
 from lightwell.cli.app import build_app
-from lightwell.cli.flags import given
+from lightwell.cli.flags import _find_run, given
 from lightwell.settings import Field
 from lightwell.training.settings.config import RunConfig
 
@@ -85,3 +86,19 @@ def test_several_processes_are_started_with_every_other_word(
     there = "runs/there" if out else "runs/notes"
     words = ["train", "notes", "--steps", "3", "more", "--seed=5", "--out", there]
     assert started == [(2, words), (2, ["resume", "runs/notes"])]
+
+
+def test_a_bare_name_is_a_run_in_runs_only_where_no_run_is_at_that_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("notes", "runs/notes", "runs/other"):
+        Path(folder).mkdir(parents=True)
+        Path(folder, "config.toml").write_text("")
+
+    def named(word: str) -> Path:
+        return _find_run(Path, (Token(value=word),))
+
+    assert named("notes") == Path("notes")
+    assert named("other") == Path("runs/other")
+    assert named("nowhere") == Path("nowhere")

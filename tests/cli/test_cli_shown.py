@@ -164,3 +164,15 @@ def test_the_doctor_sees_a_limit_on_threads_a_gpu_left_idle_and_a_cache_that_can
 def test_control_characters_of_a_sample_do_not_reach_the_terminal() -> None:
     shown = words.indented("a\x1b[31mred\x07kept\x9b")
     assert shown == "    a\u241b[31mred\u2407kept\ufffd"
+
+
+def test_the_time_left_of_a_resumed_run_is_that_of_its_own_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    out = io.StringIO()
+    shown = LineProgress(Console(file=out))
+    shown.begin(100, 50)
+    for number in range(51, 71):
+        now += 1.0
+        shown.stepped(step(number))
+    assert out.getvalue().splitlines()[-1].endswith("30 s left")

@@ -543,9 +543,7 @@ def test_figures_have_the_same_bytes(tmp_path: Path) -> None:
 
 def test_a_nat_in_bits_per_byte_is_of_the_held_out_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, context = laboratory(tmp_path).context("buffer")
-    lengths = 1.0 + np.arange(
-        context.corpus.tokenizer.vocab_size
-    )  # another number of bytes for every token
+    lengths = 1.0 + np.arange(context.corpus.tokenizer.vocab_size)  # another number of bytes for every token
     monkeypatch.setattr("lightwell.lab.cards.card.true_byte_lengths", lambda tokens, byte_lengths: lengths)
     tokens = context.corpus.held_out
     counted = tokens.take(np.arange(1, min(context.config.training.eval_tokens + 1, len(tokens))))

@@ -20,9 +20,10 @@ from lightwell.training.checkpoints.checkpoint import checkpoint_steps
 from lightwell.training.checkpoints.files import record_hash
 from lightwell.training.events import milestones
 from lightwell.training.planning.resolve import make_loader, resolve
-from lightwell.training.runs.evaluation import Evaluation, evaluate
+from lightwell.training.runs.evaluation import Evaluation, evaluate, true_byte_lengths
 from lightwell.training.runs.listener import Listener
 from lightwell.training.runs.load import choose_checkpoint, load
+from lightwell.training.runs.references import measure_references
 from lightwell.training.runs.run import Run
 from lightwell.training.start import resume, run_job, train
 from small import Heard, StopAt, final_state, same_bits, small_config, small_run, untimed, write_text
@@ -366,3 +367,12 @@ def test_a_run_from_before_a_setting_was_there_is_resumed(text: Path, tmp_path: 
         state["sha256"]["state.json"] = record_hash(state)
         file.write_text(json.dumps(state))
     assert same_bits(final_state(resume(run.path)), final_state(whole))
+
+
+def test_the_reference_lines_are_scored_on_the_tokens_that_evaluations_score(tmp_path: Path) -> None:
+    run = small_run(write_text(tmp_path / "text"), tmp_path / "run", steps=1, eval_tokens=50)
+    corpus = prepare(run.config.text, run.config.model.vocab_size, tokenizer=run.tokenizer)
+    lengths = true_byte_lengths(corpus.held_out, corpus.tokenizer.byte_lengths)
+    expected = measure_references(corpus.train, corpus.held_out, lengths, max_tokens=50).to_dict()
+    assert run.references() == expected
+    assert expected != measure_references(corpus.train, corpus.held_out, lengths).to_dict()
