@@ -21,7 +21,7 @@ LARGEST_WINDOW = 1 << 31
 """Bytes that a .zst frame may look back, which take as much memory where a frame says that it does; large corpora are
 packed with zstd --long=31, above the library's limit."""
 LARGEST_WINDOW_IN_BLOCKS = 1 << 27
-"""Likewise where a file is read in blocks, so that memory stays bounded."""
+"""Bytes that it may look back where a file is read in blocks, so that memory stays bounded."""
 LARGEST_LINE = 64 << 20
 """Bytes of a line that is read in blocks; all of it must be in memory."""
 
