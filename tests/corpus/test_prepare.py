@@ -272,11 +272,12 @@ def test_a_shard_for_each_side_is_closed_when_it_is_full(tmp_path: Path) -> None
     assert all(shard.tokens < UNIT + 600 for shard in manifest.train.shards)
 
 
+@pytest.mark.parametrize("side", ["train", "validation"])
 @pytest.mark.parametrize("ending", ["tokens", "offsets"])
 @pytest.mark.parametrize("how", ["changed", "cut off", "gone"])
-def test_a_damaged_shard_is_named(corpus: Path, tmp_path: Path, ending: str, how: str) -> None:
+def test_a_damaged_shard_is_named(corpus: Path, tmp_path: Path, side: str, ending: str, how: str) -> None:
     made(corpus, tmp_path / "out")
-    path = sorted((tmp_path / "out" / "shards").glob(f"*.{ending}"))[1]
+    path = sorted((tmp_path / "out" / "shards").glob(f"{side}-*.{ending}"))[-1]
     data = path.read_bytes()
     path.unlink()
     if how != "gone":
