@@ -274,3 +274,97 @@ def test_gpt2_tokens_of_the_story(cache: Path) -> None:
     whole = TokenFile.from_texts([needs("the-verdict.txt").read_text(encoding="utf-8")], corpus.tokenizer)
     assert len(whole) == 5145 + 2
     assert isinstance(corpus.tokenizer, Tokenizer)
+
+
+def test_a_reused_corpus_says_the_same_and_where_it_is_from(notes: Path, cache: Path) -> None:
+    said: list[str] = []
+    first = prepare(config(notes), 0, cache=cache)
+    again = prepare(config(notes), 0, cache=cache, say=said.append)
+    (entry,) = entries(cache)
+    assert again.report == said == [*first.report, f"These tokens were made before and are reused from {entry}."]
+    assert again.documents == first.documents == 30
+    assert (again.train.text_bytes, again.held_out.text_bytes) == (first.train.text_bytes, first.held_out.text_bytes)
+
+
+def test_the_tokens_of_a_small_text_are_counted(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "x.txt").write_text("é" * 20)
+    corpus = prepare(TextConfig(paths=(str(tmp_path / "x.txt"),), tokenizer="character"), 0, cache=cache)
+    assert (len(corpus.train), len(corpus.held_out)) == (18 + 2, 2 + 2)
+    assert corpus.report[-1] == (
+        "The character tokenizer has 258 tokens, each 2.00 bytes on average: 20 to train on and 4 held out."
+    )
+
+
+@pytest.mark.parametrize(("at", "told"), [(9_999, True), (10_000, False)])
+def test_a_tokenizer_is_tried_on_the_first_ten_thousand_characters(
+    tmp_path: Path, cache: Path, at: int, told: bool
+) -> None:
+    path = word_tokenizer(tmp_path, {"a": 0, "b": 1, "</s>": 2})
+    (tmp_path / "x.txt").write_text("ab" * 54_000 + "a" * at + "c" + "a" * (11_999 - at))  # the last tenth is held out
+    corpus = prepare(TextConfig(paths=(str(tmp_path / "x.txt"),), tokenizer=path), 0, cache=cache)
+    assert any("does not give" in sentence for sentence in corpus.report) == told
+    assert any("spell 119,999 bytes, but the text has 120,000" in sentence for sentence in corpus.report)
+
+
+@pytest.mark.parametrize("content", ["", "no hash", "0" * 31, "0" * 33, "../" + "0" * 29, "A" * 32, "\xff"])
+def test_a_note_that_is_damaged_is_not_followed(notes: Path, cache: Path, content: str) -> None:
+    first = prepare(config(notes, tokenizer="byte"), 0, cache=cache)
+    (note,) = (cache / "tokens").glob("*.note")
+    whole = note.read_bytes()
+    note.write_bytes(content.encode("latin-1"))
+    again = prepare(config(notes, tokenizer="byte"), 0, cache=cache)
+    assert not reused(again)
+    assert same_tokens(first, again)
+    assert note.read_bytes() == whole == entries(cache)[0].name.encode()
+
+
+def test_entries_of_another_format_are_made_again(notes: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(config(notes, tokenizer="byte"), 0, cache=cache)
+    monkeypatch.setattr(module, "FORMAT", module.FORMAT + 1)
+    assert not reused(prepare(config(notes, tokenizer="byte"), 0, cache=cache))
+
+
+def test_what_is_unfinished_is_taken_for_abandoned_after_a_day(notes: Path, cache: Path) -> None:
+    folder = cache / "tokens"
+    folder.mkdir(parents=True)
+    left = {name: folder / name for name in ("a.note.17.unfinished", "b.note.17.unfinished", "notes.txt")}
+    for path in left.values():
+        path.write_text("x")
+    for hours in (23, 25):
+        (folder / f"unfinished-{hours}").mkdir()
+    for name, hours in (("a.note.17.unfinished", 25), ("b.note.17.unfinished", 23), ("notes.txt", 99)):
+        os.utime(left[name], (time.time() - 3600 * hours,) * 2)
+    for hours in (23, 25):
+        os.utime(folder / f"unfinished-{hours}", (time.time() - 3600 * hours,) * 2)
+    prepare(config(notes, tokenizer="byte"), 0, cache=cache)
+    kept = {path.name for path in folder.iterdir() if path.is_file()}
+    assert {name for name in kept if not name.endswith(".note")} == {"b.note.17.unfinished", "notes.txt"}
+    assert [path.name for path in folder.glob("unfinished-*")] == ["unfinished-23"]
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        (errno.EDQUOT, r"^The disk of .*tokens is full; free some space or set LIGHTWELL_CACHE to another folder\.$"),
+        (errno.EACCES, r"^The tokens cannot be written to .*tokens \(Permission denied\); set LIGHTWELL_CACHE"),
+    ],
+)
+def test_why_the_cache_cannot_be_written_is_said(
+    notes: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, code: int, sentence: str
+) -> None:
+    def refused(*given: object, **named: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(TextError, match=sentence):
+        prepare(config(notes, tokenizer="byte"), 0, cache=cache)
+
+
+def test_the_home_folder_may_be_named_short_and_the_cache_is_used_by_itself(
+    notes: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LIGHTWELL_CACHE", "~/own")
+    assert cache_folder() == tmp_path / "home" / "own"
+    prepare(config(notes, tokenizer="byte"), 0)
+    assert len(entries(tmp_path / "home" / "own")) == 1

@@ -90,7 +90,19 @@ def test_windows_over_shards_are_those_over_one_file(corpus: Path, tmp_path: Pat
 
 def test_any_number_of_workers_makes_the_same_bytes(corpus: Path, tmp_path: Path) -> None:
     one = made(corpus, tmp_path / "one", tokenizer="bpe", vocab_size=300, workers=1)
-    three = made(corpus, tmp_path / "three", tokenizer="bpe", vocab_size=300, workers=3)
+    done: list[int] = []
+    before = dict(os.environ)
+    three = made(
+        corpus,
+        tmp_path / "three",
+        tokenizer="bpe",
+        vocab_size=300,
+        workers=3,
+        on_progress=lambda now, of: done.append(now),
+    )
+    assert dict(os.environ) == before
+    assert (done[0], done[-1], three.workers) == (0, three.text_bytes, 3)
+    assert done == sorted(done)
     assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "three")
     assert len(bytes_of(tmp_path / "one")) > 10
     assert one.report == three.report
@@ -469,3 +481,157 @@ def test_the_reason_why_nothing_was_read_is_said(tmp_path: Path) -> None:
     for kind in ("bpe", "byte"):
         with pytest.raises(TextError, match=r"\(.*x\.jsonl.*\)"):
             made(tmp_path / "text", tmp_path / kind, tokenizer=kind)
+
+
+def test_the_result_counts_what_the_folder_holds(corpus: Path, tmp_path: Path) -> None:
+    progress: list[tuple[int, int]] = []
+    out = tmp_path / "out"
+    result = made(corpus, out, workers=1, on_progress=lambda done, of: progress.append((done, of)), tokenizer="bpe")
+    opened, manifest = open_prepared(out), read_manifest(out)
+    plan = make_plan(TextConfig(paths=(str(corpus),), tokenizer="byte"), 0, tmp_path / "other", UNIT)
+    size = sum(len(text_of(number)) for number in range(DOCUMENTS))
+    assert (result.text_bytes, result.bytes_done, result.documents) == (size, size, DOCUMENTS)
+    assert (result.train_tokens, result.held_out_tokens) == (len(opened.train), len(opened.held_out))
+    assert (manifest.train.tokens, manifest.validation.tokens) == (len(opened.train), len(opened.held_out))
+    tokens = result.train_tokens + result.held_out_tokens - DOCUMENTS - 2
+    assert result.bytes_per_token == size / tokens
+    assert result.shards == len(list((out / "shards").glob("*.tokens")))
+    assert (result.folder, result.workers, result.digest) == (out, 1, manifest.digest)
+    names = {shard.name for side in (manifest.train, manifest.validation) for shard in side.shards}
+    assert {f"shards/{path.name}" for path in (out / "shards").iterdir()} == {
+        f"{name}.{ending}" for name in names for ending in ("tokens", "offsets")
+    }
+    assert progress[0] == (0, plan.bytes)
+    assert progress[-1] == (size, max(size, plan.bytes))
+    assert [done for done, _ in progress] == sorted(done for done, _ in progress)
+    (tmp_path / "one.jsonl").write_text('{"text": "abc"}\n{"text": "d"}\n')
+    assert made(tmp_path / "one.jsonl", tmp_path / "one", workers=99, validation_fraction=0.5).workers == 1
+
+
+def test_what_is_done_now_is_told_from_what_was_done_before(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan(TextConfig(paths=(str(corpus),), tokenizer="byte"), 0, tmp_path / "out", UNIT)
+    sizes = [
+        sum(document_key(text)[1] for block in read_unit(unit, "text", UNIT, Findings()) for text in block)
+        for unit in plan.units
+    ]
+    corpus_plan.take_folder(plan)
+    byte = corpus_plan.plan_tokenizer(plan)
+    for unit in plan.units[:3]:
+        encode_unit(unit, plan.work, byte)
+    said: list[str] = []
+    progress: list[tuple[int, int]] = []
+    monkeypatch.setattr("lightwell.corpus.prepare.available_cpus", lambda: 1)
+    result = made(corpus, tmp_path / "out", workers=0, say=said.append, on_progress=lambda *done: progress.append(done))
+    assert said[0] == f"Going on in {tmp_path / 'out'}: 3 of {len(plan.units)} units were done before."
+    assert (result.bytes_done, result.workers) == (sum(sizes[3:]), 1)
+    before = sum(unit.size for unit in plan.units[:3])
+    assert progress[0] == (before, plan.bytes)
+    assert progress[-1] == (before + sum(sizes[3:]), max(before + sum(sizes[3:]), plan.bytes))
+
+
+def test_units_of_a_faster_encoder_are_not_taken_once_it_was_found_to_differ(corpus: Path, tmp_path: Path) -> None:
+    plan = make_plan(TextConfig(paths=(str(corpus),), tokenizer="byte"), 0, tmp_path / "out", UNIT)
+    corpus_plan.take_folder(plan)
+    byte = corpus_plan.plan_tokenizer(plan)
+    for unit in plan.units:
+        encode_unit(unit, plan.work, byte)
+    record = plan.work.record_path(plan.units[1])
+    assert '"lightwell"' in record.read_text()
+    record.write_text(record.read_text().replace('"lightwell"', '"fastokens"'))
+    (tmp_path / "out" / "units" / "reference-only").touch()
+    second = sum(
+        document_key(text)[1] for block in read_unit(plan.units[1], "text", UNIT, Findings()) for text in block
+    )
+    assert made(corpus, tmp_path / "out").bytes_done == second
+
+
+def test_workers_begin_with_one_thread_each_and_do_not_know_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYON_NUM_THREADS", "7")
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    program, before = sys.modules["__main__"], dict(os.environ)
+    seen: list[Any] = []
+
+    def start() -> None:
+        with workers._as_workers_start():
+            seen.extend(os.environ[name] for name in ("RAYON_NUM_THREADS", "OMP_NUM_THREADS", "MALLOC_ARENA_MAX"))
+            seen.append(sys.modules["__main__"] is program)
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        start()
+    assert seen == ["1", "1", "1", False]
+    assert dict(os.environ) == before
+    assert sys.modules["__main__"] is program
+
+
+def test_a_worker_adds_what_it_read_and_stops_when_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    import multiprocessing
+    import threading
+
+    read, stop = multiprocessing.get_context("spawn").Value("q", 5), threading.Event()
+    for name, value in (("read", read), ("stop", stop), ("work", "work"), ("tokenizer", "tokenizer")):
+        monkeypatch.setattr(workers._Worker, name, value, raising=False)
+
+    def encode(unit: Any, work: Any, given: Any, on_progress: Callable[[int], None]) -> None:
+        assert (work, given) == ("work", "tokenizer")
+        on_progress(unit)
+
+    monkeypatch.setattr(workers, "encode_unit", encode)
+    workers._encode(30)  # type: ignore[arg-type]
+    assert read.value == 35
+    stop.set()
+    with pytest.raises(workers.StoppedError):
+        workers._encode(7)  # type: ignore[arg-type]
+
+
+def test_the_processors_that_may_be_used_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 5, 7} if process == 0 else set(), raising=False)
+    assert workers.available_cpus() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    for count, expected in ((4, 4), (None, 1)):
+        monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
+        assert workers.available_cpus() == expected
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        (errno.EDQUOT, r"^The disk of .*out is full; free some space, and the same command goes on from what is done"),
+        (errno.EACCES, r"out cannot be written \(Permission denied\); the same command goes on from what is done"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_gets_a_sentence(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, sentence: str
+) -> None:
+    def refused(*given: object, **named: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with pytest.raises(TextError, match=sentence):
+        made(corpus, tmp_path / "out")
+
+
+def test_a_held_out_shard_is_checked_as_well(corpus: Path, tmp_path: Path) -> None:
+    made(corpus, tmp_path / "out")
+    path = tmp_path / "out" / "shards" / "validation-00000.tokens"
+    path.write_bytes(path.read_bytes()[:-2])
+    with pytest.raises(TextError, match=r"The shard .*validation-00000\.tokens is damaged"):
+        prepare(TextConfig(paths=(str(tmp_path / "out"),)), 0)
+
+
+def test_a_folder_of_another_version_or_tokenizer_is_refused(corpus: Path, tmp_path: Path) -> None:
+    made(corpus, tmp_path / "out")
+    given = TextConfig(paths=(str(tmp_path / "out"),))
+    (tmp_path / "out" / "plan.json").unlink()  # only to recognise its command
+    opened = prepare(given, 0, tokenizer=open_prepared(tmp_path / "out").tokenizer)
+    assert opened.report[-1] == f"These tokens were prepared before, in {tmp_path / 'out'}."
+    assert opened.report[:-1] == read_manifest(tmp_path / "out").report
+    other = tokenizer.make_tokenizer(TextConfig(tokenizer="character"), 0, ["abc"])
+    with pytest.raises(TextError, match="was prepared with another tokenizer; prepare it with this one"):
+        prepare(given, 0, tokenizer=other)
+    manifest = tmp_path / "out" / MANIFEST
+    manifest.write_text(manifest.read_text().replace('"format": 1,', '"format": 2,'))
+    with pytest.raises(TextError, match="is of another version of Lightwell"):
+        prepare(given, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import os
 import tempfile
 from pathlib import Path
 
@@ -126,3 +127,57 @@ def test_a_line_that_ends_where_a_cut_is_wanted_is_cut_there(tmp_path: Path) -> 
     (tmp_path / "a.jsonl").write_text(('{"text": "' + "x" * 87 + '"}\n') * 6)  # lines of 100 bytes
     ranges = [file_range for unit in units_of(tmp_path, size=200) for file_range in unit.ranges]
     assert [(file_range.start, file_range.end) for file_range in ranges] == [(0, 200), (200, 400), (400, 600)]
+
+
+def bounds(path: Path, size: int) -> list[tuple[int, int]]:
+    return [(part.start, part.end) for unit in units_of(path, size=size) for part in unit.ranges]
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        # Ranges of 100 bytes are cut in the 25 after them: at an empty line, else a line, else a character.
+        (b"x" * 125, [(0, 125)]),
+        (b"x" * 126, [(0, 100), (100, 126)]),
+        (b"x" * 105 + b"\n" + b"x" * 10 + b"\n\n" + b"x" * 50, [(0, 118), (118, 168)]),
+        (b"x" * 105 + b"\n" + b"x" * 10 + b"\n" + b"x" * 50, [(0, 106), (106, 167)]),
+        (b"x" * 124 + b"\n" + b"x" * 50, [(0, 125), (125, 175)]),
+        (b"x" * 125 + b"\n" + b"x" * 50, [(0, 100), (100, 176)]),
+        (b"x" * 99 + "é".encode() * 30, [(0, 101), (101, 159)]),
+        (b"x" * 301, [(0, 100), (100, 200), (200, 301)]),
+    ],
+)
+def test_a_plain_file_is_cut_within_a_quarter_after_the_wanted_place(
+    tmp_path: Path, data: bytes, expected: list[tuple[int, int]]
+) -> None:
+    (tmp_path / "a.txt").write_bytes(data)
+    assert bounds(tmp_path / "a.txt", 100) == expected
+    assert [len(piece) for piece in cut_text(data, 100)] == [end - start for start, end in expected]
+    units = units_of(tmp_path / "a.txt", size=100)
+    assert [(unit.size, unit.ranges[0].kind) for unit in units] == [(end - start, "plain") for start, end in expected]
+
+
+def test_a_long_line_is_never_cut_and_what_fits_a_unit_is_one_range(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"x" * 150 + b"\n" + b"y" * 200)
+    assert bounds(path, 100) == [(0, 151), (151, 351)]
+    path.write_bytes(b"x" * 99 + b"\n")
+    assert bounds(path, 100) == [(0, 100)]
+    path.write_bytes(b"x" * 99 + b"\n" + b"y" * 26)  # more than a quarter beyond
+    assert bounds(path, 100) == [(0, 100), (100, 126)]
+
+
+def test_the_size_of_a_unit_is_its_text_and_its_name_its_number(tmp_path: Path) -> None:
+    for name in ("a.jsonl.gz", "b.csv", "c.txt"):
+        (tmp_path / name).write_bytes(b"x" * 10)
+    (unit,) = units_of(tmp_path, size=60)  # a packed one counts four times
+    assert (unit.size, unit.name) == (60, "00000")
+    assert [unit.size for unit in units_of(tmp_path, size=59)] == [50, 10]
+    assert Unit(123_456, (), 0).name == "123456"
+    assert Unit(42, (), 0).name == "00042"
+
+
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.txt")
+    with pytest.raises(TextError, match=r"a\.txt is not a regular file; name a file that holds text\."):
+        units_of(tmp_path / "a.txt", size=50)
