@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lightwell.bench.anatomy import KINDS, REST, by_kind, dissect, draw, in_ms, kind_of
+from lightwell.bench.anatomy import KINDS, REST, Anatomy, ProfileError, by_kind, dissect, draw, in_ms, kind_of
 from lightwell.bench.contenders.shapes import shape
 
 
@@ -68,3 +68,21 @@ def test_a_real_step_is_dissected_and_drawn(tmp_path: Path) -> None:
     drawn = (tmp_path / "step.svg").read_text()
     assert "<!-- matrix products -->" in drawn
     assert f"<!-- {REST} -->" in drawn
+
+
+def test_bars_are_labelled_with_time_and_share_the_longest_first(tmp_path: Path) -> None:
+    seconds = {**by_kind([("aten::mm", 0.25), ("adamw", 0.5)], 1.0)}
+    draw(Anatomy("S", "lightwell", 1.0, seconds), tmp_path / "step.svg")
+    drawn = [
+        line.strip() for line in (tmp_path / "step.svg").read_text().splitlines() if line.strip().startswith("<!-- ")
+    ]
+    assert drawn == [
+        f"<!-- {label} -->" for label in (
+            "optimizer", "matrix products", REST, "500 ms  50%", "250 ms  25%", "250 ms  25%", "One training step",
+            "lightwell on shape S, 1,000 ms under the profiler",
+        )
+    ]  # fmt: skip
+    with pytest.raises(ProfileError, match=r"could not be written \(No such file or directory\)"):
+        draw(Anatomy("S", "lightwell", 1.0, seconds), tmp_path / "no" / "step.svg")
+    assert [in_ms(100.0), in_ms(99.94), in_ms(0.04)] == ["100 ms", "99.9 ms", "0.0 ms"]
+    assert sum(by_kind([("aten::mm", 2.0)], 1.0).values()) == 2.0  # never less than nothing for the rest

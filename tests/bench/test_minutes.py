@@ -109,7 +109,34 @@ def test_a_run_is_a_process_on_its_processors_with_nothing_compiled_and_is_score
     found = minutes.train("tried", ("--d-model", "16"), 7, [3, 5])
     assert found == Finished("tried", found.seconds, 2, 16, 16, 4, 6, found.tokens, 1.25)
     assert all(command[:3] == ["taskset", "--cpu-list", "3,5"] for command in commands)
-    assert commands[0][commands[0].index("--minutes") + 1] == "7"
+    train, evaluate = commands
+    where = train[train.index("--out") + 1]
+    quiet = [word for what in ("eval", "sample", "checkpoint") for word in (f"--{what}-every", "0")]
+    assert train[4:] == ["-m", "lightwell", "train", "--minutes", "7", "--out", where, *quiet, "--d-model", "16"]
+    assert evaluate[4:] == ["-m", "lightwell", "evaluate", where, "--json"]
+    assert found.tokens == 6 * 4 * 16
+    assert found.seconds > 0
+
+
+def test_a_lane_is_free_again_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def fails(how: str, flags: Sequence[str], minutes: float, processors: Sequence[int]) -> Finished:
+        tried.append(how)
+        raise SettingError("No.")
+
+    monkeypatch.setattr(minutes, "train", fails)
+    with pytest.raises(SettingError):
+        compare(1, [("a", ()), ("b", ())], [[0]], lambda run: None)
+    assert tried == ["a", "b"]
+
+
+def test_what_cannot_be_compared_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingError, match=r"There are shapes by hand for 3 and 10 minutes, not for 4\."):
+        minutes.main(4)
+    monkeypatch.setattr("lightwell.bench.minutes.shutil.which", lambda name: None)
+    with pytest.raises(SettingError, match="taskset is needed"):
+        minutes.main(3)
 
 
 def test_flags_are_spelt_as_the_command_takes_them() -> None:

@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lightwell.bench import quality
 from lightwell.bench.contenders import nanogpt_data
 from lightwell.bench.quality import PARTS, Trial, ablation, halves, summary, train_lightwell
+from lightwell.errors import LightwellError
 from lightwell.training.settings.compose import compose
 from small import write_text
 
@@ -97,3 +99,79 @@ def test_every_part_is_turned_by_flags_that_there_are(monkeypatch: pytest.Monkey
     assert found["the recipe"]["loss"]["mean"] == pytest.approx((1 + 1 + len(PARTS)) / 2)
     names = {flag.removeprefix("--").removeprefix("no-").replace("-", "_") for flags in tried for flag in flags[::2]}
     assert names <= compose().all_fields().keys()
+
+
+def test_contenders_take_turns_as_often_as_they_are_asked_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    order: list[tuple[str, int]] = []
+
+    def ours(text: Path, seed: int) -> Trial:
+        order.append(("lightwell", seed))
+        return Trial("lightwell", seed, 10.0, 1.5, 7)
+
+    def theirs(text: Path, seed: int, checkout: Path, python: str) -> Trial:
+        assert (checkout, python) == (tmp_path, sys.executable)
+        order.append(("nanogpt", seed))
+        return Trial("nanogpt", seed, 25.0, 1.75, 9)
+
+    monkeypatch.setattr(quality, "train_lightwell", ours)
+    monkeypatch.setattr(quality, "train_nanogpt", theirs)
+    quality.main(Path("text"), seeds=3, nanogpt=tmp_path, nanogpt_seeds=2, out=tmp_path / "out.json")
+    assert order == [("lightwell", 1), ("nanogpt", 1), ("lightwell", 2), ("nanogpt", 2), ("lightwell", 3)]
+    out, err = capsys.readouterr()
+    assert err.splitlines()[1] == "nanogpt  seed 1  25.0 s  loss 1.7500"
+    kept = json.loads((tmp_path / "out.json").read_text())
+    assert len(kept.pop("trials")) == 5
+    assert json.loads(out) == kept
+    assert (kept["times_faster"], kept["contenders"]["nanogpt"]["trials"]) == (2.5, 2)
+    assert kept["contenders"]["nanogpt"]["parameters"] == 9
+    order.clear()
+    quality.main(Path("text"), seeds=1)
+    assert order == [("lightwell", 1)]
+
+
+def test_trials_are_timed_from_start_to_end_in_a_copy_of_the_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "checkout" / ".git").mkdir(parents=True)
+    (tmp_path / "checkout" / "train.py").write_text("")
+    commands: list[list[str]] = []
+
+    def pretend(command: list[str], folder: Path, environment: object = None) -> str:
+        commands.append(list(command))
+        assert [path.name for path in folder.iterdir()] == ["train.py"]
+        assert folder != tmp_path / "checkout"
+        return 'number of parameters\n{"loss": 1.25, "parameters": 9}\n'
+
+    watch = iter([100.0, 107.5])
+    monkeypatch.setattr(quality, "run_quietly", pretend)
+    monkeypatch.setattr("time.perf_counter", lambda: next(watch))
+    trial = quality.train_nanogpt(tmp_path / "text", 4, tmp_path / "checkout", "python")
+    assert trial == Trial("nanogpt", 4, 7.5, 1.25, 9)
+    script = str(nanogpt_data.__file__)
+    assert commands == [
+        ["python", script, "prepare", str(tmp_path / "text")],
+        ["python", "train.py", *quality.NANOGPT],
+        ["python", script, "score"],
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:Cyclopts application invoked")
+def test_a_command_that_fails_is_one_sentence_and_ends_with_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import os, sys; print(os.environ['WORD'], os.getcwd())"
+    assert quality.run_quietly([sys.executable, "-c", code], tmp_path, {"WORD": "x"}) == f"x {tmp_path}\n"
+    for code, last in (
+        ("import sys; sys.exit('first\\nlast')", "last"),
+        ("import sys; sys.exit(3)", "it said nothing"),
+    ):
+        with pytest.raises(LightwellError, match=f" -c failed: {last}$"):
+            quality.run_quietly([sys.executable, "-c", code], tmp_path)
+
+    def fails() -> None:
+        raise LightwellError("No.")
+
+    monkeypatch.setattr(sys, "argv", ["it"])
+    with pytest.raises(SystemExit) as ended:
+        quality.as_command("it", fails)
+    assert ended.value.code == "lightwell: No."
