@@ -24,9 +24,13 @@ def planned(path: Path, out: Path, unit_bytes: int = 300, vocab_size: int = 0, *
 
 
 def lines(folder: Path, count: int) -> Path:
-    """Records of 100 bytes of text, three to a unit of 350 bytes."""
+    """Records of 100 bytes of text, 114 bytes in all."""
     path = folder / "a.jsonl"
-    path.write_text("".join(json.dumps({"text": f"{number:03}" + "é" * 48 + "."}) + "\n" for number in range(count)))
+    path.write_text(
+        "".join(
+            json.dumps({"text": f"{number:03}" + "é" * 48 + "."}, ensure_ascii=False) + "\n" for number in range(count)
+        )
+    )
     return path
 
 
@@ -92,7 +96,7 @@ def test_the_sample_is_taken_evenly_from_units_and_each_gives_its_share(
 ) -> None:
     monkeypatch.setattr(module, "SAMPLED_UNITS", 3)
     monkeypatch.setattr(module, "SAMPLE_BYTES", 600)
-    plan = planned(lines(tmp_path, 33), tmp_path / "out", 360, tokenizer="bpe", validation_fraction=2**-40)
+    plan = planned(lines(tmp_path, 45), tmp_path / "out", 360, tokenizer="bpe", validation_fraction=2**-40)
     firsts: list[int] = []
     at = 0
     for unit in plan.units:
