@@ -33,8 +33,13 @@ def test_tasks_share_the_units_and_notice_a_changed_text(tmp_path: Path) -> None
     pytest.importorskip("datatrove", reason="datatrove is not installed")
     corpus = write_corpus(tmp_path / "corpus")
     step = EncodeUnits(corpus, out=tmp_path / "out", tokenizer="byte", unit_bytes=UNIT)
+    records = tmp_path / "out" / "units"
     for rank in range(2):
         assert list(step.run(["passed on"], rank, 2)) == ["passed on"]
+        done = [int(path.stem) for path in records.glob("0*.json")]
+        assert rank or (len(done) > 2 and not any(number % 2 for number in done)), (
+            "every other unit is the first task's"
+        )
     assert made(corpus, tmp_path / "out").bytes_done == 0
     again = EncodeUnits(corpus, out=tmp_path / "other", tokenizer="byte", unit_bytes=UNIT)
     (corpus / "c100.txt").write_text("Something else now.")
