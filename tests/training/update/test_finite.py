@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -78,3 +78,52 @@ def test_looking_changes_neither_mode_gradient_nor_random_state() -> None:
 def test_documents_are_heeded() -> None:
     documents = torch.tensor([[0, 0, 0, 1, 1, 1]] * 2, dtype=torch.int32)
     assert first_non_finite(decoder("explicit"), [Batch(BATCH.inputs, BATCH.targets, documents)]) == "the loss"
+
+
+def test_a_weight_comes_before_what_it_breaks_and_the_first_of_several_is_named() -> None:
+    model = decoder()
+    with torch.no_grad():
+        for name in ("layers.2.feed_forward.up.weight", "layers.0.attention.output.weight"):
+            model.get_parameter(name)[0, 0] = float("-inf")
+    parameter = model.get_parameter("norm.weight")
+    parameter.grad = torch.full_like(parameter, float("nan"))
+    assert first_non_finite(model, [BATCH]) == "the weight layers.0.attention.output.weight"
+
+
+def test_the_forward_pass_comes_before_the_gradients() -> None:
+    model = decoder()
+    with torch.no_grad():
+        model.get_parameter("layers.2.attention.qkv.weight").mul_(1e25)
+    parameter = model.get_parameter("norm.weight")
+    parameter.grad = torch.full_like(parameter, float("nan"))
+    assert first_non_finite(model, [BATCH]) == "layers.2.attention.scores"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_one_entry_of_one_gradient_is_enough_and_others_may_be_missing(value: float) -> None:
+    model = decoder()
+    parameter = model.get_parameter("layers.0.attention.qkv.weight")
+    parameter.grad = torch.zeros_like(parameter)
+    parameter.grad[1, 2] = value
+    assert first_non_finite(model, [BATCH]) == "the gradient of layers.0.attention.qkv.weight"
+
+
+def test_every_micro_batch_is_looked_at_as_it_was_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to the first that breaks, with its documents and in the precision that was asked for."""
+    seen: list[tuple[Any, ...]] = []
+
+    def forward(self: Decoder, tokens: Any, *, documents: Any, dtype: Any, tap: Any) -> None:
+        seen.append((tokens, documents, dtype, torch.is_grad_enabled()))
+        tap("early.masked", torch.tensor([float("-inf")]))
+        tap("positions", torch.tensor([1]))
+        tap("fine", torch.ones(2))
+        if len(seen) == 2:
+            tap("broken", torch.tensor([1.0, float("inf")]))
+            tap("later", torch.tensor([float("nan")]))
+
+    monkeypatch.setattr(Decoder, "forward", forward)
+    documents = torch.zeros(2, 6, dtype=torch.int32)
+    batches = [Batch(BATCH.inputs + row, BATCH.targets, documents) for row in range(3)]
+    assert first_non_finite(decoder(), batches, torch.bfloat16) == "broken"
+    assert [int(one[0][0, 0]) for one in seen] == [0, 1]
+    assert all(one[1] is documents and one[2] is torch.bfloat16 and not one[3] for one in seen)

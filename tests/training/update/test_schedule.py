@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightwell.training.settings.config import TrainConfig
-from lightwell.training.update.schedule import learning_rate_factor, warmup_length
+from lightwell.training.update.schedule import learning_rate_factor, stable_steps, warmup_length
 
 
 def factors(steps: int, **settings: Any) -> list[float]:
@@ -73,3 +73,49 @@ def test_never_zero_while_rising_never_above_the_peak_and_never_up_after_it(
     if schedule == "cosine" and steps > 2:
         assert curve[-1] == pytest.approx(final)
     assert learning_rate_factor(steps + 5, steps, config) == curve[-1]
+
+
+@pytest.mark.parametrize(
+    ("steps", "settings", "expected"),
+    [
+        (9, {"schedule": "cosine", "warmup_steps": 0, "final_learning_rate": 0.0}, {0: 1.0, 4: 0.5, 8: 0.0}),
+        (9, {"schedule": "cosine", "warmup_steps": 1, "final_learning_rate": 0.0}, {0: 1.0, 4: 0.5, 8: 0.0}),
+        (10, {"schedule": "cosine", "warmup_steps": 2, "final_learning_rate": 0.2}, {0: 0.5, 1: 1.0, 5: 0.6, 9: 0.2}),
+        (1, {"schedule": "cosine", "warmup_steps": 0, "final_learning_rate": 0.2}, {0: 1.0}),
+        (2, {"schedule": "cosine", "warmup_steps": 9, "final_learning_rate": 0.2}, {0: 1.0, 1: 0.2}),
+        # wsd: a tenth of 25 is rounded to the even 2, a tenth of 35 to 4
+        (25, {"schedule": "wsd", "warmup_steps": 0, "decay_fraction": 0.1, "final_learning_rate": 0.0},
+         {0: 1.0, 22: 1.0, 23: 0.5, 24: 0.0}),
+        (35, {"schedule": "wsd", "warmup_steps": 0, "decay_fraction": 0.1, "final_learning_rate": 0.2},
+         {30: 1.0, 31: 0.8, 34: 0.2, 99: 0.2}),
+        # a decay that would begin in the warm-up begins after it
+        (20, {"schedule": "wsd", "warmup_steps": 10, "decay_fraction": 0.9, "final_learning_rate": 0.0},
+         {8: 0.9, 9: 1.0, 10: 0.9, 18: 0.1, 19: 0.0}),
+    ],
+)  # fmt: skip
+def test_the_share_at_each_turn(steps: int, settings: dict[str, Any], expected: dict[int, float]) -> None:
+    config = TrainConfig(**settings)
+    found = {step: learning_rate_factor(step, steps, config) for step in expected}
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("steps", "settings", "stable"),
+    [
+        (100, {"schedule": "cosine", "warmup_steps": 10}, 0),
+        (100, {"schedule": "constant", "warmup_steps": 10}, 100),
+        (100, {"schedule": "wsd", "warmup_steps": 10, "decay_fraction": 0.2}, 80),
+        (35, {"schedule": "wsd", "warmup_steps": 10, "decay_fraction": 0.1}, 31),
+        (20, {"schedule": "wsd", "warmup_steps": 10, "decay_fraction": 0.9}, 10),
+        (19, {"schedule": "wsd", "warmup_steps": 10, "decay_fraction": 0.1}, 0),  # the warm-up is cut to 9
+        (19, {"schedule": "constant", "warmup_steps": 10}, 0),
+        (20, {"schedule": "constant", "warmup_steps": 10}, 20),
+    ],
+)
+def test_so_many_updates_do_not_depend_on_how_many_follow(steps: int, settings: dict[str, Any], stable: int) -> None:
+    assert stable_steps(steps, TrainConfig(**settings)) == stable
+
+
+@pytest.mark.parametrize(("steps", "warmup"), [(21, 10), (20, 10), (19, 9), (1, 0), (1000, 12)])
+def test_warm_up_takes_half_of_a_run_at_most(steps: int, warmup: int) -> None:
+    assert warmup_length(steps, TrainConfig(warmup_steps=12)) == warmup
