@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -19,7 +22,16 @@ from lightwell.tokens.token_file import TokenFile
 from lightwell.training.planning.plan import measure
 from lightwell.training.processes.process_group import ProcessGroup
 from lightwell.training.settings.config import RunConfig
-from lightwell.training.update.loss import TrainedLoss, accumulate_gradients, compiled_summed_loss, head_loss
+from lightwell.training.update import loss as loss_file
+from lightwell.training.update.loss import (
+    TrainedLoss,
+    accumulate_gradients,
+    compiled_summed_loss,
+    head_loss,
+    seeded,
+    sync_gradients_on_last,
+)
+from lightwell.training.update.streams import stream_seed
 
 CPU = torch.device("cpu")
 
@@ -119,3 +131,111 @@ def test_each_process_draws_masks_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
         seeds[rank] = drawn
     assert [len(drawn) for drawn in seeds.values()] == [1, 1, 1]
     assert len({drawn[0] for drawn in seeds.values()}) == 3
+
+
+@pytest.mark.parametrize(
+    ("rank", "micro_batch_size", "numbers"), [(0, 2, [0, 1]), (1, 2, [2, 3]), (0, 0, [0]), (1, 0, [1]), (1, 3, [1, 2])]
+)
+def test_masks_follow_from_seed_step_and_the_micro_batch_s_place_in_the_whole(
+    monkeypatch: pytest.MonkeyPatch, rank: int, micro_batch_size: int, numbers: list[int]
+) -> None:
+    monkeypatch.setattr(ProcessGroup, "_exchange", lambda self, numbers, operation: numbers)
+    drawn: list[int] = []
+    monkeypatch.setattr(torch, "manual_seed", drawn.append)
+    accumulate_gradients(
+        TrainedLoss(decoder(), head_loss, "fp32"), loader(8).batch(0), micro_batch_size=micro_batch_size, seed=6,
+        step=5, group=ProcessGroup(rank, 2),
+    )  # fmt: skip
+    assert drawn == [stream_seed(6, "dropout", 5, number) for number in numbers]
+
+
+def test_each_micro_batch_is_seeded_right_before_it_is_used() -> None:
+    batches = loader(6).batch(0).split(2)
+    found = [
+        (torch.initial_seed(), micro.inputs)
+        for micro in seeded(batches, 4, seed=2, step=9, device=torch.device("meta"))
+    ]
+    assert [seed for seed, _ in found] == [stream_seed(2, "dropout", 9, number) for number in (4, 5, 6)]
+    assert all(inputs.is_meta for _, inputs in found)
+
+
+def test_a_share_of_a_batch_gives_its_share_of_the_mean_times_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torch's wrapper averages over three processes is then the sum of the shares."""
+    monkeypatch.setattr(ProcessGroup, "_exchange", lambda self, numbers, operation: numbers)
+    batch, model = loader(7).batch(0), decoder()
+    whole_loss, whole = gradient(model, batch, 0)
+    losses, gradients = [], []
+    for rank in range(3):
+        model.zero_grad(set_to_none=True)
+        module = TrainedLoss(model, head_loss, "fp32")
+        group = ProcessGroup(rank, 3)
+        losses.append(accumulate_gradients(module, batch, micro_batch_size=1, seed=1, step=0, group=group))
+        gradients.append(torch.cat([one.grad.flatten() for one in model.parameters() if one.grad is not None]))
+    assert sum(losses) == pytest.approx(whole_loss, rel=1e-5)
+    torch.testing.assert_close(sum(gradients) / 3, whole, atol=1e-5, rtol=1e-4)
+
+
+def test_gradients_are_added_to_those_that_are_there_and_rows_can_be_named() -> None:
+    batch, model = loader(4).batch(0), decoder()
+    module = TrainedLoss(model, head_loss, "fp32")
+    parts = [
+        accumulate_gradients(module, batch, micro_batch_size=0, seed=1, step=0, rows=rows)
+        for rows in (slice(0, 1), slice(1, 4))
+    ]
+    added = torch.cat([one.grad.flatten() for one in model.parameters() if one.grad is not None])
+    whole_loss, whole = gradient(model, batch, 0)
+    assert sum(parts) == pytest.approx(whole_loss, rel=1e-5)
+    torch.testing.assert_close(added, whole, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_the_model_runs_in_the_precision_with_documents_and_tap_and_the_loss_in_fp32(
+    precision: str, dtype: torch.dtype
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def head(model: Decoder, x: Tensor, targets: Tensor) -> Tensor:
+        seen.update(head=(model, x, targets))
+        return head_loss(model, x, targets)
+
+    def tap(name: str, value: Tensor) -> Tensor:
+        seen[name] = value
+        return value
+
+    model, batch = decoder(attention="explicit"), loader(2).batch(0)
+    module = TrainedLoss(model, head, precision, tap)
+    documents = torch.zeros_like(batch.inputs, dtype=torch.int32)
+    documents[:, 5:] = 1
+    loss = module(batch.inputs, batch.targets, documents)
+    assert loss.dtype == torch.float32
+    assert loss.shape == ()
+    assert seen["head"][0] is model
+    assert seen["head"][2] is batch.targets
+    assert seen["layers.0.attention.scores"].dtype == dtype
+    apart = module(batch.inputs, batch.targets, documents)
+    together = module(batch.inputs, batch.targets, None)
+    assert apart.item() == loss.item() != together.item()
+
+
+def test_gradients_are_exchanged_with_the_last_micro_batch_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[bool] = []
+    model = decoder()
+    model.set_requires_gradient_sync = told.append
+    module = TrainedLoss(model, head_loss, "fp32")
+    accumulate_gradients(module, loader(6).batch(0), micro_batch_size=2, seed=1, step=0)
+    assert told == [False, False, True]
+
+    class Wrapper(torch.nn.Module):
+        """Stands for DistributedDataParallel, whose no_sync keeps gradients in the process."""
+
+        @contextmanager
+        def no_sync(self) -> Any:
+            waited.append(True)
+            yield
+
+    waited: list[bool] = []
+    monkeypatch.setattr(loss_file, "DistributedDataParallel", Wrapper)
+    with sync_gradients_on_last(Wrapper(), last=True):
+        assert not waited
+    with sync_gradients_on_last(Wrapper(), last=False):
+        assert waited == [True]

@@ -101,3 +101,57 @@ def test_several_steps_are_those_of_the_reference(shape: tuple[int, int], moment
         expected, mean = reference_step(expected, mean, parameter.grad.double(), momentum)
         muon.step()
     torch.testing.assert_close(parameter.detach().double(), expected, atol=1e-4, rtol=1e-3)
+
+
+def test_a_weight_without_a_gradient_stays_as_it_is() -> None:
+    moving, still = nn.Parameter(torch.ones(4, 4)), nn.Parameter(torch.ones(4, 4))
+    muon = Muon([moving, still], [(4,), (4,)], lr=0.1, momentum=0.9, weight_decay=0.5, dtype=torch.float32)
+    muon.step()
+    assert torch.equal(moving, torch.ones(4, 4))
+    moving.grad = torch.eye(4)
+    muon.step()
+    assert not torch.equal(moving, torch.ones(4, 4))
+    assert torch.equal(still, torch.ones(4, 4))
+    assert not muon.state[still]
+
+
+def test_singular_values_go_through_five_rounds_of_jordan_s_polynomial() -> None:
+    """A diagonal matrix stays one, so that each value goes its way alone; four to one, for both shapes."""
+    for rows, columns in ((3, 2), (2, 3)):
+        matrix = torch.zeros(1, rows, columns, dtype=torch.float64)
+        matrix[0, 0, 0], matrix[0, 1, 1] = 4.0, -1.0
+        found = orthogonal(matrix)[0]
+        for at, value in enumerate((4.0, -1.0)):
+            x = value / 17.0**0.5
+            for _ in range(5):
+                x = 3.4445 * x - 4.7750 * x**3 + 2.0315 * x**5
+            assert found[at, at].item() == pytest.approx(x, rel=1e-6)
+
+
+def test_a_matrix_close_to_nothing_is_divided_by_more_than_its_length() -> None:
+    """Of the length 1e-7 it enters the rounds as a half."""
+    found = orthogonal(torch.tensor([[[1e-7, 0.0], [0.0, 0.0]]], dtype=torch.float64))
+    x = 0.5
+    for _ in range(5):
+        x = 3.4445 * x - 4.7750 * x**3 + 2.0315 * x**5
+    assert found[0].flatten().tolist() == pytest.approx([x, 0.0, 0.0, 0.0], rel=1e-5)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_directions_are_computed_in_the_precision_of_the_run(
+    monkeypatch: pytest.MonkeyPatch, precision: str, dtype: torch.dtype
+) -> None:
+    seen: list[torch.dtype] = []
+
+    def spy(matrices: Tensor) -> Tensor:
+        seen.append(matrices.dtype)
+        return orthogonal(matrices)
+
+    monkeypatch.setattr("lightwell.training.update.muon.orthogonal", spy)
+    model = Decoder(ModelConfig(vocab_size=11, n_layers=1, n_heads=2, d_model=8))
+    optimizers = Optimizers(model, TrainConfig(optimizer="muon", precision=precision))  # type: ignore[arg-type]
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizers.step()
+    assert set(seen) == {dtype}
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}

@@ -184,3 +184,51 @@ def test_adamw_is_torch_s_in_double_precision_with_its_betas(betas: tuple[float,
         theirs.step()
     for one, other in zip(model.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(one.double(), other, atol=2e-6, rtol=1e-5)
+
+
+def test_a_state_that_is_refused_leaves_the_one_that_was_there() -> None:
+    model = Decoder(SHAPE)
+    optimizers = Optimizers(model, TrainConfig(optimizer="adamw"))
+    take_steps(model, optimizers, 0, 2)
+    before = {name: tensor.clone() for name, tensor in optimizers.state_tensors().items()}
+    other = {name: tensor + 1 for name, tensor in before.items()}
+    last = list(other)[-1]
+    for wrong in (
+        {name: tensor for name, tensor in other.items() if name != last},
+        {**other, "norm.weight.exp_avg": torch.zeros(3)},
+        {**other, "norm.gain.exp_avg": torch.zeros(16)},
+    ):
+        with pytest.raises(RunError, match=r"saved optimizer state (lacks|of|has) "):
+            optimizers.load_state_tensors(wrong)
+        assert equal(optimizers.state_tensors(), before)
+    optimizers.load_state_tensors(other)
+    assert equal(optimizers.state_tensors(), other)
+    optimizers.load_state_tensors({})  # from before the first step
+    assert not optimizers.state_tensors()
+
+
+def test_what_is_refused_is_named_with_both_shapes() -> None:
+    model = Decoder(SHAPE)
+    optimizers = Optimizers(model, TrainConfig(optimizer="adamw"))
+    with pytest.raises(RunError, match=r"of norm\.weight\.exp_avg has the shape \(3,\), but the parameter has \(16,\)"):
+        optimizers.load_state_tensors({"norm.weight.exp_avg": torch.zeros(3)})
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_gradients_are_forgotten_altogether(optimizer: str) -> None:
+    model = Decoder(SHAPE)
+    optimizers = Optimizers(model, TrainConfig(optimizer=optimizer))  # type: ignore[arg-type]
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizers.zero_grad()
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_the_state_is_the_live_one() -> None:
+    model = Decoder(SHAPE)
+    optimizers = Optimizers(model, TrainConfig())
+    take_steps(model, optimizers, 0, 1)
+    held = optimizers.state_tensors()
+    steps = {name: tensor.item() for name, tensor in held.items() if name.endswith(".step")}
+    take_steps(model, optimizers, 1, 2)
+    assert {name: held[name].item() for name in steps} == {name: step + 1 for name, step in steps.items()}

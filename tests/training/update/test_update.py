@@ -11,13 +11,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from lightwell.errors import SettingError
 from lightwell.model.decoder import Decoder
+from lightwell.training.processes.process_group import ProcessGroup
 from lightwell.training.settings.config import TrainConfig
+from lightwell.training.update import reproducible as reproducible_module
 from lightwell.training.update import update as update_module
 from lightwell.training.update.loss import TrainedLoss, accumulate_gradients, head_loss
 from lightwell.training.update.optimizers import Optimizers
-from lightwell.training.update.reproducible import tree_gradients, tree_sum
-from lightwell.training.update.update import apply_gradients, clip_gradients_, gradient_norm, update
+from lightwell.training.update.out_of_memory import is_out_of_memory
+from lightwell.training.update.reproducible import (
+    number_of_leaves,
+    one_thread,
+    pop_gradients,
+    refuse_uneven,
+    tree_gradients,
+    tree_sum,
+)
+from lightwell.training.update.update import UpdateResult, apply_gradients, clip_gradients_, gradient_norm, update
 from tiny import TINY, loader
 
 BATCH = loader(TINY).batch(0)
@@ -135,3 +146,165 @@ def test_a_tree_sum_adds_neighbours_first(levels: int, seed: int) -> None:
         expected = [left + right for left, right in zip(expected[::2], expected[1::2], strict=True)]
     (found,) = tree_sum([one.clone()] for one in addends)
     assert torch.equal(found, expected[0])
+
+
+def test_a_gradient_as_small_as_the_constant_that_guards_the_division_is_clipped_as_torch_does() -> None:
+    """3e-6 long, for 1e-6: times 1e-6 / (3e-6 + 1e-6)."""
+    weight = torch.nn.Parameter(torch.zeros(2))
+    weight.grad = torch.tensor([3e-6, 0.0])
+    without = torch.nn.Parameter(torch.zeros(2))
+    norm = gradient_norm([weight, without])
+    clip_gradients_([weight, without], 1e-6, norm)
+    assert weight.grad.tolist() == pytest.approx([0.75e-6, 0.0])
+    assert without.grad is None
+
+
+@pytest.mark.parametrize("step", [0, 3, 7])
+def test_an_update_says_its_loss_its_norm_and_its_share_of_the_rate_and_forgets_the_gradient(step: int) -> None:
+    """AdamW's first step moves each weight by the learning rate, here 0.01 times 1/4, 1, and the final 0.2."""
+    share = {0: 0.25, 3: 1.0, 7: 0.2}[step]
+    config = TrainConfig(
+        optimizer="adamw", steps=8, warmup_steps=4, schedule="cosine", final_learning_rate=0.2, learning_rate=0.01,
+        weight_decay=0.0, grad_clip=0.5,
+    )  # fmt: skip
+    model = model_with_gradients(1.0)
+    norm = gradient_norm(list(model.parameters())).item()
+    model.zero_grad()
+    module, optimizers = TrainedLoss(model, head_loss, "fp32"), Optimizers(model, config)
+    expected = accumulate_gradients(module, BATCH, micro_batch_size=0, seed=1, step=0)
+    model.zero_grad()
+    before = model.get_parameter("layers.1.feed_forward.up.weight").detach().clone()
+    result = update(module, optimizers, BATCH, config, micro_batch_size=0, seed=1, step=step)
+    assert result == UpdateResult(pytest.approx(expected), pytest.approx(norm), pytest.approx(share))
+    assert norm > 0.5, "it is the norm before clipping"
+    moved = (model.get_parameter("layers.1.feed_forward.up.weight").detach() - before).abs()
+    assert moved.median().item() == pytest.approx(0.01 * share, rel=1e-3)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("loss", "norm", "finite"),
+    [(1.0, 2.0, True), (math.nan, 1.0, False), (1.0, math.inf, False), (-math.inf, 1.0, False), (1.0, math.nan, False)],
+)
+def test_an_update_is_finite_where_both_its_numbers_are(loss: float, norm: float, finite: bool) -> None:
+    assert UpdateResult(loss, norm, 1.0).is_finite is finite
+
+
+@pytest.mark.parametrize("reproducible", [False, True])
+def test_the_batch_s_gradient_is_taken_as_the_setting_says(monkeypatch: pytest.MonkeyPatch, reproducible: bool) -> None:
+    called: list[tuple[str, dict[str, Any]]] = []
+
+    def spy(name: str) -> Any:
+        def gradients(loss_module: Any, batch: Any, **named: Any) -> float:
+            called.append((name, named))
+            return math.nan
+
+        return gradients
+
+    for name in ("tree_gradients", "accumulate_gradients"):
+        monkeypatch.setattr(update_module, name, spy(name))
+    config = TINY.with_values({"reproducible": reproducible}).training
+    model = Decoder(TINY.model, 1)
+    given: dict[str, Any] = {"micro_batch_size": 3, "seed": 5, "step": 2, "group": None}
+    update(TrainedLoss(model, head_loss, "fp32"), Optimizers(model, config), BATCH, config, **given)
+    assert called == [("tree_gradients" if reproducible else "accumulate_gradients", given)]
+
+
+def test_another_error_is_raised_though_there_is_something_smaller_to_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: Any, **named: Any) -> float:
+        raise RuntimeError("shapes cannot be multiplied")
+
+    monkeypatch.setattr(update_module, "accumulate_gradients", broken)
+    model = Decoder(TINY.model, 1)
+    module, optimizers = TrainedLoss(model, head_loss, "fp32"), Optimizers(model, TINY.training)
+    with pytest.raises(RuntimeError, match="multiplied"):
+        update(
+            module, optimizers, BATCH, TINY.training, micro_batch_size=8, seed=1, step=0,
+            smaller=lambda: pytest.fail("memory did not run out"),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("error", "says_so"),
+    [
+        (torch.OutOfMemoryError("CUDA"), True),
+        (MemoryError("anything"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated"), True),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried"), True),
+        (RuntimeError("memory format"), False),
+        (ValueError("out of memory"), False),
+        (KeyboardInterrupt("out of memory"), False),
+    ],
+)
+def test_an_allocation_that_failed_is_told_from_other_errors(error: BaseException, says_so: bool) -> None:
+    assert is_out_of_memory(error) is says_so
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "leaves", "possible"),
+    [(8, 8, {1, 2, 4, 8}), (16, 8, {1, 2, 4, 8}), (12, 4, {1, 2, 4}), (6, 2, {1, 2}), (7, 1, {1})],
+)
+def test_so_many_processes_can_share_the_leaves(batch_size: int, leaves: int, possible: set[int]) -> None:
+    assert number_of_leaves(batch_size) == leaves
+    named = ", ".join(str(number) for number in sorted(possible))
+    for processes in range(1, 10):
+        if processes in possible:
+            refuse_uneven(batch_size, processes)
+        else:
+            with pytest.raises(
+                SettingError, match=rf"^{processes} processes .* batch_size {batch_size}; {named} can\.$"
+            ):
+                refuse_uneven(batch_size, processes)
+
+
+def test_gradients_are_taken_away_and_a_missing_one_is_zeros() -> None:
+    module = torch.nn.Linear(2, 3)
+    module.weight.grad = torch.ones(3, 2)
+    weight, bias = pop_gradients(module)
+    assert (weight.tolist(), bias.tolist()) == ([[1.0, 1.0]] * 3, [0.0] * 3)
+    assert module.weight.grad is None
+    assert module.bias.grad is None
+
+
+def test_one_thread_computes_until_the_end_however_it_comes() -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        with pytest.raises(ValueError, match="end"), one_thread():  # noqa: PT012
+            assert torch.get_num_threads() == 1
+            raise ValueError("end")
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("rank", "size"), [(0, 1), (1, 2), (2, 4)])
+@pytest.mark.parametrize("micro_batch_size", [0, 1])
+def test_a_process_computes_its_leaves_of_two_rows_with_their_own_numbers(
+    monkeypatch: pytest.MonkeyPatch, rank: int, size: int, micro_batch_size: int
+) -> None:
+    asked: list[tuple[int, int, int]] = []
+
+    def gradients(loss_module: Any, batch: Any, *, rows: slice, first: int, group: ProcessGroup, **named: Any) -> float:
+        assert named == {"micro_batch_size": micro_batch_size, "seed": 4, "step": 6}
+        assert group.size == 1
+        asked.append((rows.start, rows.stop, first))
+        for parameter in loss_module.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        return 1.0
+
+    monkeypatch.setattr(reproducible_module, "accumulate_gradients", gradients)
+    monkeypatch.setattr(reproducible_module, "sum_between", lambda gradients, group: None)
+    monkeypatch.setattr(ProcessGroup, "_exchange", lambda self, numbers, operation: numbers)
+    batch = loader(TINY.with_values({"batch_size": 16})).batch(0)
+    module = torch.nn.Linear(1, 1)
+    mine = 8 // size
+    loss = tree_gradients(
+        module, batch, micro_batch_size=micro_batch_size, seed=4, step=6, group=ProcessGroup(rank, size)
+    )
+    per_leaf = 2 if micro_batch_size else 1
+    assert asked == [(2 * leaf, 2 * leaf + 2, per_leaf * leaf) for leaf in range(rank * mine, (rank + 1) * mine)]
+    assert loss == mine
+    assert module.weight.grad is not None
+    assert module.weight.grad.item() == mine
