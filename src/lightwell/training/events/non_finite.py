@@ -58,8 +58,9 @@ def require_finite_weights(job: Job) -> None:
     broken = [not torch.isfinite(local(weight)).all() for weight in job.model.parameters()]
     for (name, _), flag in zip(job.model.named_parameters(), job.group.all_reduce_any(broken), strict=True):
         if flag:
-            note(job, max(1, job.progress.step), "non_finite", where=f"the weight {name}")
-            raise TrainingError(non_finite_sentence(job, job.progress.step, name))
+            where = f"the weight {name}"
+            note(job, max(1, job.progress.step), "non_finite", where=where)
+            raise TrainingError(non_finite_sentence(job, job.progress.step, where))
 
 
 def non_finite_sentence(job: Job, step: int, where: str) -> str:
