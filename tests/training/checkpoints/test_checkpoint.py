@@ -23,6 +23,7 @@ from lightwell.training.checkpoints import files as checkpoint_files
 from lightwell.training.checkpoints import tensor_file
 from lightwell.training.checkpoints.checkpoint import (
     Checkpoint,
+    begin_checkpoint,
     checkpoint_folder,
     checkpoint_steps,
     load_checkpoint,
@@ -31,8 +32,9 @@ from lightwell.training.checkpoints.checkpoint import (
     newest_weights,
     prune,
     save_checkpoint,
+    set_aside_after,
 )
-from lightwell.training.checkpoints.files import Shard, write_shard
+from lightwell.training.checkpoints.files import Shard, Tensors, kind_of, reason, record_hash, write_shard
 
 FILES = ["model.safetensors", "training.safetensors", "state.json"]
 
@@ -386,3 +388,202 @@ def test_the_checkpoint_that_replaces_another_counts_and_not_the_replaced_one(tm
     said: list[str] = []
     assert newest_checkpoint(checkpoints, said.append).model["scalar"] == 10
     assert len(said) == 1
+
+
+@pytest.mark.parametrize(
+    ("shard", "model", "training", "record"),
+    [
+        (Shard(), "model.safetensors", "training.safetensors", "shard-00001.json"),
+        (Shard(0, 2), "model-00001-of-00002.safetensors", "training-00001-of-00002.safetensors", "shard-00001.json"),
+        (Shard(11, 16), "model-00012-of-00016.safetensors", "training-00012-of-00016.safetensors", "shard-00012.json"),
+    ],
+)
+def test_files_are_named_after_their_share(shard: Shard, model: str, training: str, record: str) -> None:
+    assert (shard.file("model"), shard.file("training"), shard.record) == (model, training, record)
+    assert (kind_of(model), kind_of(training)) == ("model", "training")
+
+
+@pytest.mark.parametrize(
+    "name", ["state.json", "model.safetensors.old", "model-1.safetensors", "Model.safetensors", ""]
+)
+def test_other_names_are_of_no_kind(name: str) -> None:
+    assert kind_of(name) == ""
+
+
+def test_several_processes_write_one_checkpoint_that_the_first_completes(tmp_path: Path) -> None:
+    begin_checkpoint(tmp_path, 5)
+    partial, folder = tmp_path / "00000005.partial", tmp_path / "00000005"
+    asked: list[bool] = []
+
+    def given_up() -> bool:
+        """Asked while the record of the second process is not there: it is then written."""
+        asked.append(True)
+        if len(asked) == 2:
+            save_checkpoint(tmp_path, 5, {"b": torch.ones(3)}, {"m": torch.ones(1)}, {"other": 1}, shard=Shard(1, 2))
+            assert sorted(path.name for path in partial.iterdir()) == [
+                "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "shard-00002.json",
+                "training-00001-of-00002.safetensors", "training-00002-of-00002.safetensors",
+            ]  # fmt: skip
+            assert not folder.exists()
+        return False
+
+    written = save_checkpoint(tmp_path, 5, {"a": torch.zeros(2)}, {}, {"x": 1}, shard=Shard(0, 2), given_up=given_up)
+    assert (written, len(asked)) == (folder, 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["00000005"]
+    assert not list(folder.glob("shard-*"))
+    loaded = load_checkpoint(folder)
+    assert (loaded.state, sorted(loaded.model), sorted(loaded.training)) == ({"x": 1}, ["a", "b"], ["m"])
+    assert loaded.model["b"].tolist() == [1.0, 1.0, 1.0]
+    flip_a_bit(folder / "model-00002-of-00002.safetensors")
+    with pytest.raises(RunError, match=r"damaged: model-00002-of-00002\.safetensors is not what was written"):
+        load_checkpoint_weights(folder)
+
+
+def test_a_checkpoint_that_is_given_up_leaves_nothing_and_the_one_before(tmp_path: Path) -> None:
+    save(tmp_path, 3)
+    begin_checkpoint(tmp_path, 5)
+    save_checkpoint(tmp_path, 5, tensors(5), {}, {}, shard=Shard(0, 2), given_up=lambda: True)
+    assert [path.name for path in tmp_path.iterdir()] == ["00000003"]
+
+
+@pytest.mark.parametrize("name", ["step", "sha256"])
+def test_the_checkpoint_s_own_names_are_not_for_others(tmp_path: Path, name: str) -> None:
+    with pytest.raises(AssertionError, match="own"):
+        save_checkpoint(tmp_path, 1, {}, {}, {name: 1})
+
+
+def test_nine_digits_come_after_eight(tmp_path: Path) -> None:
+    for step in (100_000_000, 99_999_999, 20):
+        save_checkpoint(tmp_path, step, {}, {}, {})
+    assert checkpoint_steps(tmp_path) == [20, 99_999_999, 100_000_000]
+    assert newest_checkpoint(tmp_path, silent).step == 100_000_000
+    (tmp_path / "0000021").mkdir()  # too few digits
+    (tmp_path / "00000022.damaged").mkdir()
+    (tmp_path / "00000023").touch()
+    assert checkpoint_steps(tmp_path) == [20, 99_999_999, 100_000_000]
+
+
+@pytest.mark.parametrize(("damages", "used"), [([30], 20), ([30, 20], 10)])
+def test_each_damaged_one_is_said_newest_first_with_the_one_that_is_used(
+    tmp_path: Path, damages: list[int], used: int
+) -> None:
+    for step in (10, 20, 30):
+        save(tmp_path, step)
+    for step in damages:
+        flip_a_bit(tmp_path / f"{step:08d}" / "model.safetensors")
+    said: list[str] = []
+    assert newest_checkpoint(tmp_path, said.append).step == used
+    for sentence, step in zip(said, damages, strict=True):
+        what = f"{step:08d} is damaged: model.safetensors is not what was written."
+        assert sentence.endswith(f"{what} The one of step {used} is used instead.")
+
+
+def test_a_missing_step_names_all_that_there_are(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"There is no checkpoint .*00000011; none is\."):
+        load_checkpoint(checkpoint_folder(tmp_path, 11))
+    for step in (200, 10):
+        save(tmp_path, step)
+    with pytest.raises(RunError, match=r"00000011; there are those of steps 10, 200\."):
+        load_checkpoint(checkpoint_folder(tmp_path, 11))
+
+
+def test_those_after_a_step_are_set_aside_and_no_others(tmp_path: Path) -> None:
+    for step in (10, 20, 30):
+        save(tmp_path, step)
+    (tmp_path / "00000030.damaged").mkdir()
+    (tmp_path / "00000030.damaged" / "old").touch()
+    set_aside_after(tmp_path, 20)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["00000010", "00000020", "00000030.damaged"]
+    assert sorted(path.name for path in (tmp_path / "00000030.damaged").iterdir()) == sorted(FILES)
+    with failing(Path, "rename", 0, PermissionError(errno.EACCES, os.strerror(errno.EACCES))):
+        with pytest.raises(
+            RunError, match=r"damaged checkpoint .*00000020 could not be set aside \(Permission denied\)"
+        ):
+            set_aside_after(tmp_path, 10)
+    assert checkpoint_steps(tmp_path) == [10, 20]
+
+
+@pytest.mark.parametrize(
+    ("broken", "keep", "best", "every", "written", "left"),
+    [
+        ([], 1, None, 0, None, [50]),
+        ([], 2, 10, 0, None, [10, 40, 50]),
+        ([], 1, None, 20, None, [20, 40, 50]),
+        ([], 9, None, 0, None, [10, 20, 30, 40, 50]),
+        ([], 5, None, 0, None, [10, 20, 30, 40, 50]),
+        ([50], 1, None, 0, None, [40, 50]),  # the newest whole one stays
+        ([50, 40], 1, None, 0, None, [30, 50]),
+        ([50], 1, 10, 0, None, [10, 50]),  # one that is kept is whole
+        ([50], 1, None, 0, 50, [50]),  # known to be whole
+        ([50], 1, None, 0, 40, [40, 50]),  # what was written is not kept: the others are looked at
+        ([10, 20, 30, 40, 50], 2, None, 0, None, [40, 50]),
+    ],
+)
+def test_what_is_left_after_pruning(
+    tmp_path: Path, broken: list[int], keep: int, best: int | None, every: int, written: int | None, left: list[int]
+) -> None:
+    for step in (10, 20, 30, 40, 50):
+        save(tmp_path, step)
+    for step in broken:
+        flip_a_bit(tmp_path / f"{step:08d}" / "training.safetensors")
+    prune(tmp_path, keep, best, every, written)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{step:08d}" for step in left]
+
+
+def test_a_folder_that_waits_to_be_replaced_is_used_only_where_no_other_is(tmp_path: Path) -> None:
+    folder, replaced = tmp_path / "00000005", tmp_path / "00000005.replaced"
+    assert checkpoint_folder(tmp_path, 5) == folder
+    replaced.mkdir()
+    assert checkpoint_folder(tmp_path, 5) == replaced
+    folder.mkdir()
+    assert checkpoint_folder(tmp_path, 5) == folder
+
+
+@pytest.mark.parametrize("content", [b"{}", b"[]", b"7", b"nonsense", b'{"sha256": {}}', b'{"sha256": 3}', b"\xff"])
+def test_a_state_that_is_none_of_ours_is_damaged(tmp_path: Path, content: bytes) -> None:
+    folder = save(tmp_path, 1)
+    (folder / "state.json").write_bytes(content)
+    with pytest.raises(RunError, match=r"damaged: state\.json is not what was written"):
+        load_checkpoint(folder)
+
+
+def test_a_file_that_cannot_be_read_is_told_from_a_damaged_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = save(tmp_path, 1)
+    (folder / "training.safetensors").unlink()
+    (folder / "training.safetensors").mkdir()
+    with pytest.raises(RunError, match=r"cannot be read: training\.safetensors \(Is a directory\)"):
+        load_checkpoint(folder)
+
+
+def test_a_state_is_hashed_as_it_is_read(tmp_path: Path) -> None:
+    """Tuples are lists then, and keys texts."""
+    folder = save_checkpoint(tmp_path, 2, {}, {}, {"pair": (1, 2), "by": {3: "x"}, "word": "f\u00e4llt"})
+    assert load_checkpoint(folder).state == {"pair": [1, 2], "by": {"3": "x"}, "word": "f\u00e4llt"}
+    record = json.loads((folder / "state.json").read_bytes())
+    own = record["sha256"].pop("state.json")
+    assert own == record_hash(record)
+    assert record_hash({"b": 1, "a": 2}) == record_hash({"a": 2, "b": 1}) != record_hash({"a": 1, "b": 2})
+
+
+def test_the_tensors_of_several_files_are_one_mapping(tmp_path: Path) -> None:
+    hashes = [write_shard(tmp_path, Shard(rank, 2), {f"t{rank}": torch.full((2,), rank)}, {}) for rank in range(2)]
+    found = Tensors([tmp_path / name for written in hashes for name in written if kind_of(name) == "model"])
+    assert (sorted(found), len(found)) == (["t0", "t1"], 2)
+    assert found["t1"].tolist() == [1, 1]
+
+
+def test_a_reason_is_what_the_system_says_or_else_the_error() -> None:
+    assert reason(OSError(errno.ENOSPC, "No space left on device")) == "No space left on device"
+    assert reason(OSError("a bare one")) == "a bare one"
+
+
+def test_a_folder_that_cannot_be_begun_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"00000005 could not be written \(.*\); the earlier ones are untouched"):
+        begin_checkpoint(tmp_path / "file", 5)
+    for leftover in ("00000001.partial", "00000005.partial"):
+        (tmp_path / "own" / leftover).mkdir(parents=True)
+        (tmp_path / "own" / leftover / "rest").touch()
+    begin_checkpoint(tmp_path / "own", 5)
+    assert [path.name for path in (tmp_path / "own").iterdir()] == ["00000005.partial"]
+    assert not list((tmp_path / "own" / "00000005.partial").iterdir())

@@ -100,3 +100,70 @@ def test_a_file_has_the_rights_that_the_umask_allows(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+
+
+def test_the_bytes_are_those_that_safetensors_writes(tmp_path: Path) -> None:
+    """Widest numbers first, then by name, behind a header of a multiple of eight bytes."""
+    for length in range(1, 9):
+        tensors = {
+            "b" * length: torch.arange(3, dtype=torch.float32), "a": torch.ones(2, 2), "wide": torch.arange(2),
+            "flag": torch.tensor([True]), "half": torch.ones(3, dtype=torch.bfloat16),
+        }  # fmt: skip
+        write_tensors(tmp_path / "a", tensors)
+        content = (tmp_path / "a").read_bytes()
+        assert content == safetensors.torch.save(tensors)
+        assert int.from_bytes(content[:8], "little") % 8 == 0
+
+
+def test_a_longer_file_that_was_there_is_gone(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "a", {"a": torch.zeros(9999)})
+    write_tensors(tmp_path / "a", {"a": torch.ones(2)})
+    assert safetensors.torch.load_file(tmp_path / "a")["a"].tolist() == [1.0, 1.0]
+    assert (tmp_path / "a").stat().st_size < 200
+
+
+def test_a_file_has_its_length_before_it_is_synced_and_is_closed_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    for name in ("write", "ftruncate", "fsync", "close"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *given, name=name, real=real: (order.append(name), real(*given))[1])
+    write_tensors(tmp_path / "a", {"a": torch.zeros(5)})
+    assert order == ["write", "ftruncate", "fsync", "close"]
+
+
+@pytest.mark.parametrize(
+    ("refused", "falls_back"), [(errno.EOPNOTSUPP, True), (errno.EINVAL, True), (errno.EACCES, False)]
+)
+def test_only_a_refusal_of_direct_writes_is_got_around(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int, falls_back: bool
+) -> None:
+    real = os.open
+
+    def opened(path: Path, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_DIRECT:
+            raise OSError(refused, os.strerror(refused))
+        return real(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", opened)
+    if falls_back:
+        write_tensors(tmp_path / "a", {"a": torch.zeros(5)})
+        assert safetensors.torch.load_file(tmp_path / "a")["a"].tolist() == [0.0] * 5
+    else:
+        with pytest.raises(PermissionError):
+            write_tensors(tmp_path / "a", {"a": torch.zeros(5)})
+
+
+def test_a_refusal_that_stays_is_raised_and_the_file_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[int] = []
+    real = os.close
+
+    def refuse(descriptor: int, data: memoryview) -> int:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "write", refuse)
+    monkeypatch.setattr(os, "close", lambda descriptor: (closed.append(descriptor), real(descriptor))[1])
+    with pytest.raises(OSError, match="Invalid argument"):
+        write_tensors(tmp_path / "a", {"a": torch.zeros(5)})
+    assert len(closed) == 1

@@ -172,3 +172,60 @@ def test_a_thread_that_cannot_start_is_raised_and_not_waited_for(monkeypatch: py
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with pytest.raises(RuntimeError, match="can't start new thread"), Writer() as writer:
         writer.write(lambda: None, lambda: None)
+
+
+def test_a_loop_that_failed_waits_for_its_own_write_and_for_no_other_process() -> None:
+    held, writer = Held(), Writer()
+    told: list[str] = []
+    threading.Timer(0.05, held.gate.set).start()
+    with pytest.raises(TrainingError), writer:  # noqa: PT012
+        writer.write(held, partial(told.append, "saved"))
+        raise TrainingError("The loss is not finite.")
+    assert held.ended.is_set()
+    assert (writer.alone, writer.cancelled, told) == (True, False, [])
+
+
+def test_leaving_well_or_with_nothing_to_write_sets_no_flag() -> None:
+    with Writer() as writer:
+        writer.wait()
+        writer.check()
+    with pytest.raises(TrainingError), writer:
+        raise TrainingError("The loss is not finite.")
+    assert (writer.alone, writer.cancelled) == (False, False)
+
+
+def test_the_end_of_a_write_is_told_once_by_check_in_the_loop_s_own_thread() -> None:
+    told: list[threading.Thread] = []
+    ended = threading.Event()
+    writer = Writer()
+    writer.write(ended.set, lambda: told.append(threading.current_thread()))
+    assert ended.wait(20)
+    while not told:
+        writer.check()
+    writer.check()
+    writer.wait()
+    assert told == [threading.current_thread()]
+
+
+def test_a_write_does_not_begin_before_the_one_before_has_ended() -> None:
+    held, second = Held(), threading.Event()
+    writer = Writer()
+    writer.write(held, lambda: None)
+    threading.Timer(0.05, held.gate.set).start()
+    writer.write(lambda: second.set() if held.ended.is_set() else None, lambda: None)
+    writer.wait()
+    assert second.is_set()
+
+
+def test_the_thread_does_not_keep_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    daemons: list[bool] = []
+    real = threading.Thread.start
+
+    def started(self: threading.Thread) -> None:
+        daemons.append(self.daemon)
+        real(self)
+
+    monkeypatch.setattr(threading.Thread, "start", started)
+    with Writer() as writer:
+        writer.write(lambda: None, lambda: None)
+    assert daemons == [True]
