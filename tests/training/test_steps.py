@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -354,10 +353,10 @@ def test_a_settled_length_is_not_edited_and_any_step_goes_on() -> None:
 
 
 def test_only_what_changes_no_weight_may_be_edited() -> None:
-    assert MAY_CHANGE_ON_RESUME == {
+    assert {
         "device", "eval_every", "eval_tokens", "sample_every", "sample_prompt", "checkpoint_every",
         "keep_checkpoints", "keep_every", "non_finite", "log_every", "patience", "micro_batch_size", "parallel",
-    }  # fmt: skip
+    } == MAY_CHANGE_ON_RESUME  # fmt: skip
     for section, values in WSD.to_dict().items():
         for name, value in values.items():
             state = state_of(WSD)
@@ -436,10 +435,10 @@ def test_nothing_is_read_for_a_run_that_cannot_be_made(
 
 
 @pytest.fixture
-def stopped(text: Path, tmp_path: Path) -> Iterator[Run]:
+def stopped(text: Path, tmp_path: Path) -> Run:
     with pytest.raises(KeyboardInterrupt):
         small_run(text, tmp_path / "stopped", StopAt(3), checkpoint_every=0, sample_every=1, eval_every=0)
-    yield Run(tmp_path / "stopped")
+    return Run(tmp_path / "stopped")
 
 
 def test_a_stopped_run_has_its_curve_and_a_resumed_one_its_records_up_to_the_checkpoint(stopped: Run) -> None:

@@ -8,9 +8,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
 from lightwell.errors import RunError
 from lightwell.training.runs.plot import plot_run, running_mean, spread
@@ -64,22 +66,6 @@ def test_every_run_can_be_drawn(tmp_path: Path, case: str) -> None:
     assert ("bits per byte" in texts(svg)) == bool(references)
 
 
-def test_lines_are_named_with_their_last_values(tmp_path: Path) -> None:
-    records = [{"step": step, "loss": 5.0 - step} for step in range(4)] + [{"step": 3, "validation_loss": 2.5}]
-    plot_run(records, REFERENCES, tmp_path / "a.png", tmp_path / "a.svg", title="a run")
-    found = texts(tmp_path / "a.svg")
-    for name in ("2.000  training", "2.500  validation", "8.300  uniform, ln V", "6.300  unigram", "4.400  bigram"):
-        assert name in found
-
-
-def test_the_best_is_marked_where_it_is_not_the_last(tmp_path: Path) -> None:
-    records = [{"step": step, "validation_loss": loss} for step, loss in enumerate([5.0, 3.25, 4.0])]
-    plot_run(records, {}, tmp_path / "a.png", tmp_path / "a.svg", title="a run")
-    assert "best 3.250" in texts(tmp_path / "a.svg")
-    plot_run(records[:2], {}, tmp_path / "b.png", tmp_path / "b.svg", title="a run")
-    assert "best 3.250" not in texts(tmp_path / "b.svg")
-
-
 def test_the_same_run_gives_the_same_svg(tmp_path: Path) -> None:
     for name in ("a", "b"):
         plot_run(metrics(50, 10), REFERENCES, tmp_path / f"{name}.png", tmp_path / f"{name}.svg", title="a run")
@@ -110,3 +96,160 @@ def test_the_running_mean_starts_at_the_first_value_and_follows_a_line() -> None
     smooth = running_mean(line, 3)
     assert smooth[:17] == pytest.approx(line[:17])
     assert running_mean(line, 0) == line
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Draws a run and returns its figure, without writing it."""
+    saved: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **named: saved.append((self, path, named)))
+
+    def draw(records: list[dict[str, Any]], references: dict[str, float] | None = None) -> Figure:
+        saved.clear()
+        plot_run(records, references or {}, Path("a.png"), Path("a.svg"), title="a run")
+        assert [(path, named) for _, path, named in saved] == [
+            (Path("a.png"), {"dpi": 170}), (Path("a.svg"), {"metadata": {"Date": None}}),
+        ]  # fmt: skip
+        figure: Figure = saved[0][0]
+        return figure
+
+    return draw
+
+
+def summary(figure: Figure) -> str:
+    title, line = (text.get_text() for text in figure.texts)
+    assert title == "a run"
+    return str(line)
+
+
+SCORE = {"step": 0, "validation_loss": 3.25}
+
+
+@pytest.mark.parametrize(
+    ("records", "line"),
+    [
+        ([], "nothing recorded yet"),
+        ([{"step": 1200}], "1,200 steps"),
+        ([{"step": 1}, {"step": 0}], "1 steps"),
+        ([SCORE], "best validation 3.250 nats per token  ·  0 steps"),
+        ([SCORE, {"step": 2}], "best validation 3.250 nats per token at step 0  ·  2 steps"),
+        (
+            [{**SCORE, "step": 1500, "validation_bits_per_byte": 1.5}, {"step": 2000}],
+            "best validation 3.250 nats per token (1.500 bits per byte) at step 1,500  ·  2,000 steps",
+        ),
+        ([{"step": 1, "tokens_seen": 999_999}], "1 steps  ·  999,999 tokens"),
+        ([{"step": 1, "tokens_seen": 1_000_000}], "1 steps  ·  1 M tokens"),
+        ([{"step": 1, "tokens_seen": 7_372_800}, {"step": 2}], "2 steps  ·  7.37 M tokens"),
+        ([{"step": 1, "seconds": 59.4}], "1 steps  ·  59 s"),
+        ([{"step": 1, "seconds": 59.6}], "1 steps  ·  1 min 0 s"),
+        ([{"step": 1, "seconds": 312.0}, {"step": 2}], "2 steps  ·  5 min 12 s"),
+        ([{"step": 1, "seconds": 3599.0}], "1 steps  ·  59 min 59 s"),
+        ([{"step": 1, "seconds": 3600.0}], "1 steps  ·  1 h 0 min"),
+        ([{"step": 1, "seconds": 94_199.0}], "1 steps  ·  26 h 9 min"),
+    ],
+)
+def test_a_run_in_one_line(drawn: Any, records: list[dict[str, Any]], line: str) -> None:
+    assert summary(drawn(records)) == line
+
+
+def test_curves_are_the_records_and_the_scales_leave_a_twentieth(drawn: Any) -> None:
+    records: list[dict[str, Any]] = [
+        {"step": step, "loss": 6.0 - step, "learning_rate": 0.002 * step, "grad_norm": 2.0**step} for step in (1, 2, 3)
+    ]
+    records.append({"step": 3, "validation_loss": 4.0})
+    figure = drawn(records, {"uniform": 8.0, "bytes_per_token": 2.0, "unigram_entropy": 99.0})
+    loss, rate, norm = figure.axes[:3]
+    lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in loss.lines]
+    assert lines == [([0, 1], [8.0, 8.0]), ([1, 2, 3], [5.0, 4.0, 3.0]), ([3], [4.0])]
+    assert loss.get_ylim() == pytest.approx((3.0 - 0.25, 8.0 + 0.25))
+    assert loss.get_xlim() == pytest.approx((0.98, 3.02))
+    assert list(rate.lines[0].get_ydata()) == [0.002, 0.004, 0.006]
+    assert rate.get_ylim() == pytest.approx((0.0, 0.0069))
+    assert (rate.get_yscale(), list(rate.get_yticks())) == ("linear", [0.0, 0.006])
+    assert [tick.get_text() for tick in rate.get_yticklabels()] == ["0", "0.006"]
+    assert list(norm.lines[0].get_ydata()) == [2.0, 4.0, 8.0]
+    assert (norm.get_yscale(), list(norm.get_yticks())) == ("log", [2.0, 8.0])
+    (right,) = loss.child_axes
+    assert right.get_ylabel() == "bits per byte"
+    forward, back = right._functions
+    assert forward(2.0) == pytest.approx(1 / math.log(2))  # 2 nats for 2 bytes
+    assert back(forward(5.0)) == pytest.approx(5.0)
+
+
+def test_flat_lines_have_room_above_and_below(drawn: Any) -> None:
+    figure = drawn([{"step": 4, "loss": 2.0, "learning_rate": 0.0, "grad_norm": 0.0}])
+    loss, rate, norm = figure.axes[:3]
+    assert loss.get_ylim() == pytest.approx((1.5, 2.5))
+    assert loss.get_xlim() == pytest.approx((3.5, 4.5))
+    assert rate.get_ylim() == pytest.approx((0.0, 1.15))
+    assert norm.get_yscale() == "linear"
+    empty = drawn([])
+    assert empty.axes[0].get_ylim() == pytest.approx((-0.05, 1.05))
+    assert empty.axes[0].get_xlim() == pytest.approx((-0.01, 1.01))
+    assert list(empty.axes[0].get_yticks()) == []
+
+
+@pytest.mark.parametrize(("count", "half"), [(40, None), (41, 0), (150, 3), (4000, 50)])
+def test_many_losses_are_smoothed_over_a_fiftieth_to_each_side(drawn: Any, count: int, half: int | None) -> None:
+    losses = [5 + math.sin(step) for step in range(count)]
+    figure = drawn([{"step": step, "loss": loss, "learning_rate": 0.1} for step, loss in enumerate(losses)])
+    found = [list(line.get_ydata()) for line in figure.axes[0].lines]
+    assert found == ([losses] if half is None else [losses, running_mean(losses, half)])
+    assert [line.get_marker() for line in figure.axes[1].lines] == ["o" if half is None else ""]
+
+
+def test_the_best_is_ringed_at_its_place(drawn: Any) -> None:
+    figure = drawn([{"step": 10 * step, "validation_loss": loss} for step, loss in enumerate([5.0, 3.25, 3.25, 4.0])])
+    (ring,) = figure.axes[0].collections
+    assert np.asarray(ring.get_offsets()).tolist() == [[10.0, 3.25]]
+    equal = drawn([{"step": step, "validation_loss": 3.0} for step in (1, 2)])
+    assert not equal.axes[0].collections, "the last one is as good"
+
+
+def test_names_stand_at_the_heights_of_their_lines(drawn: Any) -> None:
+    records = [{"step": 1, "loss": 4.0}, {"step": 1, "validation_loss": 4.0}]
+    axes = drawn(records, {"uniform": 8.0, "unigram_loss": 6.0, "bigram_loss": 5.0}).axes[0]
+    low, high = axes.get_ylim()
+    at = {text.get_text(): text.get_position()[1] for text in axes.texts}
+    expected = {f"{value:.3f}  {name}": (value - low) / (high - low) for value, name in (
+        (8.0, "uniform, ln V"), (6.0, "unigram"), (5.0, "bigram")
+    )}  # fmt: skip
+    middle = (4.0 - low) / (high - low)
+    expected |= {"4.000  training": middle - 0.026, "4.000  validation": middle + 0.026}
+    assert at == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("heights", "placed"),
+    [
+        ([0.0, 0.0], [0.0, 0.1]),
+        ([1.0, 1.0, 1.0], [0.8, 0.9, 1.0]),
+        ([0.5, 0.6], [0.5, 0.6]),
+        ([0.5, 0.55, 0.6], [0.45, 0.55, 0.65]),
+        ([0.3, 0.5, 0.5, 0.58], [0.3, 0.5 - 0.22 / 3, 0.6 - 0.22 / 3, 0.7 - 0.22 / 3]),
+        ([0.1, 0.18, 0.9], [0.09, 0.19, 0.9]),
+        ([], []),
+    ],
+)
+def test_names_are_moved_as_little_as_needed(heights: list[float], placed: list[float]) -> None:
+    assert spread(heights, 0.1) == pytest.approx(placed)
+
+
+def test_the_running_mean_at_both_ends() -> None:
+    """At the start as many to each side as there are, at the end fewer after than before."""
+    assert running_mean([1.0, 3.0, 8.0, 0.0, 4.0], 1) == pytest.approx([1.0, 4.0, 11 / 3, 4.0, 2.0])
+    assert running_mean([1.0, 3.0, 8.0, 0.0, 4.0], 2) == pytest.approx([1.0, 4.0, 16 / 5, 15 / 4, 4.0])
+
+
+def test_lines_are_named_with_their_last_values(drawn: Any) -> None:
+    records = [{"step": step, "loss": 5.0 - step} for step in range(4)] + [{"step": 3, "validation_loss": 2.5}]
+    found = {text.get_text() for text in drawn(records, REFERENCES).axes[0].texts}
+    assert found == {
+        "2.000  training", "2.500  validation", "8.300  uniform, ln V", "6.300  unigram", "4.400  bigram"
+    }  # fmt: skip
+
+
+def test_the_best_is_marked_where_it_is_not_the_last(drawn: Any) -> None:
+    records = [{"step": step, "validation_loss": loss} for step, loss in enumerate([5.0, 3.25, 4.0])]
+    assert "best 3.250" in [text.get_text() for text in drawn(records).axes[0].texts]
+    assert "best 3.250" not in [text.get_text() for text in drawn(records[:2]).axes[0].texts]

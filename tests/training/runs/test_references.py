@@ -121,3 +121,29 @@ def test_two_million_tokens_take_a_moment() -> None:
     found = measure_references(train, train, np.ones(4096, dtype=np.int64))
     assert time.perf_counter() - started < 10  # about 1 s where nothing else runs
     assert found.bigram_entropy < found.unigram_entropy < found.uniform
+
+
+@pytest.mark.parametrize("most", [24, 23, 12])
+def test_pieces_are_evenly_spaced_from_the_first_token_to_the_last(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Of 24 tokens in three pieces: 7 from each of 0, 8 and 17, or 4 from each of 0, 10 and 20."""
+    train = [int(value) for value in np.random.default_rng(3).integers(0, V, 24)]
+    starts, length = {24: ([0], 24), 23: ([0, 8, 17], 7), 12: ([0, 10, 20], 4)}[most]
+    pieces = [train[start : start + length] for start in starts]
+    single = Counter(token for piece in pieces for token in piece)
+    pairs = Counter(pair for piece in pieces for pair in itertools.pairwise(piece))
+    monkeypatch.setattr(module, "_MOST_TOKENS", most)
+    monkeypatch.setattr(module, "_PIECES", 3)
+    found = measure_references(stream(train), stream([0, 1, 2, 3, 4, 5, 0]), np.ones(V, dtype=np.int64))
+    total = sum(single.values())
+    expected = -sum(math.log((single[token] + 1) / (total + V)) for token in (1, 2, 3, 4, 5, 0)) / 6
+    assert found.unigram_loss == pytest.approx(expected)
+    firsts: Counter[int] = Counter()
+    for (first, _), count in pairs.items():
+        firsts[first] += count
+    together = sum(pairs.values())
+    entropy = -sum(count / together * math.log(count / firsts[first]) for (first, _), count in pairs.items())
+    assert found.bigram_entropy == pytest.approx(entropy)
+
+
+def test_a_text_is_whole_up_to_sixteen_million_tokens_and_then_in_64_pieces() -> None:
+    assert (module._MOST_TOKENS, module._PIECES, module._SCORED_AT_ONCE) == (16_777_216, 64, 1_048_576)
