@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -246,9 +247,11 @@ def test_several_processes_share_a_model_as_the_setting_says(
     assert made == ([] if kind == "plain" else [kind])
 
 
-def test_a_score_is_that_of_the_first_held_out_tokens_and_counts_for_the_best(job: Job) -> None:
+def test_a_score_is_that_of_the_first_held_out_tokens_and_counts_for_the_best(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
     heard: list[dict[str, Any]] = []
-    job.listener.evaluated = heard.append  # type: ignore[method-assign]
+    monkeypatch.setattr(job.listener, "evaluated", heard.append)
     job.progress = Progress(step=7, tokens_seen=99)
     job.config = job.config.with_values({"eval_tokens": 50})
     score_held_out(job)
@@ -363,7 +366,7 @@ def test_only_what_changes_no_weight_may_be_edited() -> None:
             state["config"][section][name] = "auto" if value != "auto" else "other"
             saved = SimpleNamespace(to_dict=lambda config=state["config"]: config)
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(resuming.RunConfig, "from_dict", lambda values, saved=saved: saved)
+                patch.setattr(RunConfig, "from_dict", lambda values, saved=saved: saved)
                 if name in MAY_CHANGE_ON_RESUME or section in ("text", "sampling"):
                     refuse_other_settings(run_of(WSD), state)
                 else:
@@ -392,7 +395,7 @@ def test_minutes_count_from_when_they_are_asked_for(
         raise StopError
 
     monkeypatch.setattr(start, "resolve", heard)
-    monkeypatch.setattr(start.time, "monotonic", lambda: 1000.0)
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
     config = small_config(text, minutes=2.5)
     for started in (None, 0.0, 400.0):
         with pytest.raises(StopError):

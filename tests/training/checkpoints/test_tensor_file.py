@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -126,9 +127,16 @@ def test_a_file_has_its_length_before_it_is_synced_and_is_closed_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []
+
+    def noted(name: str, real: Any) -> Any:
+        def call(*given: Any) -> Any:
+            order.append(name)
+            return real(*given)
+
+        return call
+
     for name in ("write", "ftruncate", "fsync", "close"):
-        real = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *given, name=name, real=real: (order.append(name), real(*given))[1])
+        monkeypatch.setattr(os, name, noted(name, getattr(os, name)))
     write_tensors(tmp_path / "a", {"a": torch.zeros(5)})
     assert order == ["write", "ftruncate", "fsync", "close"]
 
@@ -159,11 +167,15 @@ def test_a_refusal_that_stays_is_raised_and_the_file_closed(tmp_path: Path, monk
     closed: list[int] = []
     real = os.close
 
+    def close(descriptor: int) -> None:
+        closed.append(descriptor)
+        real(descriptor)
+
     def refuse(descriptor: int, data: memoryview) -> int:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
     monkeypatch.setattr(os, "write", refuse)
-    monkeypatch.setattr(os, "close", lambda descriptor: (closed.append(descriptor), real(descriptor))[1])
+    monkeypatch.setattr(os, "close", close)
     with pytest.raises(OSError, match="Invalid argument"):
         write_tensors(tmp_path / "a", {"a": torch.zeros(5)})
     assert len(closed) == 1

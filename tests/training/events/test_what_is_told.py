@@ -96,10 +96,10 @@ def test_the_first_signal_asks_and_the_second_leaves(
 ) -> None:
     said: list[str] = []
     with pytest.raises(KeyboardInterrupt) as left, Interrupt(said.append) as interrupt:  # noqa: PT012
-        assert not interrupt.requested
+        asked = [interrupt.requested]
         signal.raise_signal(number)
-        assert interrupt.requested
-        assert interrupt.stop is stop
+        asked.append(interrupt.requested)
+        assert (asked, interrupt.stop) == ([False, True], stop)
         assert said == ["Finishing this step and saving; press Ctrl-C again to leave without saving."]
         signal.raise_signal(number)
     assert left.type is stop

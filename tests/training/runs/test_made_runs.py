@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from lightwell import atomic
 from lightwell.batches.evaluation import evaluation_batches
 from lightwell.corpus.corpus import Corpus, prepare
 from lightwell.errors import RunError, SettingError
@@ -184,7 +185,7 @@ def test_a_damaged_run_is_said_and_the_others_are_summed_up(run: Run) -> None:
     [({}, 16, 16), ({"stride": 5}, 16, 5), ({"context_length": 8}, 8, 8), ({"context_length": 10**6}, None, None)],
 )
 def test_the_held_out_text_is_scored_and_told(
-    run: Run, corpus_of: tuple[RunConfig, Corpus], options: dict[str, int], context: int | None, stride: int | None
+    run: Run, corpus_of: tuple[RunConfig, Corpus], options: dict[str, Any], context: int | None, stride: int | None
 ) -> None:
     """A context beyond the text is as long as the text."""
     _, corpus = corpus_of
@@ -214,11 +215,10 @@ def test_another_text_is_scored_in_pieces_that_fit_and_without_references_where_
 ) -> None:
     other = write_text(tmp_path / "other", documents=3)
     sizes: list[int] = []
-    real = scoring.evaluation_batches
 
     def noted(tokens: Any, context_length: int, batch_size: int, **named: Any) -> Any:
         sizes.append(batch_size)
-        return real(tokens, context_length, batch_size, **named)
+        return evaluation_batches(tokens, context_length, batch_size, **named)
 
     monkeypatch.setattr(scoring, "evaluation_batches", noted)
     found = evaluate_run(run, other, device="cpu")
@@ -259,7 +259,8 @@ def test_bytes_that_are_not_known_stay_as_they_are_spelt(monkeypatch: pytest.Mon
         monkeypatch.setattr(evaluation_file, "spelt_bytes", lambda *given, spelt=spelt: spelt)
         tokens = TokenFile.from_ids([0, 1, 2], vocab_size=3, text_bytes=text_bytes)
         found = true_byte_lengths(tokens, lengths)
-        assert (found.tolist(), found.dtype) == ([0.0, 1.0, 2.0], np.float64)
+        assert found.tolist() == [0.0, 1.0, 2.0]
+        assert found.dtype == np.float64
 
 
 def test_a_lock_says_who_has_it_and_is_free_again_afterwards(tmp_path: Path) -> None:
@@ -339,7 +340,7 @@ def test_a_disk_that_fails_while_records_are_synced_is_said(run: Run, monkeypatc
     def fail(path: Path) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(records_file.atomic, "sync", fail)
+    monkeypatch.setattr(atomic, "sync", fail)
     with pytest.raises(RunError, match=r"metrics\.jsonl could not be written \(Input/output error\)"):
         run.sync()
 
@@ -348,7 +349,7 @@ def test_all_records_and_their_names_are_synced(run: Run, monkeypatch: pytest.Mo
     synced: list[str] = []
     run.append_sample({"step": 1})
     run.append_incident({"step": 1})
-    for module in (records_file.atomic, run_file):
+    for module in (atomic, run_file):
         monkeypatch.setattr(module, "sync", lambda path: synced.append(path.name))
     run.sync()
     assert synced == ["metrics.jsonl", "samples.jsonl", "incidents.jsonl", "mine"]
@@ -358,11 +359,10 @@ def test_the_files_of_a_new_run_are_synced_before_it_stands(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[str] = []
-    real = run_file.replace_folder
 
     def replaced(beside: Path, path: Path, aside: Path) -> None:
         done.append(f"{path.name} stands")
-        real(beside, path, aside)
+        atomic.replace_folder(beside, path, aside)
 
     monkeypatch.setattr(run_file, "sync", lambda path: done.append(path.name))
     monkeypatch.setattr(run_file, "replace_folder", replaced)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -104,15 +105,15 @@ def test_each_device_has_compilers_of_its_own(
         return headers
 
     monkeypatch.setattr(sys, "platform", platform)
-    monkeypatch.setattr(compilation.shutil, "which", lambda name: name if name in installed else None)
-    monkeypatch.setattr(compilation.Path, "is_file", is_file)
+    monkeypatch.setattr(shutil, "which", lambda name: name if name in installed else None)
+    monkeypatch.setattr(Path, "is_file", is_file)
     assert has_compiler(device) is found
     assert {path.name for path in asked} <= {"Python.h"}
 
 
 def test_a_compiler_named_for_one_language_is_none_for_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compilation.shutil, "which", lambda name: name if name == "mine" else None)
-    monkeypatch.setattr(compilation.Path, "is_file", lambda path: True)
+    monkeypatch.setattr(shutil, "which", lambda name: name if name == "mine" else None)
+    monkeypatch.setattr(Path, "is_file", lambda path: True)
     for variable, device, other in (("CC", CUDA, CPU), ("CXX", CPU, CUDA)):
         monkeypatch.delenv("CC", raising=False)
         monkeypatch.delenv("CXX", raising=False)

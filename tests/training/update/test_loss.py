@@ -220,7 +220,7 @@ def test_the_model_runs_in_the_precision_with_documents_and_tap_and_the_loss_in_
 def test_gradients_are_exchanged_with_the_last_micro_batch_only(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[bool] = []
     model = decoder()
-    model.set_requires_gradient_sync = told.append
+    monkeypatch.setattr(model, "set_requires_gradient_sync", told.append, raising=False)
     module = TrainedLoss(model, head_loss, "fp32")
     accumulate_gradients(module, loader(6).batch(0), micro_batch_size=2, seed=1, step=0)
     assert told == [False, False, True]

@@ -175,7 +175,8 @@ def test_an_update_says_its_loss_its_norm_and_its_share_of_the_rate_and_forgets_
     model.zero_grad()
     before = model.get_parameter("layers.1.feed_forward.up.weight").detach().clone()
     result = update(module, optimizers, BATCH, config, micro_batch_size=0, seed=1, step=step)
-    assert result == UpdateResult(pytest.approx(expected), pytest.approx(norm), pytest.approx(share))
+    found = (result.loss, result.grad_norm, result.learning_rate_factor)
+    assert found == pytest.approx((expected, norm, share))
     assert norm > 0.5, "it is the norm before clipping"
     moved = (model.get_parameter("layers.1.feed_forward.up.weight").detach() - before).abs()
     assert moved.median().item() == pytest.approx(0.01 * share, rel=1e-3)
@@ -263,8 +264,7 @@ def test_gradients_are_taken_away_and_a_missing_one_is_zeros() -> None:
     module.weight.grad = torch.ones(3, 2)
     weight, bias = pop_gradients(module)
     assert (weight.tolist(), bias.tolist()) == ([[1.0, 1.0]] * 3, [0.0] * 3)
-    assert module.weight.grad is None
-    assert module.bias.grad is None
+    assert [parameter.grad for parameter in module.parameters()] == [None, None]
 
 
 def test_one_thread_computes_until_the_end_however_it_comes() -> None:
