@@ -1,4 +1,4 @@
-"""The launcher of several processes, with a torchrun that is only pretended: what it starts, and what it makes of it."""
+"""The launcher of several processes, with a pretended torchrun: what it starts, and what it makes of it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Happens = Callable[["Torchrun"], int | None]
 
 
 class Torchrun:
-    """A process that was started: each time that it is waited for, one more thing happens; a number is its exit code."""
+    """A started process: at each wait one more thing happens to it; a number is its exit code."""
 
     happenings: list[list[Happens]]
     started: list[Torchrun]

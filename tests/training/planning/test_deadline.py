@@ -193,6 +193,66 @@ def test_a_number_of_steps_that_was_settled_cannot_be_edited(text: Path, tmp_pat
         resume(run.path)
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    now = {"now": 0.0}
+    monkeypatch.setattr("lightwell.training.planning.deadline.time", SimpleNamespace(monotonic=lambda: now["now"]))
+    return now
+
+
+STABLE = RunConfig().with_values({"schedule": "constant", "warmup_steps": 0, "eval_every": 0, "steps": 1000})
+
+
+def at(clock: dict[str, float], deadline: Deadline, step: int, now: float, seconds: float) -> int:
+    """How many steps it is after this one, at this time, after so many seconds of training."""
+    clock["now"] = now
+    return deadline.update_steps(STABLE, step, seconds).training.steps
+
+
+def test_what_happens_beside_the_steps_counts_from_the_first_that_is_believed(clock: dict[str, float]) -> None:
+    deadline = Deadline(ends=1101.0, ending=3.0)
+    assert at(clock, deadline, 4, now=1000.0, seconds=4.0) == 1000
+    assert at(clock, deadline, 5, now=1006.0, seconds=5.0) == 1000  # one says nothing about the pace
+    # A second in the step and one beside it; 90 of the time are left.
+    assert at(clock, deadline, 6, now=1008.0, seconds=6.0) == 6 + 45
+    # Two more steps with nothing beside them: a third of a second beside each; 88 are left.
+    assert at(clock, deadline, 8, now=1010.0, seconds=8.0) == 8 + 66
+    # An evaluation of 20 seconds is no part of it; 67 are left, and a quarter of a second is beside each step.
+    deadline.evaluated = 20.0
+    assert at(clock, deadline, 9, now=1031.0, seconds=9.0) == round(9 + 67 / 1.25)
+
+
+def test_an_evaluation_that_took_less_than_was_thought_makes_no_step_faster(clock: dict[str, float]) -> None:
+    deadline = Deadline(ends=1103.0, ending=3.0)
+    at(clock, deadline, 5, now=1000.0, seconds=5.0)
+    deadline.evaluated = 4.0
+    assert at(clock, deadline, 7, now=1002.0, seconds=7.0) == 7 + 98
+
+
+@pytest.mark.parametrize(("seconds", "per_step"), [(25.0, 12.5), (25.1, 15.1)])
+def test_the_pace_is_that_of_the_last_quarter_of_a_minute(
+    clock: dict[str, float], seconds: float, per_step: float
+) -> None:
+    deadline = Deadline(ends=1000.0 + seconds + 300 * per_step, ending=0.0)
+    for step, spent in ((5, 0.0), (6, 10.0)):
+        at(clock, deadline, step, now=1000.0 + spent, seconds=spent)
+    assert at(clock, deadline, 7, now=1000.0 + seconds, seconds=seconds) == 307
+
+
+@pytest.mark.parametrize(("schedule", "last"), [("wsd", 59), ("constant", 99)])
+def test_the_number_may_change_until_the_decay_begins(schedule: str, last: int) -> None:
+    config = RunConfig().with_values({**TIMED, "schedule": schedule, "steps": 100})
+    assert may_change_steps(config, last)
+    assert not may_change_steps(config, last + 1)
+
+
+def test_seconds_for_the_end_by_hand() -> None:
+    """A checkpoint has 12 bytes for a parameter, and 150 MB of it are written in a second."""
+    assert ending_seconds(0) == 3.0
+    assert ending_seconds(12_500_000) == 4.0
+    assert Deadline(0.0).ending == 3.0
+
+
 def test_large_models_have_more_time_to_be_saved() -> None:
     assert ending_seconds(4_000_000) < AT_THE_END + 1
     assert ending_seconds(124_000_000) > AT_THE_END + 5
