@@ -246,3 +246,62 @@ def test_two_evaluations_are_left_out_of_the_time_and_the_fewest_steps_still_fit
     assert steps(0.55) == FIRST_STEPS
     with pytest.raises(SettingError, match="too short"):
         steps(0.45)
+
+
+def test_compiling_is_waited_for_and_pays_afterwards() -> None:
+    config = automatic(1, eval_tokens=1, eval_every=0, compile="on", precision="fp32")
+    beside = ending_seconds(config.model.parameter_count())
+    found = budget.fit(config, Measured(0.135, 0, 0), beside + 30 + 5.05, held_out=10**6).training
+    assert (found.steps, found.compile) == (50, "on")
+    with pytest.raises(SettingError, match=r"1 minutes are .*: 0 s are left of them, and a step takes 0.14 s"):
+        budget.fit(config, Measured(0.135, 0, 0), -5.0, held_out=10**6)
+
+
+def test_whether_to_compile_is_asked_with_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(budget, "compile_in_time", lambda *question: asked.append(question) or "off")
+    config = automatic(1, eval_tokens=30 * 16 * 128, compile="auto", precision="bf16", device="cpu")
+    budget.fit(config, Measured(0.1, 0, 0), 20 + ending_seconds(config.model.parameter_count()), held_out=10**6)
+    choice, device, precision, eager, left = asked[0]
+    assert (choice, device.type, precision, eager) == ("auto", "cpu", "bf16", 0.1)
+    assert left == pytest.approx(20 - 2)
+
+
+@pytest.mark.parametrize(("steps", "measured"), [(1999, 4), (2000, 5)])
+def test_a_longer_context_needs_a_thousand_steps(
+    corpus: Corpus, pretended: list[RunConfig], monkeypatch: pytest.MonkeyPatch, steps: int, measured: int
+) -> None:
+    def fit(config: RunConfig, *_: Any) -> RunConfig:
+        of_the_context = steps * 128 // config.model.context_length
+        return config.with_values({"steps": of_the_context, "compile": "off"})
+
+    monkeypatch.setattr(budget, "fit", fit)
+    losses = dict(zip(budget.SHAPES, [5.0, 4.0, 4.1, 4.2], strict=False))
+    follow(monkeypatch, losses, {128: 0.0, 256: -0.1, 512: -0.2})
+    _, candidates = choose(automatic(5), corpus, time.monotonic() + 300, make_loader)
+    assert len(candidates) == measured  # 512 would leave 500
+
+
+@pytest.mark.parametrize(("more", "measured"), [(1e-6, 2), (-1e-6, 1)])
+def test_the_search_may_take_eight_hundredths_of_the_time(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch, more: float, measured: int
+) -> None:
+    """Two timed micro-batches and one before them, as slow as the FLOPs say."""
+    config = automatic(5, compile="off")
+    first, second = (budget._shaped(config, corpus, *shape, 128) for shape in budget.SHAPES[:2])
+    monkeypatch.setattr(budget, "measure", lambda *_: Measured(1.0, 0, 0))
+    monkeypatch.setattr(budget, "time", SimpleNamespace(monotonic=lambda: 1000.0))
+    share = 3 * flops_per_step(second) / flops_per_step(first)
+    _, candidates = choose(config, corpus, 1000.0 + share * (1 + more) / 0.08, make_loader)
+    assert len(candidates) == measured
+    assert candidates[0].config.model.n_heads == 2
+    assert candidates[0].tokens_per_second == 16 * 128
+
+
+def test_a_row_has_every_figure_of_its_candidate() -> None:
+    config = automatic(5, compile="off").with_values({"n_layers": 3, "d_model": 192, "n_heads": 3, "steps": 77})
+    row = budget.Candidate(config, 11, 2.5, 13, 1.5, 3.5).row()
+    assert row == {
+        "n_layers": 3, "d_model": 192, "context_length": 128, "batch_size": 16, "parameters": 11,
+        "tokens_per_second": 2.5, "memory_bytes": 13, "steps": 77, "epochs": 1.5, "predicted_loss": 3.5,
+    }  # fmt: skip

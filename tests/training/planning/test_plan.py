@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from lightwell.model.config import ModelConfig
 from lightwell.model.decoder import Decoder
-from lightwell.training.planning.plan import Plan, flops_per_token, measure
+from lightwell.training.planning import plan as planning
+from lightwell.training.planning.memory import Memory
+from lightwell.training.planning.plan import Measured, Plan, flops_per_step, flops_per_token, make_plan, measure
 from lightwell.training.start import plan
 from small import small_config, write_text
 from tiny import TINY, loader
@@ -123,3 +127,64 @@ def test_the_plan_is_of_the_resolved_configuration(folder: Path) -> None:
     assert found.steps == -(-3 * found.windows // 4)
     assert found.flops == flops_per_token(model) * 64 * found.steps
     check_sums(found)
+
+
+@pytest.mark.parametrize(
+    ("times", "trials", "timed", "median"),
+    [
+        ([0.3, 0.1, 0.2, 0.5, 0.4, 0.9, 0.7], 7, 7, 0.4),
+        ([1.5, 1.75, 1.25], 7, 3, 1.5),  # four seconds are over
+        ([2.0, 2.0], 7, 2, 2.0),
+        ([0.5, 0.25], 2, 2, 0.375),
+    ],
+)
+def test_a_step_is_the_median_micro_batch_times_their_number_and_the_second_update(
+    monkeypatch: pytest.MonkeyPatch, times: list[float], trials: int, timed: int, median: float
+) -> None:
+    clock = {"now": 0.0}
+    passes, updates = iter([100.0, *times]), iter([50.0, 0.0625])
+    forward, move = planning.accumulate_gradients, planning.apply_gradients
+
+    def backward(*arguments: Any, **keywords: Any) -> Any:
+        clock["now"] += next(passes)
+        return forward(*arguments, **keywords)
+
+    def update(*arguments: Any, **keywords: Any) -> Any:
+        clock["now"] += next(updates)
+        return move(*arguments, **keywords)
+
+    monkeypatch.setattr(planning, "accumulate_gradients", backward)
+    monkeypatch.setattr(planning, "apply_gradients", update)
+    monkeypatch.setattr(planning, "time", SimpleNamespace(perf_counter=lambda: clock["now"]))
+    config = TINY.with_values({"micro_batch_size": 3})
+    found = measure(config, loader(config), trials)
+    assert found.seconds_per_step == pytest.approx(median * 8 / 3 + 0.0625)
+    assert clock["now"] == pytest.approx(100 + sum(times[:timed]) + 50.0625)
+    assert planning.TRIALS == 7
+
+
+@pytest.mark.parametrize(("compiled", "per_step", "wait"), [("off", 0.27, 0.0), ("on", 0.2, 30.0)])
+def test_a_plan_is_put_together_from_what_was_counted_and_measured(
+    monkeypatch: pytest.MonkeyPatch, compiled: str, per_step: float, wait: float
+) -> None:
+    asked: list[int] = []
+
+    def estimate(config: Any, processes: int) -> Memory:
+        asked.append(processes)
+        return Memory(process=1, weights=2, gradients=3, moments=4, snapshot=5, activations=6, working=7)
+
+    monkeypatch.setattr(planning, "estimate_memory", estimate)
+    monkeypatch.setattr(planning, "measure", lambda *_: Measured(0.27, 0, 0))
+    sides: Any = SimpleNamespace(
+        documents=9, train=SimpleNamespace(tokens=range(400)), held_out=SimpleNamespace(tokens=range(30))
+    )
+    config = TINY.with_values({"steps": 40, "compile": compiled})
+    found = make_plan(config, sides, loader(config), 3)
+    assert asked == [3]
+    assert (found.documents, found.train_tokens, found.held_out_tokens, found.processes) == (9, 400, 30, 3)
+    assert (found.process_bytes, found.weight_bytes, found.gradient_bytes, found.optimizer_bytes) == (1, 2, 3, 4)
+    assert (found.snapshot_bytes, found.activation_bytes, found.working_bytes, found.memory_bytes) == (5, 6, 7, 28)
+    assert (found.n_layers, found.d_model, found.context_length, found.batch_size) == (2, 32, 16, 8)
+    assert (found.windows, found.tokens_per_step, found.parameters) == (24, 128, 26_400)
+    assert found.flops == 40 * flops_per_step(config) == 40 * 128 * flops_per_token(config.model)
+    assert (found.seconds_per_step, found.seconds) == pytest.approx((per_step, 40 * per_step + wait))

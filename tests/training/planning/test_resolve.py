@@ -187,11 +187,11 @@ LARGE = TINY.with_values({"vocab_size": 10_000_000})  # 16 of its tokens could t
     ("free", "extra", "said"),
     [
         (8e9, 0, ""),
-        (8e9, 1, "This will take about 8.3 GB of memory, but 8.0 GB are free; with --micro-batch-size 4 it would be 4.3 GB."),
-        (4e9, 0, "This will take about 8.3 GB of memory, but 4.0 GB are free; with --micro-batch-size 4 it would be 4.3 GB."),
-        (3.9e9, 0, "This will take about 8.3 GB of memory, but 3.9 GB are free; with --micro-batch-size 2 it would be 2.3 GB."),
-        (1e9, 0, "This will take about 8.3 GB of memory, but 1.0 GB are free; with --micro-batch-size 1 it would be 1.3 GB."),
-        (0.9e9, 0, "This will take about 8.3 GB of memory, but 0.9 GB are free; with one sequence at a time it would still be 1.3 GB."),
+        (8e9, 1, "but 8.0 GB are free; with --micro-batch-size 4 it would be 4.3 GB."),
+        (4e9, 0, "but 4.0 GB are free; with --micro-batch-size 4 it would be 4.3 GB."),
+        (3.9e9, 0, "but 3.9 GB are free; with --micro-batch-size 2 it would be 2.3 GB."),
+        (1e9, 0, "but 1.0 GB are free; with --micro-batch-size 1 it would be 1.3 GB."),
+        (0.9e9, 0, "but 0.9 GB are free; with one sequence at a time it would still be 1.3 GB."),
     ],
 )  # fmt: skip
 def test_too_little_memory_is_said_with_what_would_fit(
@@ -200,7 +200,7 @@ def test_too_little_memory_is_said_with_what_would_fit(
     Pretended(monkeypatch, free, extra)
     heard = Heard()
     warn_of_memory(LARGE, CPU, heard)
-    assert heard.sentences == [said] * bool(said)
+    assert heard.sentences == [f"This will take about 8.3 GB of memory, {said}"] * bool(said)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,40 @@ def test_a_size_that_is_to_be_chosen_is_given_nowhere_else(tmp_path: Path) -> No
         compose(config_file=file, settings=auto)
     with pytest.raises(SettingError, match="n_layers is given"):
         compose(settings={**auto, "n_layers": 3})
+
+
+def test_paths_and_a_tokenizer_file_are_kept_from_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.json").write_text("")
+    config = compose(("notes", "../b"), settings={"tokenizer": "mine.json"})
+    assert config.text.paths == (str(tmp_path / "notes"), os.path.normpath(tmp_path.parent / "b"))
+    assert config.text.tokenizer == str(tmp_path / "mine.json")
+    corpus = compose().text.corpus
+    assert compose(("notes",), settings={"corpus": corpus}).text.paths == (str(tmp_path / "notes"),)
+
+
+@pytest.mark.parametrize(
+    "name", "n_layers n_heads n_kv_heads d_model head_dim d_ff context_length batch_size micro_batch_size".split()
+)
+def test_each_part_of_a_size_closes_it(name: str, tmp_path: Path) -> None:
+    value = 64 if name in ("d_model", "head_dim", "context_length") else 4
+    assert compose(settings={"minutes": 1, name: value}).training.size == "given"
+    with pytest.raises(SettingError, match=f"chooses {name}, but {name} is given"):
+        compose(settings={"minutes": 1, "size": "auto", name: value})
+
+
+def test_a_size_stays_open_where_minutes_alone_are_given(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("[training]\nseed = 3\n")
+    assert compose(settings={"minutes": 1, "seed": 3}).training.size == "auto"
+    assert compose(config_file=file, settings={"minutes": 1}).training.size == "given"
+    assert compose(settings={"minutes": 0}).training.size == "given"
+    with pytest.raises(SettingError, match="chooses the whole model, but tiny is given"):
+        compose(preset_name="tiny", settings={"minutes": 1, "size": "auto"})
+    with pytest.raises(SettingError, match="say how long with --minutes"):
+        compose(settings={"size": "auto"})
+
+
+def test_a_length_of_0_changes_no_other() -> None:
+    config = compose(settings={"epochs": 0}).training
+    assert (config.steps, config.epochs) == (800, 0)
