@@ -60,9 +60,14 @@ def test_bf16_is_taken_where_the_hardware_has_it(
     assert [resolve_precision(name, CPU) for name in ("fp32", "bf16")] == ["fp32", "bf16"]
     assert not has_bf16(MPS)
     asked: list[bool] = []
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: asked.append(True) or found)
+
+    def supported(including_emulation: bool) -> bool:
+        asked.append(including_emulation)
+        return found
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
     assert has_bf16(CUDA) == found
-    assert asked == [True]
+    assert asked == [False]
 
 
 def test_products_are_in_bf16_only_where_it_was_asked_for() -> None:

@@ -259,7 +259,12 @@ def test_compiling_is_waited_for_and_pays_afterwards() -> None:
 
 def test_whether_to_compile_is_asked_with_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(budget, "compile_in_time", lambda *question: asked.append(question) or "off")
+
+    def answer(*question: Any) -> str:
+        asked.append(question)
+        return "off"
+
+    monkeypatch.setattr(budget, "compile_in_time", answer)
     config = automatic(1, eval_tokens=30 * 16 * 128, compile="auto", precision="bf16", device="cpu")
     budget.fit(config, Measured(0.1, 0, 0), 20 + ending_seconds(config.model.parameter_count()), held_out=10**6)
     choice, device, precision, eager, left = asked[0]

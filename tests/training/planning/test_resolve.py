@@ -106,7 +106,12 @@ def test_the_steps_that_fit_are_told(corpus: Corpus, monkeypatch: pytest.MonkeyP
 
 def test_whether_to_compile_is_asked_with_all_flops_of_the_run(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(module, "resolve_compile", lambda *question: asked.append(question) or "on")
+
+    def answer(*question: Any) -> str:
+        asked.append(question)
+        return "on"
+
+    monkeypatch.setattr(module, "resolve_compile", answer)
     config, _ = resolve(SHORT.with_values({"steps": 9, "compile": "auto", "precision": "bf16"}), corpus, Heard())
     assert config.training.compile == "on"
     assert asked == [("auto", CPU, "bf16", 9 * flops_per_step(SHORT))]

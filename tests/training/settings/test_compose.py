@@ -74,7 +74,18 @@ def test_paths_and_a_tokenizer_file_are_kept_from_the_root(tmp_path: Path, monke
 
 
 @pytest.mark.parametrize(
-    "name", "n_layers n_heads n_kv_heads d_model head_dim d_ff context_length batch_size micro_batch_size".split()
+    "name",
+    [
+        "n_layers",
+        "n_heads",
+        "n_kv_heads",
+        "d_model",
+        "head_dim",
+        "d_ff",
+        "context_length",
+        "batch_size",
+        "micro_batch_size",
+    ],
 )
 def test_each_part_of_a_size_closes_it(name: str, tmp_path: Path) -> None:
     value = 64 if name in ("d_model", "head_dim", "context_length") else 4
