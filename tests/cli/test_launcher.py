@@ -54,7 +54,7 @@ class Torchrun:
 def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Torchrun]]:
     def prepare(*happenings: list[Happens]) -> list[Torchrun]:
         Torchrun.happenings, Torchrun.started = list(happenings), []
-        monkeypatch.setattr(processes.subprocess, "Popen", Torchrun)
+        monkeypatch.setattr(subprocess, "Popen", Torchrun)
         return Torchrun.started
 
     for name in ("OMP_NUM_THREADS", "LOGLEVEL", "LIGHTWELL_AGAIN", "LIGHTWELL_SINCE", "LIGHTWELL_FAILED"):

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from lightwell.errors import SettingError
-from lightwell.training.hardware import device, host, machine, meminfo
+from lightwell.training.hardware import host, machine, meminfo
 from lightwell.training.hardware.device import (
     available_memory,
     compute_dtype,
@@ -88,7 +88,7 @@ def test_random_state_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("platform", "peak"), [("linux", 5 * 1024), ("darwin", 5)])
 def test_peak_memory_is_in_bytes(monkeypatch: pytest.MonkeyPatch, platform: str, peak: int) -> None:
-    monkeypatch.setattr(device.resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=5))
+    monkeypatch.setattr("resource.getrusage", lambda who: SimpleNamespace(ru_maxrss=5))
     monkeypatch.setattr(sys, "platform", platform)
     assert memory_bytes(CPU) == peak
 
@@ -131,17 +131,17 @@ def test_the_host_says_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "read_text", lambda self, encoding: "model : 5\nmodel name\t: A: 1 GHz\nmodel name : B\n")
     monkeypatch.setattr(host, "meminfo", {"MemTotal": 5, "MemAvailable": 3}.get)
     monkeypatch.setattr(host, "available_cpus", lambda: 3)
-    monkeypatch.setattr(host.platform, "system", lambda: "Linux")
-    monkeypatch.setattr(host.platform, "release", lambda: "6.12.3-mine")
-    monkeypatch.setattr(host.platform, "python_version", lambda: "3.11.1")
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    monkeypatch.setattr("platform.release", lambda: "6.12.3-mine")
+    monkeypatch.setattr("platform.python_version", lambda: "3.11.1")
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     assert host.describe_host() == {
         "processor": "A: 1 GHz", "cores": 3, "memory_bytes": 5, "system": "Linux 6.12", "python": "3.11.1",
         "threads": "7",
     }  # fmt: skip
     monkeypatch.setattr(Path, "read_text", lambda self, encoding: "")
-    monkeypatch.setattr(host.platform, "processor", lambda: "")
-    monkeypatch.setattr(host.platform, "machine", lambda: "x86")
+    monkeypatch.setattr("platform.processor", lambda: "")
+    monkeypatch.setattr("platform.machine", lambda: "x86")
     assert host.describe_host()["processor"] == "x86"
 
 
@@ -161,7 +161,7 @@ def test_the_machine_is_put_together(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         monkeypatch.setattr(machine, name, function)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     monkeypatch.setattr(torch.version, "cuda", "12.8")
-    monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: SimpleNamespace(total=9, used=2, free=7))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(total=9, used=2, free=7))
     found = machine.examine()
     assert (found.build, found.device, found.cores, found.threads, found.bf16_in_hardware) == (
         "CUDA 12.8", "mps", 6, 4, True,

@@ -16,6 +16,8 @@ from lightwell.training.planning import plan as planning
 from lightwell.training.planning.memory import Memory
 from lightwell.training.planning.plan import Measured, Plan, flops_per_step, flops_per_token, make_plan, measure
 from lightwell.training.start import plan
+from lightwell.training.update.loss import accumulate_gradients
+from lightwell.training.update.update import apply_gradients
 from small import small_config, write_text
 from tiny import TINY, loader
 
@@ -143,7 +145,7 @@ def test_a_step_is_the_median_micro_batch_times_their_number_and_the_second_upda
 ) -> None:
     clock = {"now": 0.0}
     passes, updates = iter([100.0, *times]), iter([50.0, 0.0625])
-    forward, move = planning.accumulate_gradients, planning.apply_gradients
+    forward, move = accumulate_gradients, apply_gradients
 
     def backward(*arguments: Any, **keywords: Any) -> Any:
         clock["now"] += next(passes)
