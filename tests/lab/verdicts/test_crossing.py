@@ -55,3 +55,25 @@ def test_a_crossing_in_words() -> None:
         "at": None, "low": 1.0, "high": None, "found": 0.5, "words": "beyond the last",
         "sentence": "is above 0 at the most passes that were measured",
     }  # fmt: skip
+
+
+def test_fewer_seeds_than_a_verdict_needs_have_no_interval() -> None:
+    five, six = ([row[:n] for row in QUIET] for n in (5, 6))
+    few, enough = crossing_of(PASSES, five), crossing_of(PASSES, six)
+    assert (few.low, few.high) == (-math.inf, math.inf)
+    assert 0.5 < few.found < 1.0
+    assert few.at == pytest.approx(falls_at(PASSES, [sum(row) / 5 for row in five]))
+    assert math.isfinite(enough.low)
+    one = crossing_of(PASSES, [[0.1], [0.04], [-0.02]])  # one seed: its own line, and no draws of another
+    assert (one.at, one.found) == (pytest.approx(5.0 ** (1 / 3) * 20.0 ** (2 / 3)), 1.0)
+    assert crossing_of(PASSES, [[0.1], [0.04], [0.02]]).found == 0.0
+
+
+def test_the_ends_of_an_interval_are_quantiles_of_the_draws() -> None:
+    """Where all seeds are alike, so are all draws."""
+    found = crossing_of(PASSES, [[0.1] * 6, [0.04] * 6, [-0.02] * 6])
+    assert found.low == pytest.approx(found.at) == pytest.approx(found.high)
+    assert Crossing(12.6, 9.14, 17.5, 1.0).to_dict() == {
+        "at": 12.6, "low": 9.14, "high": 17.5, "found": 1.0, "words": "12.6 [9.14, 17.5]",
+        "sentence": "changes its sign at 12.6 [9.14, 17.5] passes",
+    }  # fmt: skip

@@ -39,9 +39,11 @@ def test_where_only_the_t_test_is_asked_the_smallest_effect_is_its_own(n: int, e
 
 @pytest.mark.parametrize("n", [6, 8, 10, 13])
 def test_where_both_tests_are_asked_both_are_counted(n: int) -> None:
-    pairs = np.random.default_rng(1).normal(smallest_effect(n), 1.0, (400, n))
-    found = [abs(row.mean()) > half_width(row) and sign_flip(row) <= 0.05 for row in pairs]
-    assert np.mean(found) == pytest.approx(0.8, abs=0.07)
+    pairs = np.random.default_rng(1).normal(smallest_effect(n), 1.0, (2000, n))
+    signs = 1 - 2 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)  # the sign-flip test, written out
+    as_far = np.abs(pairs @ signs.T) >= np.abs(pairs.sum(axis=1))[:, None] - 1e-9
+    found = [abs(row.mean()) > half_width(row) and p <= 0.05 for row, p in zip(pairs, as_far.mean(axis=1), strict=True)]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.03)
 
 
 @pytest.mark.parametrize(("n", "expected"), [(6, 1.8117), (8, 1.1944), (10, 1.0190), (13, 0.8562)])
@@ -95,6 +97,8 @@ def test_equal_differences_have_no_width() -> None:
 def test_a_line_is_found() -> None:
     found = fit_line([1, 2, 4, 8], [3.0, 5.0, 9.0, 17.0])
     assert [found.intercept, found.slope, found.r_squared] == pytest.approx([1, 2, 1])
+    scattered = fit_line([0, 1, 2], [0.0, 2.0, 1.0])
+    assert [scattered.intercept, scattered.slope, scattered.r_squared] == pytest.approx([0.5, 0.5, 0.25])
 
 
 def test_blocks_are_drawn_as_wholes() -> None:
@@ -136,3 +140,36 @@ def test_seeds_needed_are_enough_and_no_more() -> None:
     needed = seeds_needed(0.02, 0.03)
     assert smallest_effect(needed) * 0.03 <= 0.02 < smallest_effect(needed - 1) * 0.03
     assert seeds_needed(0.02, 0.0) == FEWEST
+    assert seeds_needed(0.0, 0.0) == FEWEST
+
+
+def test_what_no_difference_and_many_differences_give() -> None:
+    nothing = paired_effect([])
+    assert math.isnan(nothing.mean)
+    assert (nothing.low, nothing.high, nothing.n, nothing.p) == (-math.inf, math.inf, 0, 1.0)
+    same = paired_effect([0.0] * 6)
+    assert (same.mean, same.low, same.high, same.n, same.p, same.bootstrap) == (0.0, 0.0, 0.0, 6, 1.0, (0.0, 0.0))
+    assert paired_effect([0.25] * 6).p == pytest.approx(2 / 64)
+    assert sign_flip(np.arange(1.0, 15)) == pytest.approx(2 / 2**14, abs=1e-3)  # drawn, no longer counted
+
+
+def test_the_number_of_seeds_for_a_width_is_the_first_that_is_enough() -> None:
+    for half, deviation in ((0.02, 0.03), (0.01, 0.03), (0.05, 0.05)):
+        needed = seeds_for_width(half, deviation)
+        widths = [float(t.ppf(0.975, n - 1)) * deviation / math.sqrt(n) for n in (needed - 1, needed)]
+        assert widths[1] < half
+        assert needed == FEWEST or widths[0] >= half
+    assert seeds_for_width(0.0001, 1.0) == seeds_needed(0.0001, 1.0) == MOST_SEEDS
+
+
+def test_the_interval_of_blocks_by_value() -> None:
+    """Of two blocks, drawn twice each: both alike in half of the draws."""
+    blocks = [np.zeros(3), np.ones(1)]  # blocks of unequal lengths: the mean is 0, 0.25 or 1
+    assert block_bootstrap(blocks, lambda numbers: float(numbers.mean())) == (0.0, 1.0)
+    assert block_bootstrap([np.array([4.0])], lambda numbers: float(numbers.sum()), resamples=3) == (4.0, 4.0)
+    seen: set[float] = set()
+    block_bootstrap(blocks, lambda numbers: seen.add(float(numbers.mean())) or 0.0, resamples=50)
+    assert seen == {0.0, 0.25, 1.0}
+    many = [np.array([float(i)]) for i in range(100)]
+    low, high = block_bootstrap(many, lambda numbers: float(numbers[0]))
+    assert [low, high] == pytest.approx([2.0, 97.0], abs=1.5)  # a number of 100, drawn alike: its 2.5 % and 97.5 %

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -73,6 +74,28 @@ def test_the_edges_of_the_rule(differences: list[float], kind: Kind) -> None:
     assert decide(RULE, differences).kind == kind
 
 
+@pytest.mark.parametrize("predicted", ["lower", "none"])
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_a_difference_of_just_x_is_neither_none_nor_one_that_matters(predicted: Any, sign: float) -> None:
+    rule = Rule(predicted, 0.5)
+    assert decide(rule, [sign * 0.5] * 6).kind == "not settled"
+    assert decide(rule, [sign * 0.499] * 6).kind == ("supported" if predicted == "none" else "no difference")
+    settled = "supported" if predicted == "lower" and sign < 0 else "contradicted"
+    assert decide(rule, [sign * 0.501] * 6).kind == settled
+    # The mean is X to the bit: no number of seeds would put it on one side.
+    assert "more than 1,000 seeds would be needed" in decide(rule, [sign * 0.25, sign * 0.75] * 3).sentence
+
+
+def test_an_interval_that_begins_at_0_is_not_apart() -> None:
+    found = decide(Rule("higher", 0.0), [0.0] * 6)
+    assert (found.kind, found.p) == ("not settled", 1.0)
+
+
+def test_six_seeds_are_a_verdict_and_five_are_exploratory() -> None:
+    assert [decide(RULE, LOWER[:n]).exploratory for n in (2, 5, 6)] == [True, True, False]
+    assert decide(RULE, []).sentence == decide(RULE, [0.3]).sentence
+
+
 @given(st.lists(st.floats(-0.1, 0.1), min_size=2, max_size=9))
 @settings(deadline=None)
 def test_what_is_not_settled_needs_more_seeds_than_there_were(differences: list[float]) -> None:
@@ -126,6 +149,12 @@ HOLDS, BROKEN = Law.near("1 is 1", 1.0, 1.0, 0.0), Law.near("1 is 2", 1.0, 2.0, 
         ([], [SUPPORTED, OPEN], "not settled"),
         ([], [CONTRADICTED, NONE], "contradicted"),
         ([], [NONE], "no difference"),
+        ([], [CONTRADICTED], "contradicted"),
+        ([], [OPEN, CONTRADICTED], "not settled"),
+        ([], [OPEN, NONE], "not settled"),
+        ([], [SUPPORTED, OPEN, NONE], "conditional"),
+        ([], [OPEN], "not settled"),
+        ([HOLDS, BROKEN], [], "contradicted"),
     ],
 )
 def test_the_verdict_on_a_note(laws: list[Law], claims: list[Claim], kind: Kind) -> None:
@@ -152,3 +181,19 @@ def test_what_a_law_expects_in_words() -> None:
     assert Law.below("", 0.9, 1e-6).expected == "below 1e-06"
     assert (Law.fact("", False, True).shown, Law.fact("", False, True).expected) == ("no", "yes")
     assert Law.near("", 0.30004, 1 / 3, 0.05).shown == "0.30004"
+    assert [Law.fact("", seen, True).measured for seen in (False, True)] == [0.0, 1.0]
+    assert Law.fact("", False, False).holds
+    assert not Law.fact("", True, False).holds
+
+
+def test_laws_and_claims_are_read_back_as_they_were() -> None:
+    for law in (HOLDS, BROKEN, Law.fact("c", True, False), Law.above("d", 2.0, 1.0)):
+        assert Law.from_dict(law.to_dict()) == law
+    assert math.isnan(Law.from_dict(Law.near("", math.nan, 0.0, 1.0).to_dict()).measured)
+    single = Claim.of("of one seed", Rule("none", 0.1, "of the values"), [0.2], beside=True)
+    for claim in (SUPPORTED, OPEN, single):
+        read = Claim.from_dict(json.loads(json.dumps(claim.to_dict())))
+        assert read == claim
+    assert (single.verdict.low, single.verdict.high, single.verdict.bootstrap) == (
+        -math.inf, math.inf, (-math.inf, math.inf),
+    )  # fmt: skip
