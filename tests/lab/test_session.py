@@ -501,16 +501,6 @@ def test_progress_counts_the_trainings_that_widen_a_grid(tmp_path: Path) -> None
     assert all(done < of for done, of in heard[:-1])
 
 
-def test_a_plan_after_the_run_has_nothing_left(tmp_path: Path) -> None:
-    for name in ("batch-size", "dropout", "stride"):
-        session = laboratory(tmp_path, name, budget=with_seeds(2, steps=4, rates=3))
-        before = session.plan()[0]
-        session.run(lambda card: None)
-        after = laboratory(tmp_path, name, budget=with_seeds(2, steps=4, rates=3)).plan()[0]
-        assert before.tokens > after.tokens == 0
-        assert (before.finished, after.finished) == (0, after.trainings)
-
-
 def test_unknown_names_are_refused_with_the_nearest() -> None:
     with pytest.raises(SettingError, match="Did you mean stride"):
         catalogue.experiment("strid")
