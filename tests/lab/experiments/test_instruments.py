@@ -92,7 +92,11 @@ def test_when_a_model_is_scored_and_probed(
     first = float(trained_model(trial, session.corpus, until=0).token_embedding.weight.detach().sum())
     assert found.probed[0][1] == first
     if probes:
-        assert found.probed[-1][1] == float(trained_model(trial, session.corpus).token_embedding.weight.detach().sum()) != first
+        assert (
+            found.probed[-1][1]
+            == float(trained_model(trial, session.corpus).token_embedding.weight.detach().sum())
+            != first
+        )
     assert train_trial(trial, session.corpus).probed == []
 
 
