@@ -40,7 +40,7 @@ from lightwell.lab.notes.dropout import experiment as dropout
 from lightwell.lab.notes.self_attention import experiment as self_attention
 from lightwell.lab.notes.self_attention.saturation import crossing
 from lightwell.lab.notes.stride import experiment as stride
-from lightwell.lab.notes.stride.arms import Arm, Arms, name_of, prefix_tokens
+from lightwell.lab.notes.stride.arms import Arm, Arms, name_of, prefix_tokens, settings_of
 from lightwell.lab.notes.stride.exposure import exposure_laws
 from lightwell.lab.notes.stride.leaks import leak_laws
 from lightwell.lab.verdicts.crossing import crossing_of
@@ -297,7 +297,7 @@ def test_the_arms_of_dropout_are_those_of_the_card() -> None:
 
 def test_the_arms_of_strides_are_those_of_the_card() -> None:
     data, context = data_of("stride"), context_of("stride")
-    made = [(stride.settings_of(context, arm), name_of(context, arm)) for arm in Arms.of(context).all]
+    made = [(settings_of(context, arm), name_of(context, arm)) for arm in Arms.of(context).all]
     assert [(name, settings["stride"], settings["steps"]) for settings, name in made] == [
         (each["name"], each["stride"], each["steps"]) for each in data["arms"]
     ]

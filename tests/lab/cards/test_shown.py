@@ -204,7 +204,12 @@ def test_every_note_that_fails_is_named_and_each_card_has_its_own_time(
 
 def test_steps_are_timed_where_any_are_left_and_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(Session, "_seconds_per_token", lambda self: asked.append(1) or 0.5)
+
+    def timed(session: Session) -> float:
+        asked.append(1)
+        return 0.5
+
+    monkeypatch.setattr(Session, "_seconds_per_token", timed)
     said: list[str] = []
     laboratory(tmp_path, "buffer").plan(said.append)
     assert (said, asked) == ([], [])

@@ -65,7 +65,7 @@ def test_fewer_seeds_than_a_verdict_needs_have_no_interval() -> None:
     assert few.at == pytest.approx(falls_at(PASSES, [sum(row) / 5 for row in five]))
     assert math.isfinite(enough.low)
     one = crossing_of(PASSES, [[0.1], [0.04], [-0.02]])  # one seed: its own line, and no draws of another
-    assert (one.at, one.found) == (pytest.approx(5.0 ** (1 / 3) * 20.0 ** (2 / 3)), 1.0)
+    assert [one.at, one.found] == pytest.approx([5.0 ** (1 / 3) * 20.0 ** (2 / 3), 1.0])
     assert crossing_of(PASSES, [[0.1], [0.04], [0.02]]).found == 0.0
 
 

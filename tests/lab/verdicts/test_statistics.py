@@ -167,9 +167,14 @@ def test_the_interval_of_blocks_by_value() -> None:
     blocks = [np.zeros(3), np.ones(1)]  # blocks of unequal lengths: the mean is 0, 0.25 or 1
     assert block_bootstrap(blocks, lambda numbers: float(numbers.mean())) == (0.0, 1.0)
     assert block_bootstrap([np.array([4.0])], lambda numbers: float(numbers.sum()), resamples=3) == (4.0, 4.0)
-    seen: set[float] = set()
-    block_bootstrap(blocks, lambda numbers: seen.add(float(numbers.mean())) or 0.0, resamples=50)
-    assert seen == {0.0, 0.25, 1.0}
+    seen: list[float] = []
+
+    def recorded(numbers: Numbers) -> float:
+        seen.append(float(numbers.mean()))
+        return seen[-1]
+
+    block_bootstrap(blocks, recorded, resamples=50)
+    assert set(seen) == {0.0, 0.25, 1.0}
     many = [np.array([float(i)]) for i in range(100)]
     low, high = block_bootstrap(many, lambda numbers: float(numbers[0]))
     assert [low, high] == pytest.approx([2.0, 97.0], abs=1.5)  # a number of 100, drawn alike: its 2.5 % and 97.5 %
