@@ -24,6 +24,7 @@ class Everything(nn.Module):
         self.register_buffer("passing", torch.zeros(5), persistent=False)
         self.register_buffer("nothing", None)
         self.loose = torch.zeros(6, dtype=torch.bool)
+        self._behind = torch.zeros(9, dtype=torch.bool)
         self.part = nn.Linear(2, 2, bias=False)
         self.masks = [torch.zeros(3, dtype=torch.bool), {"far": (torch.zeros(7, dtype=torch.bool), 5)}]
 
@@ -36,6 +37,7 @@ def test_each_kind_is_told_apart() -> None:
         "kept": ("persistent buffer", 32),
         "passing": ("buffer", 20),
         "loose": ("plain attribute", 6),
+        "_behind": ("plain attribute", 9),
         "masks[0]": ("plain attribute", 3),
         "masks[1]['far'][0]": ("plain attribute", 7),
         "part.weight": ("parameter", 16),

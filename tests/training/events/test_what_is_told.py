@@ -107,6 +107,17 @@ def test_the_first_signal_asks_and_the_second_leaves(
     assert {number: signal.getsignal(number) for number in handlers} == handlers
 
 
+def test_the_second_signal_says_how_it_leaves(handlers: dict[int, Any]) -> None:
+    for first, second, stop in [
+        (signal.SIGINT, signal.SIGTERM, Terminated),
+        (signal.SIGTERM, signal.SIGINT, KeyboardInterrupt),
+    ]:
+        with pytest.raises(KeyboardInterrupt) as left, Interrupt():  # noqa: PT012
+            signal.raise_signal(first)
+            signal.raise_signal(second)
+        assert left.type is stop
+
+
 def test_without_a_signal_nothing_is_asked_and_other_threads_leave_the_handlers_alone(handlers: dict[int, Any]) -> None:
     found: list[Any] = []
 
