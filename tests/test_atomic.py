@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 
 from lightwell.atomic import replace_folder, restore_folder, sync, write_file
+from lightwell.corpus.shards import write_json
+from lightwell.errors import RunError
+from lightwell.training.runs.records import write_run_file
 
 OLD, NEW = b"old " * 9, b"new" * 50_000
 """Contents of two lengths, so that a mixture is neither; the new one is larger than what a file buffers."""
@@ -218,3 +221,28 @@ def test_syncing_waits_for_a_file_and_for_a_folder(tmp_path: Path) -> None:
     assert disk.calls == ["sync target", f"sync {tmp_path.name}"]
     with pytest.raises(OSError, match="No such file"):
         sync(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path, content: write_json(path, content),
+        lambda path, content: write_run_file(path, str(content).encode()),
+    ],
+    ids=["what is prepared", "a run's file"],
+)
+def test_what_others_write_is_the_old_one_or_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path, Any], None]
+) -> None:
+    def full(*paths: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "file"
+    write(path, [1])
+    before = path.read_bytes()
+    for call in ("replace", "rename"):
+        monkeypatch.setattr(os, call, full)
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises((OSError, RunError)):
+        write(path, [2])
+    assert path.read_bytes() == before
