@@ -22,7 +22,7 @@ from lightwell.errors import SettingError
 from lightwell.lab.experiments.context import ExperimentContext
 from lightwell.lab.experiments.trial import Trial, train_trial
 from lightwell.lab.notes.causal import experiment as causal
-from lightwell.lab.notes.causal.checks import CausalReport, check_causal
+from lightwell.lab.notes.causal.checks import CausalReport, attention_rows, check_causal
 from lightwell.model import attention, cache
 
 LEAKS = {"a changed token", "gradients", "no weight on later tokens"}
@@ -184,6 +184,18 @@ def test_the_report_as_text_and_as_plain_values() -> None:
 def test_the_lab_is_reached_without_torch() -> None:
     code = "import sys, lightwell as lw; lw.lab; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("extra", [0.01, -0.01])
+def test_a_row_of_weights_that_sums_to_more_or_less_fails(extra: float) -> None:
+    class Weighed:
+        def weights(self, tokens: torch.Tensor) -> list[torch.Tensor]:
+            rows = torch.tensor([[1.0, 0.0], [0.5, 0.5]])
+            return [rows, rows + torch.tensor([[0.0, 0.0], [extra, 0.0]])]
+
+    sums, later = attention_rows(Weighed(), torch.zeros(1, 2))  # type: ignore[arg-type]
+    assert (sums.outcome, later.outcome) == ("failed", "passed")
+    assert sums.measured == pytest.approx(0.01, abs=1e-7)
 
 
 def test_the_control_sees_everything_and_its_rows_sum_to_one() -> None:
