@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import tokenizers
 import torch
+from tokenizers import decoders, models, pre_tokenizers
 
 from lightwell.training.checkpoints.checkpoint import checkpoint_folder, checkpoint_steps, load_checkpoint
 from lightwell.training.runs.listener import Listener
@@ -79,6 +82,32 @@ def write_text(folder: Path, documents: int = 12, sentences: int = 8) -> Path:
         lines = [" ".join(draw.choices(WORDS, k=7)) + "." for _ in range(sentences)]
         (folder / f"{number:02}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
+
+
+def word_tokenizer(folder: Path, vocabulary: dict[str, int], unknown: str | None = None) -> str:
+    """The path of a tokenizer's file that knows some words, and drops others or makes one token of them."""
+    backend = tokenizers.Tokenizer(
+        models.BPE(vocabulary, merges=[]) if unknown is None else models.WordLevel(vocabulary, unk_token=unknown)
+    )
+    backend.pre_tokenizer = None if unknown is None else pre_tokenizers.Whitespace()
+    backend.decoder = decoders.Fuse()
+    backend.add_special_tokens(["</s>"])
+    backend.save(str(folder / "words.json"))
+    return str(folder / "words.json")
+
+
+def system_error(code: int) -> OSError:
+    """What the system raises for a number of errno."""
+    return OSError(code, os.strerror(code))
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    """A function that fails so, whatever it is given."""
+
+    def fail(*given: Any, **named: Any) -> Any:
+        raise error
+
+    return fail
 
 
 def small_config(text: Path, **settings: Any) -> RunConfig:

@@ -1,4 +1,4 @@
-"""Commands that several processes carry out, and what their runs must have in common with that of one."""
+"""Several processes: their commands, what their runs must have in common, and groups that are pretended."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lightwell.training.processes.process_group import ProcessGroup
 from lightwell.training.runs.run import Run
 from small import SMALL, final_state
 
@@ -28,6 +29,11 @@ def close(left: Run, right: Run) -> None:
             assert one.get(name) == pytest.approx(other.get(name), abs=1e-6 if name != "grad_norm" else 1e-5)
     for name, tensor in final_state(left).items():
         assert (tensor - final_state(right)[name]).abs().max() < 1e-4, name
+
+
+def pretend_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a process of a group that is pretended hear its own numbers alone, in every exchange."""
+    monkeypatch.setattr(ProcessGroup, "_exchange", lambda self, numbers, operation: numbers)
 
 
 def lost(run: Path, to: Path) -> Path:

@@ -17,6 +17,7 @@ from lightwell.atomic import replace_folder, restore_folder, sync, write_file
 from lightwell.corpus.shards import write_json
 from lightwell.errors import RunError
 from lightwell.training.runs.records import write_run_file
+from small import raising, system_error
 
 OLD, NEW = b"old " * 9, b"new" * 50_000
 """Contents of two lengths, so that a mixture is neither; the new one is larger than what a file buffers."""
@@ -40,7 +41,7 @@ class Disk:
             raise CrashError
         if number == self.fatal:
             halfway()
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise system_error(errno.ENOSPC)
         return work()
 
 
@@ -234,9 +235,7 @@ def test_syncing_waits_for_a_file_and_for_a_folder(tmp_path: Path) -> None:
 def test_what_others_write_is_the_old_one_or_the_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path, Any], None]
 ) -> None:
-    def full(*paths: Any) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
+    full = raising(system_error(errno.ENOSPC))
     path = tmp_path / "file"
     write(path, [1])
     before = path.read_bytes()

@@ -11,7 +11,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import pytest
 import torch
@@ -282,6 +282,17 @@ class Table(nn.Module):
         return 50.0 * F.cross_entropy(self.rows[inputs].flatten(0, 1), targets.flatten())
 
 
+class Configured(Table):
+    """One that is made from a configuration, which its class keeps; its trainer has to switch it to training."""
+
+    given: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__(11)
+        self.eval()
+        type(self).given = config
+
+
 def random_ids() -> list[Tensor]:
     generator = torch.Generator().manual_seed(1)
     return [torch.randint(11, (4, 6), generator=generator) for _ in range(3)]
@@ -318,14 +329,7 @@ def test_batches_are_random_ids_and_the_next_ones(peers: Any) -> None:
 
 @pytest.mark.parametrize("bf16", [False, True])
 def test_nanogpt_is_trained_as_its_own_loop_does(peers: Any, monkeypatch: pytest.MonkeyPatch, bf16: bool) -> None:
-    given: dict[str, Any] = {}
-
-    class GPT(Table):
-        def __init__(self, config: dict[str, Any]) -> None:
-            super().__init__(11)
-            self.eval()
-            given.update(config)
-
+    class GPT(Configured):
         def configure_optimizers(self, decay: float, rate: float, betas: tuple[float, float], kind: str) -> Any:
             assert kind == "cpu"
             return torch.optim.AdamW(self.parameters(), lr=rate, betas=betas, weight_decay=decay)
@@ -344,7 +348,7 @@ def test_nanogpt_is_trained_as_its_own_loop_does(peers: Any, monkeypatch: pytest
     assert pace.losses == pytest.approx(by_hand(1.0, True, 6e-4, (0.9, 0.95)), rel=1e-5)
     assert pace.versions == {"nanoGPT": "unknown"}
     expected = {"block_size": 5, "vocab_size": 11, "n_layer": 3, "n_head": 2, "n_embd": 8, "dropout": 0.25}
-    assert given == {**expected, "bias": False}
+    assert GPT.given == {**expected, "bias": False}
 
 
 def test_gpt2s_vocabulary_is_rounded_up_for_nanogpt(peers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -365,15 +369,9 @@ def test_gpt2s_vocabulary_is_rounded_up_for_nanogpt(peers: Any, monkeypatch: pyt
 
 @pytest.mark.parametrize("best", [False, True])
 def test_transformers_is_trained_in_a_plain_loop(peers: Any, monkeypatch: pytest.MonkeyPatch, best: bool) -> None:
-    given: dict[str, Any] = {}
     compiled: list[object] = []
 
-    class GPT2(Table):
-        def __init__(self, config: dict[str, Any]) -> None:
-            super().__init__(11)
-            self.eval()
-            given.update(config)
-
+    class GPT2(Configured):
         def forward(self, input_ids: Tensor, labels: Tensor) -> Any:
             assert self.training
             assert torch.is_autocast_enabled("cpu") == best
@@ -389,18 +387,11 @@ def test_transformers_is_trained_in_a_plain_loop(peers: Any, monkeypatch: pytest
     dropouts = {"resid_pdrop": 0.25, "embd_pdrop": 0.25, "attn_pdrop": 0.25}
     expected = {"vocab_size": 11, "n_positions": 5, "n_embd": 8, "n_layer": 3, "n_head": 2, **dropouts}
     expected |= {"bos_token_id": 0, "eos_token_id": 0}
-    assert given == (expected | {"use_cache": False} if best else expected)
+    assert GPT2.given == (expected | {"use_cache": False} if best else expected)
 
 
 def test_the_books_loop_does_not_clip(peers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    given: dict[str, Any] = {}
-
-    class GPTModel(Table):
-        def __init__(self, config: dict[str, Any]) -> None:
-            super().__init__(11)
-            self.eval()
-            given.update(config)
-
+    class GPTModel(Configured):
         def forward(self, inputs: Tensor) -> Tensor:
             assert self.training
             assert self.rows.grad is None or not self.rows.grad.any()
@@ -413,7 +404,7 @@ def test_the_books_loop_does_not_clip(peers: Any, monkeypatch: pytest.MonkeyPatc
     peers.llms_from_scratch(FEW, pace)
     assert pace.losses == pytest.approx(by_hand(1 / 50, False, 4e-4, (0.9, 0.999)), rel=1e-5)
     expected = {"vocab_size": 11, "context_length": 5, "emb_dim": 8, "n_heads": 2, "n_layers": 3, "drop_rate": 0.25}
-    assert given == {**expected, "qkv_bias": False}
+    assert GPTModel.given == {**expected, "qkv_bias": False}
 
 
 def test_what_a_peer_cannot_do_is_refused_before_it_starts(

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 from cli_house import SMALL_FLAGS, call
 from lightwell.training.checkpoints.checkpoint import checkpoint_steps
 from lightwell.training.checkpoints.tensor_file import write_tensors
+from small import system_error
 
 Capture = pytest.CaptureFixture[str]
 
@@ -138,7 +138,7 @@ def test_a_full_disk_keeps_the_checkpoints_that_there_are(
 ) -> None:
     def fill_up(path: Path, tensors: Mapping[str, Any]) -> str:
         if "00000004" in str(path):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise system_error(errno.ENOSPC)
         return write_tensors(path, tensors)
 
     with monkeypatch.context() as patch:

@@ -6,7 +6,6 @@ import sys
 import time
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,6 +13,7 @@ from cli_house import call
 from lightwell.cli import app, invocation
 from lightwell.errors import LeftAloneError, LightwellError, RunError, SettingError, TryAgainError
 from lightwell.training.events.interrupt import Terminated
+from small import raising
 
 Capture = pytest.CaptureFixture[str]
 
@@ -27,10 +27,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     """Let every command fail so."""
 
-    def command(*_: Any, **__: Any) -> None:
-        raise error
-
-    monkeypatch.setattr(app, "build_app", lambda: command)
+    monkeypatch.setattr(app, "build_app", lambda: raising(error))
 
 
 ERRORS = [
@@ -110,8 +107,5 @@ def test_the_version_is_that_of_the_package_where_it_is_installed(
     monkeypatch.setattr("importlib.metadata.version", {"lightwell": "1.2.3"}.__getitem__)
     assert call(capsys, "--version").out == "1.2.3\n"
 
-    def missing(name: str) -> str:
-        raise PackageNotFoundError
-
-    monkeypatch.setattr("importlib.metadata.version", missing)
+    monkeypatch.setattr("importlib.metadata.version", raising(PackageNotFoundError()))
     assert call(capsys, "--version").out == "not installed\n"

@@ -18,6 +18,7 @@ from lightwell.text.config import TextConfig
 from lightwell.tokens.token_file import TokenFile
 from lightwell.tokens.tokenizer import Tokenizer
 from paths import needs
+from small import raising, system_error, word_tokenizer
 
 
 @pytest.fixture
@@ -145,9 +146,7 @@ def test_only_the_training_side_is_learned_from(tmp_path: Path, cache: Path) -> 
 def test_a_full_disk_gets_a_sentence_and_leaves_nothing(
     notes: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    def full(*arguments: object, **named: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
+    full = raising(system_error(errno.ENOSPC))
     with monkeypatch.context() as patch:
         patch.setattr(*{"write": (TokenFile, "write"), "rename": (Path, "rename")}[place], full)
         with pytest.raises(TextError, match=r"^The disk of .* is full; free some space or set LIGHTWELL_CACHE"):
@@ -197,21 +196,6 @@ def test_processes_may_prepare_the_same_text_at_once(notes: Path, cache: Path) -
     digests = {process.communicate()[0].strip() for process in processes}
     assert digests == {prepare(config(notes), 0, cache=cache).digest}
     assert len(entries(cache)) == 1
-
-
-def word_tokenizer(folder: Path, vocabulary: dict[str, int], unknown: str | None = None) -> str:
-    """The path of a tokenizer file that knows some words, and drops others or makes one token of them."""
-    import tokenizers
-    from tokenizers import decoders, models, pre_tokenizers
-
-    backend = tokenizers.Tokenizer(
-        models.BPE(vocabulary, merges=[]) if unknown is None else models.WordLevel(vocabulary, unk_token=unknown)
-    )
-    backend.pre_tokenizer = None if unknown is None else pre_tokenizers.Whitespace()
-    backend.decoder = decoders.Fuse()
-    backend.add_special_tokens(["</s>"])
-    backend.save(str(folder / "words.json"))
-    return str(folder / "words.json")
 
 
 def test_a_tokenizer_that_loses_text_is_reported(notes: Path, cache: Path, tmp_path: Path) -> None:
@@ -356,10 +340,7 @@ def test_what_is_unfinished_is_taken_for_abandoned_after_a_day(notes: Path, cach
 def test_why_the_cache_cannot_be_written_is_said(
     notes: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, code: int, sentence: str
 ) -> None:
-    def refused(*given: object, **named: object) -> None:
-        raise OSError(code, os.strerror(code))
-
-    monkeypatch.setattr(Path, "rename", refused)
+    monkeypatch.setattr(Path, "rename", raising(system_error(code)))
     with pytest.raises(TextError, match=sentence):
         prepare(config(notes, tokenizer="byte"), 0, cache=cache)
 

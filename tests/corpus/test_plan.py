@@ -17,6 +17,7 @@ from lightwell.corpus.units import cutting, encoding
 from lightwell.corpus.units.reading import Findings
 from lightwell.errors import TextError
 from lightwell.text.config import TextConfig
+from small import word_tokenizer
 
 
 def planned(path: Path, out: Path, unit_bytes: int = 300, vocab_size: int = 0, **fields: Any) -> Plan:
@@ -59,17 +60,10 @@ def test_everything_that_decides_the_tokens_is_in_the_fingerprint(tmp_path: Path
 
 
 def test_another_tokenizer_under_the_same_name_makes_another_plan(tmp_path: Path) -> None:
-    import tokenizers
-    from tokenizers import models
-
     found = set()
     for words in ({"a": 0, "</s>": 1}, {"b": 0, "</s>": 1}):
-        backend = tokenizers.Tokenizer(models.BPE(words, merges=[]))
-        backend.add_special_tokens(["</s>"])
-        backend.save(str(tmp_path / "words.json"))
-        found.add(
-            planned(lines(tmp_path, 2), tmp_path / "out", tokenizer=str(tmp_path / "words.json")).work.fingerprint
-        )
+        path = word_tokenizer(tmp_path, words)
+        found.add(planned(lines(tmp_path, 2), tmp_path / "out", tokenizer=path).work.fingerprint)
     assert len(found) == 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import html.parser
 import json
 import math
@@ -30,7 +31,7 @@ from lightwell.lab.experiments.trial import Trained, Trial, train_trial
 from lightwell.lab.session import Session, kept_cards
 from lightwell.lab.verdicts.verdict import Claim, Law, Rule
 from lightwell.training.runs.listener import Listener
-from small import write_text
+from small import raising, system_error, write_text
 
 NOTES = catalogue.notes()
 RULE = Rule("lower", 0.02)
@@ -172,11 +173,8 @@ def test_a_result_that_was_cut_off_is_made_again(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("two_arms")
 def test_a_full_disk_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, content: bytes) -> None:
-        raise OSError(28, "No space left on device")
-
     session = laboratory(tmp_path, "activation")
-    monkeypatch.setattr("lightwell.atomic.write_file", full)
+    monkeypatch.setattr("lightwell.atomic.write_file", raising(system_error(errno.ENOSPC)))
     with pytest.raises(RunError, match="No space left on device"):
         session.run(lambda card: None)
 

@@ -36,6 +36,7 @@ from lightwell.training.update.loss_spikes import LossSpikeDetector
 from lightwell.training.update.streams import stream_seed
 from lightwell.training.update.update import UpdateResult
 from small import Heard, StopAt, final_state, same_bits, small_config, small_run, write_text
+from teams import pretend_exchange
 from tiny import TINY
 
 
@@ -146,14 +147,15 @@ def test_the_record_of_a_step_that_is_left_out(job: Job, monkeypatch: pytest.Mon
 
 
 class Planned(Deadline):
-    """A deadline for which 40 steps fit."""
+    """A deadline for which 40 steps fit; keeps when it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0)
+        self.asked: list[tuple[int, float]] = []
 
     def update_steps(self, config: RunConfig, step: int, seconds: float) -> RunConfig:
-        asked.append((step, seconds))
+        self.asked.append((step, seconds))
         return config.with_values({"steps": 40})
-
-
-asked: list[tuple[int, float]] = []
 
 
 @pytest.mark.parametrize(
@@ -168,18 +170,17 @@ asked: list[tuple[int, float]] = []
 def test_the_number_of_steps_is_settled_once_the_decay_begins(
     steps: int, step: int, expected: int, is_open: bool
 ) -> None:
-    asked.clear()
     heard: list[int] = []
     written: list[RunConfig] = []
     settings = {"steps": steps, "schedule": "wsd", "warmup_steps": 0, "decay_fraction": 0.5}
-    deadline = Planned(0.0)
+    deadline = Planned()
     job: Any = SimpleNamespace(
         config=RunConfig().with_values(settings), progress=Progress(step=step, seconds=3.5), deadline=deadline,
         run=SimpleNamespace(write_config=written.append), listener=SimpleNamespace(lengthened=heard.append),
     )  # fmt: skip
     loop.update_steps(job)
     settled = not is_open or step >= 20
-    assert asked == ([(step, 3.5)] if is_open else [])
+    assert deadline.asked == ([(step, 3.5)] if is_open else [])
     assert job.config.training.steps == expected
     assert heard == [expected]
     assert job.deadline is (None if settled else deadline)
@@ -465,7 +466,7 @@ def test_a_stopped_run_has_its_curve_and_a_resumed_one_its_records_up_to_the_che
 def test_another_process_than_the_main_one_leaves_records_and_checkpoints(
     stopped: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ProcessGroup, "_exchange", lambda self, numbers, operation: numbers)
+    pretend_exchange(monkeypatch)
     monkeypatch.setattr(resuming, "make_job", lambda *given: make_job(*given[:5]))
     stopped.append_metric({"step": 4, "loss": 1.0})
     damaged = stopped.checkpoints / "00000009"

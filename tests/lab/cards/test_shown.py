@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lab_house import laboratory, with_seeds
-from lightwell.errors import RunError, TrainingError
+from lightwell.errors import RunError, SettingError, TrainingError
 from lightwell.lab.cards import page, shown
 from lightwell.lab.cards.card import WORDS, Card, bits_of_a_nat, make_card, provenance
 from lightwell.lab.cards.figures import draw_paired, drawing, new_figure, save_figure
@@ -229,5 +229,5 @@ def test_the_cost_of_a_training_counts_its_evaluations(context: ExperimentContex
 
 
 def test_an_unknown_note_is_told_which_there_are() -> None:
-    with pytest.raises(Exception, match="There is no note nothing; there are batch-size, stride, self-attention"):
+    with pytest.raises(SettingError, match="There is no note nothing; there are batch-size, stride, self-attention"):
         experiment("nothing")

@@ -283,7 +283,7 @@ def test_as_many_tokens_as_the_model_sees_are_sent_through(sees: int, length: in
     assert check_causal(model, length=length).passed
     assert max(model.lengths) == expected
     assert Subject(model).longest() == sees
-    with pytest.raises(Exception, match="The length is 1, but a leak needs at least 2"):
+    with pytest.raises(SettingError, match="The length is 1, but a leak needs at least 2"):
         check_causal(model, length=1)
 
 

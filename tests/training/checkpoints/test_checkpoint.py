@@ -35,6 +35,7 @@ from lightwell.training.checkpoints.checkpoint import (
     set_aside_after,
 )
 from lightwell.training.checkpoints.files import Shard, Tensors, kind_of, reason, record_hash, write_shard
+from small import system_error
 
 FILES = ["model.safetensors", "training.safetensors", "state.json"]
 
@@ -495,7 +496,7 @@ def test_those_after_a_step_are_set_aside_and_no_others(tmp_path: Path) -> None:
     set_aside_after(tmp_path, 20)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["00000010", "00000020", "00000030.damaged"]
     assert sorted(path.name for path in (tmp_path / "00000030.damaged").iterdir()) == sorted(FILES)
-    with failing(Path, "rename", 0, PermissionError(errno.EACCES, os.strerror(errno.EACCES))):
+    with failing(Path, "rename", 0, system_error(errno.EACCES)):
         with pytest.raises(
             RunError, match=r"damaged checkpoint .*00000020 could not be set aside \(Permission denied\)"
         ):

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from lightwell.training.checkpoints import tensor_file
 from lightwell.training.checkpoints.tensor_file import BLOCK, CHUNK, DTYPES, write_tensors
+from small import raising, system_error
 
 SHAPES = st.lists(st.integers(0, 9), max_size=3)
 NAMES, KINDS = st.text(min_size=1, max_size=12), st.tuples(st.sampled_from(list(DTYPES)), SHAPES)
@@ -57,7 +58,7 @@ def test_a_file_system_that_only_writes_through_the_cache(tmp_path: Path, monkey
     def without_direct(path: Path, flags: int, mode: int = 0o777) -> int:
         tried.append(flags & os.O_DIRECT)
         if flags & os.O_DIRECT:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            raise system_error(errno.EINVAL)
         return real(path, flags, mode)
 
     tensors = {"a": torch.randn(1000)}
@@ -74,7 +75,7 @@ def test_a_file_system_that_refuses_direct_writes_only_when_they_come(
 
     def without_direct(descriptor: int, data: memoryview) -> int:
         if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            raise system_error(errno.EINVAL)
         return real(descriptor, data)
 
     tensors = {"a": torch.randn(CHUNK // 2)}
@@ -151,7 +152,7 @@ def test_only_a_refusal_of_direct_writes_is_got_around(
 
     def opened(path: Path, flags: int, mode: int = 0o777) -> int:
         if flags & os.O_DIRECT:
-            raise OSError(refused, os.strerror(refused))
+            raise system_error(refused)
         return real(path, flags, mode)
 
     monkeypatch.setattr(os, "open", opened)
@@ -171,10 +172,7 @@ def test_a_refusal_that_stays_is_raised_and_the_file_closed(tmp_path: Path, monk
         closed.append(descriptor)
         real(descriptor)
 
-    def refuse(descriptor: int, data: memoryview) -> int:
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-
-    monkeypatch.setattr(os, "write", refuse)
+    monkeypatch.setattr(os, "write", raising(system_error(errno.EINVAL)))
     monkeypatch.setattr(os, "close", close)
     with pytest.raises(OSError, match="Invalid argument"):
         write_tensors(tmp_path / "a", {"a": torch.zeros(5)})

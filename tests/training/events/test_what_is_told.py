@@ -26,6 +26,7 @@ from lightwell.training.runs.best import EvaluationTracker
 from lightwell.training.settings.config import RunConfig
 from lightwell.training.update.loss_spikes import LossSpikeDetector
 from lightwell.training.update.streams import stream_seed
+from teams import pretend_exchange
 
 
 class Folder:
@@ -280,7 +281,7 @@ def test_who_scores_and_writes_and_who_keeps_what_came_of_it(
             return "a text"
 
     monkeypatch.setattr(milestones, "LanguageModel", Writer)
-    monkeypatch.setattr(ProcessGroup, "_exchange", lambda self, numbers, operation: numbers)
+    pretend_exchange(monkeypatch)
     config = RunConfig().with_values({"seed": 3, "sample_prompt": "Once", "temperature": 0.5, "max_new_tokens": 9})
     job = made_job(
         Progress(step=7), config=config, group=ProcessGroup(rank, 2), is_sharded=sharded, deadline=None,

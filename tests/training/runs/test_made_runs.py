@@ -38,7 +38,7 @@ from lightwell.training.runs.run import Run, list_runs, new_run_path
 from lightwell.training.runs.scoring import evaluate_run
 from lightwell.training.runs.summary import Summary, runs
 from lightwell.training.settings.config import RunConfig
-from small import Heard, small_config, write_text
+from small import Heard, raising, small_config, system_error, write_text
 
 
 @pytest.fixture(scope="module")
@@ -320,7 +320,7 @@ def test_a_record_that_the_disk_takes_in_part_is_taken_back(
         def write(self, line: bytes) -> int:
             self.file.write(line[:5])
             if written is None:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                raise system_error(errno.ENOSPC)
             return written
 
         def __getattr__(self, name: str) -> Any:
@@ -337,10 +337,7 @@ def test_a_record_that_the_disk_takes_in_part_is_taken_back(
 
 
 def test_a_disk_that_fails_while_records_are_synced_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(path: Path) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    monkeypatch.setattr(atomic, "sync", fail)
+    monkeypatch.setattr(atomic, "sync", raising(system_error(errno.EIO)))
     with pytest.raises(RunError, match=r"metrics\.jsonl could not be written \(Input/output error\)"):
         run.sync()
 

@@ -19,6 +19,7 @@ from lightwell.training.runs.records import Records, write_run_file
 from lightwell.training.runs.references import References
 from lightwell.training.runs.run import Run, list_runs, new_run_path, refuse_to_overwrite
 from lightwell.training.settings.config import RunConfig
+from small import raising, system_error
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,7 @@ def test_a_replacement_that_fails_leaves_the_old_run(
         nonlocal calls
         calls += 1
         if calls == good + 1:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise system_error(errno.ENOSPC)
         return real(*arguments, **keywords)
 
     with monkeypatch.context() as patch:
@@ -242,10 +243,7 @@ def test_a_truncation_that_fails_leaves_the_records(tmp_path: Path, monkeypatch:
     records.append({"step": 1})
     records.append({"step": 2})
 
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", raising(system_error(errno.ENOSPC)))
     with pytest.raises(RunError, match="No space left"):
         records.truncate(1)
     assert records.read() == [{"step": 1}, {"step": 2}]

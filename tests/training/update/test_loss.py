@@ -32,6 +32,7 @@ from lightwell.training.update.loss import (
     sync_gradients_on_last,
 )
 from lightwell.training.update.streams import stream_seed
+from teams import pretend_exchange
 
 CPU = torch.device("cpu")
 
@@ -120,7 +121,7 @@ def test_the_loss_for_compiled_code_is_the_loss_with_its_gradient(targets: list[
 
 
 def test_each_process_draws_masks_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ProcessGroup, "_exchange", lambda self, numbers, operation: numbers)
+    pretend_exchange(monkeypatch)
     seeds: dict[int, list[int]] = {}
     for rank in range(3):
         drawn: list[int] = []
@@ -139,7 +140,7 @@ def test_each_process_draws_masks_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
 def test_masks_follow_from_seed_step_and_the_micro_batch_s_place_in_the_whole(
     monkeypatch: pytest.MonkeyPatch, rank: int, micro_batch_size: int, numbers: list[int]
 ) -> None:
-    monkeypatch.setattr(ProcessGroup, "_exchange", lambda self, numbers, operation: numbers)
+    pretend_exchange(monkeypatch)
     drawn: list[int] = []
     monkeypatch.setattr(torch, "manual_seed", drawn.append)
     accumulate_gradients(
@@ -161,7 +162,7 @@ def test_each_micro_batch_is_seeded_right_before_it_is_used() -> None:
 
 def test_a_share_of_a_batch_gives_its_share_of_the_mean_times_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """What torch's wrapper averages over three processes is then the sum of the shares."""
-    monkeypatch.setattr(ProcessGroup, "_exchange", lambda self, numbers, operation: numbers)
+    pretend_exchange(monkeypatch)
     batch, model = loader(7).batch(0), decoder()
     whole_loss, whole = gradient(model, batch, 0)
     losses, gradients = [], []

@@ -115,6 +115,13 @@ def test_a_weight_without_a_gradient_stays_as_it_is() -> None:
     assert not muon.state[still]
 
 
+def five_rounds(x: float) -> float:
+    """What becomes of a singular value, by Jordan's polynomial."""
+    for _ in range(5):
+        x = 3.4445 * x - 4.7750 * x**3 + 2.0315 * x**5
+    return x
+
+
 def test_singular_values_go_through_five_rounds_of_jordan_s_polynomial() -> None:
     """A diagonal matrix stays one, so that each value goes its way alone; four to one, for both shapes."""
     for rows, columns in ((3, 2), (2, 3)):
@@ -122,19 +129,13 @@ def test_singular_values_go_through_five_rounds_of_jordan_s_polynomial() -> None
         matrix[0, 0, 0], matrix[0, 1, 1] = 4.0, -1.0
         found = orthogonal(matrix)[0]
         for at, value in enumerate((4.0, -1.0)):
-            x = value / 17.0**0.5
-            for _ in range(5):
-                x = 3.4445 * x - 4.7750 * x**3 + 2.0315 * x**5
-            assert found[at, at].item() == pytest.approx(x, rel=1e-6)
+            assert found[at, at].item() == pytest.approx(five_rounds(value / 17.0**0.5), rel=1e-6)
 
 
 def test_a_matrix_close_to_nothing_is_divided_by_more_than_its_length() -> None:
     """Of the length 1e-7 it enters the rounds as a half."""
     found = orthogonal(torch.tensor([[[1e-7, 0.0], [0.0, 0.0]]], dtype=torch.float64))
-    x = 0.5
-    for _ in range(5):
-        x = 3.4445 * x - 4.7750 * x**3 + 2.0315 * x**5
-    assert found[0].flatten().tolist() == pytest.approx([x, 0.0, 0.0, 0.0], rel=1e-5)
+    assert found[0].flatten().tolist() == pytest.approx([five_rounds(0.5), 0.0, 0.0, 0.0], rel=1e-5)
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])

@@ -29,6 +29,7 @@ from lightwell.training.update.reproducible import (
     tree_sum,
 )
 from lightwell.training.update.update import UpdateResult, apply_gradients, clip_gradients_, gradient_norm, update
+from teams import pretend_exchange
 from tiny import TINY, loader
 
 BATCH = loader(TINY).batch(0)
@@ -296,7 +297,7 @@ def test_a_process_computes_its_leaves_of_two_rows_with_their_own_numbers(
 
     monkeypatch.setattr(reproducible_module, "accumulate_gradients", gradients)
     monkeypatch.setattr(reproducible_module, "sum_between", lambda gradients, group: None)
-    monkeypatch.setattr(ProcessGroup, "_exchange", lambda self, numbers, operation: numbers)
+    pretend_exchange(monkeypatch)
     batch = loader(TINY.with_values({"batch_size": 16})).batch(0)
     module = torch.nn.Linear(1, 1)
     mine = 8 // size
