@@ -14,7 +14,7 @@ from lightwell.corpus import held_out_order
 from lightwell.corpus import plan as module
 from lightwell.corpus.plan import Plan, is_ours, make_plan, plan_tokenizer, sampled_bytes, take_folder
 from lightwell.corpus.units import cutting, encoding
-from lightwell.corpus.units.reading import Findings
+from lightwell.corpus.units.reading import Findings, read_unit
 from lightwell.errors import TextError
 from lightwell.text.config import TextConfig
 from small import word_tokenizer
@@ -141,3 +141,22 @@ def test_the_tokenizer_of_a_folder_is_taken_up_again(tmp_path: Path, monkeypatch
 )
 def test_files_that_preparing_makes_are_known_by_name(name: str, ours: bool) -> None:
     assert is_ours(Path("out") / name) == ours
+
+
+def test_fewer_units_are_sampled_than_there_are_where_there_are_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SAMPLED_UNITS", 3)
+    monkeypatch.setattr(module, "SAMPLE_BYTES", 3 * 100)
+    plan = planned(lines(tmp_path, 20), tmp_path / "out", unit_bytes=114, validation_fraction=1e-9)
+    read: list[int] = []
+
+    def reading(unit: Any, *given: Any) -> Any:
+        read.append(unit.number)
+        return read_unit(unit, *given)
+
+    monkeypatch.setattr(module, "read_unit", reading)
+    assert len(list(module._sample(plan, Findings()))) == 3
+    count = len(plan.units)
+    assert count > 6
+    assert read == [0, count // 3, 2 * count // 3]

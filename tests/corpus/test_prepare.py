@@ -11,7 +11,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -628,3 +630,40 @@ def test_a_folder_of_another_version_or_tokenizer_is_refused(corpus: Path, tmp_p
     manifest.write_text(manifest.read_text().replace('"format": 1,', '"format": 2,'))
     with pytest.raises(TextError, match="is of another version of Lightwell"):
         prepare(given, 0)
+
+
+def test_workers_are_told_to_stop_before_they_are_waited_for(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[str] = []
+    given_stop: list[Any] = []
+
+    class Pool:
+        def submit(self, work: Any, unit: Any) -> Future[None]:
+            done: Future[None] = Future()
+            done.set_result(None)
+            return done
+
+        def shutdown(self, *, wait: bool, cancel_futures: bool) -> None:
+            happened.append(f"told: {given_stop[0].is_set()}, wait: {wait}, cancel: {cancel_futures}")
+
+    @contextmanager
+    def pool(size: int, given: tuple[Any, ...]) -> Iterator[Pool]:
+        given_stop.append(given[1])
+        yield Pool()
+
+    def stopped(size: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workers, "_pool", pool)
+    plan = make_plan(TextConfig(paths=(str(corpus),)), 0, tmp_path / "out", 2000)
+    with pytest.raises(KeyboardInterrupt):
+        workers.encode_units(plan.units, plan.work, 2, False, stopped)
+    assert happened == ["told: True, wait: True, cancel: True"]
+
+
+def test_the_speed_is_that_of_the_whole_call(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([100.0, 104.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(times))
+    done = made(corpus, tmp_path / "out", tokenizer="byte", workers=1)
+    assert (done.seconds, done.bytes_done) == (4.0, done.text_bytes)

@@ -181,3 +181,10 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.txt")
     with pytest.raises(TextError, match=r"a\.txt is not a regular file; name a file that holds text\."):
         units_of(tmp_path / "a.txt", size=50)
+
+
+def test_a_plain_file_of_exactly_a_unit_is_one_document_and_a_byte_more_is_several(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    for size, kinds in ((99, ["file"]), (100, ["file"]), (101, ["plain"])):
+        path.write_bytes(b"x" * size)
+        assert [part.kind for unit in units_of(path, size=100) for part in unit.ranges] == kinds

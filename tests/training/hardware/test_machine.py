@@ -217,3 +217,10 @@ def test_of_a_folder_that_is_not_there_the_nearest_above_counts(tmp_path: Path) 
     (tmp_path / "a").mkdir()
     assert machine._existing(tmp_path / "a") == tmp_path / "a"
     assert machine._existing(tmp_path / "a" / "b" / "c") == tmp_path / "a"
+
+
+def test_each_speed_is_of_its_own_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    speeds = {torch.float32: 32.0, torch.bfloat16: 16.0}
+    monkeypatch.setattr(machine, "_gflops", lambda device, dtype: speeds[dtype])
+    found = machine.examine()
+    assert (found.gflops_fp32, found.gflops_bf16) == (32.0, 16.0)

@@ -109,3 +109,14 @@ def test_a_size_stays_open_where_minutes_alone_are_given(tmp_path: Path) -> None
 def test_a_length_of_0_changes_no_other() -> None:
     config = compose(settings={"epochs": 0}).training
     assert (config.steps, config.epochs) == (800, 0)
+
+
+@pytest.mark.parametrize(
+    ("section", "line"),
+    [("model", "steps = 7"), ("training", "n_layers = 3"), ("text", "dropout = 0.1"), ("batches", "paths = []")],
+)
+def test_a_setting_in_the_section_of_another_is_refused(tmp_path: Path, section: str, line: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(f"[{section}]\n{line}\n")
+    with pytest.raises(SettingError, match=line.split()[0]):
+        compose(config_file=file)
