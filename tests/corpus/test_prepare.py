@@ -560,7 +560,7 @@ def test_workers_begin_with_one_thread_each_and_do_not_know_the_program(monkeypa
     seen: list[Any] = []
 
     def start() -> None:
-        with workers._as_workers_start():
+        with workers.as_workers_start():
             seen.extend(os.environ[name] for name in ("RAYON_NUM_THREADS", "OMP_NUM_THREADS", "MALLOC_ARENA_MAX"))
             seen.append(sys.modules["__main__"] is program)
             raise InterruptedError

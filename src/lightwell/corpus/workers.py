@@ -64,7 +64,7 @@ def encode_units(
     context = multiprocessing.get_context("spawn")
     read, stop = context.Value("q", 0), context.Event()
     with _pool(min(workers, len(units)), (read, stop, work, reference_only)) as pool:
-        with _as_workers_start():
+        with as_workers_start():
             waiting: set[Future[None]] = {pool.submit(_encode, unit) for unit in units}
         reported = 0
         try:
@@ -93,7 +93,7 @@ def make_tokenizer_aside(plan: Plan) -> None:
     """
     context = multiprocessing.get_context("spawn")
     with _pool(1, (context.Value("q", 0), context.Event(), None, False)) as pool:
-        with _as_workers_start():
+        with as_workers_start():
             made = pool.submit(_make_tokenizer, plan)
         made.result()
 
@@ -112,7 +112,7 @@ def _pool(size: int, given: tuple[Any, ...]) -> Iterator[ProcessPoolExecutor]:
 
 
 @contextmanager
-def _as_workers_start() -> Iterator[None]:
+def as_workers_start() -> Iterator[None]:
     """While processes are started, set their environment, and hide the program that runs.
 
     Each would run that program first, to know what is defined there. Workers need nothing of it, and a program may be
@@ -144,7 +144,7 @@ class _Worker:
 def _begin(read: Any, stop: Any, work: Work | None, reference_only: bool) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent says stop
     _Worker.read, _Worker.stop = read, stop
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     if work is not None:
         _Worker.work, _Worker.tokenizer = work, _load(work, reference_only)
 
@@ -163,7 +163,8 @@ def _make_tokenizer(plan: Plan) -> None:
     plan_tokenizer(plan)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """In a thread of a worker: wait for the end of the process that started it, and end this one."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])

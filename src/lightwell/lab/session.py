@@ -30,6 +30,7 @@ from lightwell.lab.experiments.experiment import Experiment, Picture
 from lightwell.lab.experiments.rate_search import TUNING_SEED
 from lightwell.lab.experiments.store import Store, make_folder
 from lightwell.lab.experiments.trial import Trial, TrialRunner
+from lightwell.lab.side_by_side import SideBySide
 from lightwell.training.hardware.device import freed_memory_kept, random_state_kept, resolve_device
 from lightwell.training.runs.records import write_run_file
 from lightwell.training.settings.config import RunConfig
@@ -71,6 +72,8 @@ class Session:
     """The first of the seeds that count."""
     preset: str = ""
     """The preset of the base configuration, where it is not the lab's own."""
+    side_by_side: SideBySide | None = None
+    """What trains several models at a time; None trains one after another."""
     on_progress: Callable[[float, float], None] = lambda done, of: None
     """Called with the number of tokens that are trained, and of all that there are."""
     cards: list[Card] = field(default_factory=list)
@@ -110,7 +113,7 @@ class Session:
         pace = 0.0
         if waiting:
             say("A few steps are timed, for the plan.")
-            pace = self._seconds_per_token()
+            pace = self._seconds_per_token() / (self.side_by_side.workers if self.side_by_side else 1)
         return [note_plan(name, trials[name], left[name], pace) for name in self.names]
 
     def run(self, done: Callable[[Card], None]) -> list[Card]:
@@ -125,6 +128,8 @@ class Session:
             started = time.monotonic()
             experiment_of_note, context = self.context(name)
             try:
+                if self.side_by_side:
+                    self.side_by_side.train(experiment_of_note, context)
                 findings = experiment_of_note.run(context)
             except TrainingError as diverged:
                 failed.append(f"{name}: {diverged}")

@@ -47,14 +47,15 @@ def lab(
     from lightwell.lab.cards import shown
     from lightwell.lab.experiments.setup import base_config, opened
     from lightwell.lab.session import Session
+    from lightwell.lab.side_by_side import SideBySide, threads_for, workers_for
 
     chosen, names = budget_of(budget), list(notes()) if note == "all" else [note]
     for name in names:
         experiment(name)  # a name that is none is said before the text is read
     listener = progress()
     named = corpus in CORPORA
-    config = base_config([] if named else [corpus], preset, corpus if named else "", chosen)
-    config, text = opened(config, listener)
+    asked = base_config([] if named else [corpus], preset, corpus if named else "", chosen)
+    config, text = opened(asked, listener)
     folder = out or Path("lab") / (corpus if named else Path(corpus.rstrip("/*")).stem or "text")
 
     def command(name: str) -> str:
@@ -63,12 +64,17 @@ def lab(
         flags += ["--seed", str(seed)] if seed != 1 else []
         return shlex.join(["lightwell", "lab", name, "--budget", chosen.name, *flags])
 
-    with counting("tokens") as on_progress:
+    workers = workers_for(config)
+    with (
+        counting("tokens") as on_progress,
+        threads_for(workers),
+        SideBySide(workers, asked, text.digest) as side_by_side,
+    ):
         session = Session(
-            names, config, text, chosen, folder, command, seed, preset,
+            names, config, text, chosen, folder, command, seed, preset, side_by_side,
             on_progress=lambda done, of: on_progress(int(done), max(1, int(of))),
         )  # fmt: skip
-        listener.say(plan_table(session.plan(listener.say), chosen))
+        listener.say(plan_table(session.plan(listener.say), chosen, workers))
         try:
             cards = session.run(lambda card: None if json else print(shown.plain(card), flush=True))
         except KeyboardInterrupt as stop:
@@ -85,7 +91,7 @@ def listing() -> str:
     return f"{words.table(rows)}\n\nlightwell lab NOTE, or lightwell lab all; with --budget {', '.join(BUDGETS)}."
 
 
-def plan_table(plans: Sequence[NotePlan], budget: Budget) -> str:
+def plan_table(plans: Sequence[NotePlan], budget: Budget, workers: int) -> str:
     """Return what is going to be done, before it is, and what it can show."""
     from lightwell.lab.experiments.rate_search import MOST_WIDENED
     from lightwell.lab.verdicts.statistics import smallest_effect
@@ -96,9 +102,10 @@ def plan_table(plans: Sequence[NotePlan], budget: Budget) -> str:
         rows.append((plan.note, *counts, words.short(plan.tokens), words.duration(plan.seconds)))  # type: ignore[arg-type]
     widened = f"An arm whose best learning rate is at an end of the grid is trained up to {MOST_WIDENED} times more.\n"
     total = words.duration(sum(plan.seconds for plan in plans))
+    beside = f", {workers} side by side with a thread each" if workers > 1 else ""
     return (
         f"{words.table(rows, right=range(1, 7))}\n"
-        f"About {total} of training in all, and some seconds of measuring for each note.\n"
+        f"About {total} of training in all{beside}, and some seconds of measuring for each note.\n"
         f"{widened if budget.rates > 1 else ''}"
         f"With {budget.seeds} seeds, an effect of {smallest_effect(budget.seeds):.2g} standard deviations of the "
         "paired differences is found four times in five.\n"

@@ -75,10 +75,19 @@ class Experiment(Generic[Results]):
             SettingError: the experiment cannot be made here.
         """
         self.check(context)
-        store = RecordingStore(context.store.folder, context.store.corpus)
-        self.trainings(replace(context, store=store, tunings={}))
-        return store.requests
+        return self._asked(context).requests
+
+    def unfinished(self, context: ExperimentContext) -> list[Trial]:
+        """Return the trainings that a run asks for next and that have no result yet, each once."""
+        store = self._asked(context)
+        asked = [*store.requests, *(trial for trial in store.beyond if trial not in store.requests)]
+        return [trial for trial in asked if not store.has_trained(context.note, trial)]
 
     def run(self, context: ExperimentContext) -> Findings:
         """Train, measure and judge."""
         return self.findings(context, self.trainings(context))
+
+    def _asked(self, context: ExperimentContext) -> RecordingStore:
+        store = RecordingStore(context.store.folder, context.store.corpus)
+        self.trainings(replace(context, store=store, tunings={}))
+        return store

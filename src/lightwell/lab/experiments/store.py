@@ -107,11 +107,14 @@ class RecordingStore(Store):
         super().__init__(folder, corpus)
         self.requests: list[Trial] = []
         """The trainings that were asked for, each once, in their order."""
+        self.beyond: list[Trial] = []
+        """Those that no plan counts: learning rates beyond a grid."""
 
     def trained(self, note: str, trial: Trial, train: Callable[[], Trained], *, planned: bool = True) -> Trained:
         """Return the result of a trial that is finished, else UNTRAINED; one that diverged has an infinite loss."""
-        if planned and trial not in self.requests:
-            self.requests.append(trial)
+        kept = self.requests if planned else self.beyond
+        if trial not in kept:
+            kept.append(trial)
 
         def refuse() -> Trained:
             raise LookupError  # not there, or cut off by a stop

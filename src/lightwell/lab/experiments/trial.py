@@ -146,8 +146,17 @@ def held_out_loss(
     return evaluate(model, batches, true_byte_lengths(tokens, corpus.tokenizer.byte_lengths), tap=tap)
 
 
-def train_trial(trial: Trial, corpus: Corpus, change: Change | None = None, probe: Probe | None = None) -> Trained:
+def train_trial(
+    trial: Trial,
+    corpus: Corpus,
+    change: Change | None = None,
+    probe: Probe | None = None,
+    *,
+    before_step: Callable[[], None] = lambda: None,
+) -> Trained:
     """Train a model, with a held-out loss at each tenth of the way.
+
+    before_step: called before each step; what it raises ends the training.
 
     Raises:
         TrainingError: a loss is not finite.
@@ -163,6 +172,7 @@ def train_trial(trial: Trial, corpus: Corpus, change: Change | None = None, prob
         probed: list[tuple[int, Any]] = [(0, probe(here.model, corpus, trial.config))] if probe else []
         seconds = 0.0
         for number in range(steps):
+            before_step()
             started = time.perf_counter()
             batch_losses.append(here.step(number))
             seconds += time.perf_counter() - started
