@@ -108,7 +108,7 @@ class RecordingStore(Store):
         self.requests: list[Trial] = []
         """The trainings that were asked for, each once, in their order."""
         self.beyond: list[Trial] = []
-        """Those that no plan counts: learning rates beyond a grid."""
+        """The trainings that no plan counts: at learning rates beyond a grid."""
 
     def trained(self, note: str, trial: Trial, train: Callable[[], Trained], *, planned: bool = True) -> Trained:
         """Return the result of a trial that is finished, else UNTRAINED; one that diverged has an infinite loss."""
