@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gzip
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -13,8 +14,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -667,3 +669,32 @@ def test_the_speed_is_that_of_the_whole_call(corpus: Path, tmp_path: Path, monke
     monkeypatch.setattr(time, "monotonic", lambda: next(times))
     done = made(corpus, tmp_path / "out", tokenizer="byte", workers=1)
     assert (done.seconds, done.bytes_done) == (4.0, done.text_bytes)
+
+
+def test_what_workers_add_while_it_is_reported_is_reported_next(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Growing:
+        """A counter that grows each time it is looked at."""
+
+        looked = 0
+
+        @property
+        def value(self) -> int:
+            self.looked += 1
+            return self.looked
+
+    class Pool:
+        def submit(self, work: Any, unit: Any) -> Future[None]:
+            done: Future[None] = Future()
+            done.set_result(None)
+            return done
+
+    counter = Growing()
+    reports: list[int] = []
+    context = SimpleNamespace(Value=lambda kind, first: counter, Event=lambda: None)
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: context)
+    monkeypatch.setattr(workers, "_pool", lambda size, given: nullcontext(Pool()))
+    plan = make_plan(TextConfig(paths=(str(corpus),)), 0, tmp_path / "out", 2000)
+    workers.encode_units(plan.units, plan.work, 2, False, reports.append)
+    assert sum(reports) == counter.looked > 0

@@ -72,8 +72,9 @@ def encode_units(
                 done, waiting = wait(waiting, SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED)
                 for future in done:
                     future.result()
-                on_progress(read.value - reported)
-                reported = read.value
+                now = read.value  # read once: workers go on adding to it
+                on_progress(now - reported)
+                reported = now
         except BaseException:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
