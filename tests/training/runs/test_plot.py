@@ -6,7 +6,8 @@ import itertools
 import math
 import re
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from lightwell.errors import RunError
-from lightwell.training.runs.plot import plot_run, running_mean, spread
+from lightwell.training.runs import plot
+from lightwell.training.runs.plot import about_run, plot_run, running_mean, shortened, spread
+from lightwell.training.settings.config import RunConfig
 
 REFERENCES = {
     "uniform": 8.3,
@@ -131,11 +134,11 @@ SCORE = {"step": 0, "validation_loss": 3.25}
         ([], "nothing recorded yet"),
         ([{"step": 1200}], "1,200 steps"),
         ([{"step": 1}, {"step": 0}], "1 steps"),
-        ([SCORE], "best validation 3.250 nats per token  ·  0 steps"),
-        ([SCORE, {"step": 2}], "best validation 3.250 nats per token at step 0  ·  2 steps"),
+        ([SCORE], "best held-out loss 3.250 nats per token  ·  0 steps"),
+        ([SCORE, {"step": 2}], "best held-out loss 3.250 nats per token at step 0  ·  2 steps"),
         (
             [{**SCORE, "step": 1500, "validation_bits_per_byte": 1.5}, {"step": 2000}],
-            "best validation 3.250 nats per token (1.500 bits per byte) at step 1,500  ·  2,000 steps",
+            "best held-out loss 3.250 nats per token (1.500 bits per byte) at step 1,500  ·  2,000 steps",
         ),
         ([{"step": 1, "tokens_seen": 999_999}], "1 steps  ·  999,999 tokens"),
         ([{"step": 1, "tokens_seen": 1_000_000}], "1 steps  ·  1 M tokens"),
@@ -215,7 +218,7 @@ def test_names_stand_at_the_heights_of_their_lines(drawn: Any) -> None:
         (8.0, "uniform, ln V"), (6.0, "unigram"), (5.0, "bigram")
     )}  # fmt: skip
     middle = (4.0 - low) / (high - low)
-    expected |= {"4.000  training": middle - 0.026, "4.000  validation": middle + 0.026}
+    expected |= {"4.000  training": middle - 0.026, "4.000  held out": middle + 0.026}
     assert at == pytest.approx(expected)
 
 
@@ -245,7 +248,7 @@ def test_lines_are_named_with_their_last_values(drawn: Any) -> None:
     records = [{"step": step, "loss": 5.0 - step} for step in range(4)] + [{"step": 3, "validation_loss": 2.5}]
     found = {text.get_text() for text in drawn(records, REFERENCES).axes[0].texts}
     assert found == {
-        "2.000  training", "2.500  validation", "8.300  uniform, ln V", "6.300  unigram", "4.400  bigram"
+        "2.000  training", "2.500  held out", "8.300  uniform, ln V", "6.300  unigram", "4.400  bigram"
     }  # fmt: skip
 
 
@@ -253,3 +256,56 @@ def test_the_best_is_marked_where_it_is_not_the_last(drawn: Any) -> None:
     records = [{"step": step, "validation_loss": loss} for step, loss in enumerate([5.0, 3.25, 4.0])]
     assert "best 3.250" in [text.get_text() for text in drawn(records).axes[0].texts]
     assert "best 3.250" not in [text.get_text() for text in drawn(records[:2]).axes[0].texts]
+
+
+def test_the_untrained_model_is_a_point_and_no_line_leads_to_it(drawn: Any) -> None:
+    figure = drawn([{"step": step, "validation_loss": loss} for step, loss in ((0, 8.0), (150, 4.0), (300, 3.0))])
+    assert [list(line.get_xdata()) for line in figure.axes[0].lines] == [[0], [150, 300]]
+    alone = drawn([{"step": 0, "validation_loss": 8.0}])
+    assert [list(line.get_xdata()) for line in alone.axes[0].lines] == [[0]]
+
+
+@pytest.mark.parametrize(("muon", "top"), [(2.0, 0.02), (0.5, 0.01)])
+def test_the_rate_of_muon_is_drawn_where_muon_is_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, muon: float, top: float
+) -> None:
+    records = [{"step": step, "learning_rate": rate} for step, rate in ((1, 0.01), (2, 0.005))]
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **named: figures.append(self))
+    plot_run(records, {}, tmp_path / "a.png", tmp_path / "a.svg", muon=muon)
+    rate = figures[0].axes[1]
+    assert [np.asarray(line.get_ydata()).tolist() for line in rate.lines] == [[0.01 * muon, 0.005 * muon], [0.01, 0.005]]
+    assert [text.get_text() for text in rate.texts] == ["learning rate of Muon", "dashed: of AdamW"]
+    assert rate.get_ylim()[1] == pytest.approx(1.15 * top)
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_a_run_is_drawn_with_its_text_its_size_and_its_optimizer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, optimizer: str
+) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(plot, "plot_run", lambda *arguments, **named: given.update(named, title=arguments[-1]))
+    settings = {"paths": ["/x/notes.md", "/x/more"], "optimizer": optimizer, "learning_rate": 0.01, "vocab_size": 300}
+    config = RunConfig().with_values(settings | {"muon_learning_rate": 0.03})
+    run = SimpleNamespace(path=tmp_path, name="mine", config=config, metrics=list, references=dict)
+    plot.draw_run(run)  # type: ignore[arg-type]
+    size = config.model.parameter_count()
+    assert given["title"] == "mine"
+    assert given["muon"] == pytest.approx(3.0 if optimizer == "muon" else 0.0)
+    shape = f"{config.model.n_layers} layers of {config.model.d_model}, context {config.model.context_length}"
+    assert given["about"] == f"notes.md and 1 more  \u00b7  {size / 1e6:.1f} M parameters, {shape}"
+
+
+def test_a_text_is_named_as_people_know_it() -> None:
+    config = RunConfig().with_values({"vocab_size": 300, "n_layers": 1, "d_model": 32, "n_heads": 2})
+    assert about_run(config).startswith("King James Bible  \u00b7  ")
+    assert f"{config.model.parameter_count():,} parameters, 1 layer of 32" in about_run(config)
+    assert set(plot.CORPUS_TITLES) == set(get_args(RunConfig.all_fields()["corpus"][1].type))
+    named = about_run(config.with_values({"paths": ["/" + "x" * 60 + ".txt"]})).split("  ")[0]
+    assert (len(named), named[:3], named[-6:]) == (39, "xxx", "xx.txt")
+    assert "$" in shortened("a$b$", 40)
+
+
+def test_a_name_with_the_signs_of_formulas_is_drawn_as_it_is(tmp_path: Path) -> None:
+    plot_run(metrics(3, 2), {}, tmp_path / "a.png", tmp_path / "a.svg", "a$b", about="x$_{y$ and $\\frac")
+    assert "x$_{y$ and $\\frac" in texts(tmp_path / "a.svg")

@@ -17,13 +17,15 @@ import numpy as np
 from lightwell.errors import RunError
 from lightwell.training.runs.best import Metrics, best_evaluation
 from lightwell.training.runs.run import Run
+from lightwell.training.settings.config import RunConfig
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TRAINING, VALIDATION, RATE, NORM = "#0072B2", "#D55E00", "#009E73", "#A6578A"  # the last one darkened to be readable
+TRAINING, HELD_OUT, RATE, NORM = "#0072B2", "#D55E00", "#009E73", "#A6578A"  # the last one darkened to be readable
 INK, GREY, FAINT = "#222222", "#6E6E6E", "#E4E4E4"
+CORPUS_TITLES = {"bible": "King James Bible", "stdlib": "Python's standard library"}
 REFERENCES = {"uniform": "uniform, ln V", "unigram_loss": "unigram", "bigram_loss": "bigram"}
 
 STYLE: Any = {  # matplotlib types each of its settings by name
@@ -39,8 +41,7 @@ STYLE: Any = {  # matplotlib types each of its settings by name
     "ytick.color": GREY,
     "svg.hashsalt": "lightwell",  # and no date below: the same run gives the same bytes
 }
-_NAMES_AT = 1.02  # in widths of the axes: where the lines are named, right of the last step
-_BITS_AT = 1.32  # and where the scale of bits per byte stands
+_NAMES_AT = 1.13  # in widths of the axes: where the lines are named, right of the scale of bits per byte
 _LINE_HEIGHT = 0.052  # of the loss axes: names stand at least this far apart
 _FEW = 40  # up to so many points are drawn with markers and not smoothed
 
@@ -56,12 +57,20 @@ class _Name:
 
 
 def plot_run(
-    metrics: Metrics, references: Mapping[str, float], path_png: Path, path_svg: Path, title: str = "Training"
+    metrics: Metrics,
+    references: Mapping[str, float],
+    path_png: Path,
+    path_svg: Path,
+    title: str = "Training",
+    *,
+    about: str = "",
+    muon: float = 0.0,
 ) -> None:
     """Draw a run into two files, for the eye (PNG) and for documents (SVG); the same input gives the same SVG.
 
     metrics: the records of metrics.jsonl, in any number. references: `References.to_dict()`, or a part of it; without
-    bytes_per_token there is no scale of bits per byte.
+    bytes_per_token there is no scale of bits per byte. about: what was trained on what, beside the title. muon: how
+    many times the recorded learning rate, which is AdamW's, that of Muon is; 0 where Muon is not used.
 
     Raises:
         RunError: a file could not be written.
@@ -74,12 +83,12 @@ def plot_run(
         figure = Figure(figsize=(9.0, 6.4))
         FigureCanvasAgg(figure)
         loss, rate, norm = figure.subplots(3, 1, sharex=True, height_ratios=(6.0, 1.0, 1.0))
-        figure.subplots_adjust(left=0.075, right=0.715, top=0.875, bottom=0.08, hspace=0.16)
+        figure.subplots_adjust(left=0.075, right=0.735, top=0.865, bottom=0.08, hspace=0.16)
         _draw_loss(loss, metrics, references)
-        _draw_small(rate, metrics, "learning_rate", "learning rate", RATE, logarithmic=False)
+        _draw_rate(rate, metrics, muon)
         _draw_small(norm, metrics, "grad_norm", "gradient norm", NORM, logarithmic=True)
         _draw_steps(norm, metrics)
-        _draw_title(figure, title, metrics)
+        _draw_title(figure, title, about, metrics)
         try:
             figure.savefig(path_png, dpi=170)
             figure.savefig(path_svg, metadata={"Date": None})
@@ -94,7 +103,7 @@ def _draw_loss(axes: Axes, metrics: Metrics, references: Mapping[str, float]) ->
             axes.axhline(references[key], color="#9A9A9A", linewidth=0.9, dashes=(5, 3), zorder=1)
             names.append(_Name(references[key], text, GREY))
     smooth = _draw_training(axes, metrics, names)
-    scores = _draw_validation(axes, metrics, names)
+    scores = _draw_held_out(axes, metrics, names)
     values = [*smooth, *scores, *(name.y for name in names)]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     margin = 0.05 * (high - low) or 0.5
@@ -107,8 +116,8 @@ def _draw_loss(axes: Axes, metrics: Metrics, references: Mapping[str, float]) ->
     _name_lines(axes, names)
     if references.get("bytes_per_token"):
         per_byte = 1.0 / math.log(2) / references["bytes_per_token"]
-        right = axes.secondary_yaxis(_BITS_AT, functions=(_times(per_byte), _times(1.0 / per_byte)))
-        right.set_ylabel("bits per byte", rotation=270, labelpad=12)
+        right = axes.secondary_yaxis("right", functions=(_times(per_byte), _times(1.0 / per_byte)))
+        right.set_ylabel("bits per byte", rotation=270, labelpad=15)
         right.tick_params(length=0)
         right.spines["right"].set_visible(False)
     axes.spines["right"].set_visible(False)
@@ -130,32 +139,51 @@ def _draw_training(axes: Axes, metrics: Metrics, names: list[_Name]) -> list[flo
     return smooth
 
 
-def _draw_validation(axes: Axes, metrics: Metrics, names: list[_Name]) -> list[float]:
-    """Return the held-out loss at each evaluation, and a ring around the best where the last is not it."""
+def _draw_held_out(axes: Axes, metrics: Metrics, names: list[_Name]) -> list[float]:
+    """Draw the held-out loss of each evaluation, and a ring around the best where the last is not it; return them.
+
+    That of the untrained model stands alone: a line from it to the next one would tell of losses that nobody measured.
+    """
     steps, scores = _series(metrics, "validation_loss")
     if not steps:
         return []
     size = 5.0 if len(steps) <= _FEW else 0.0
-    axes.plot(
-        steps, scores, color=VALIDATION, linewidth=1.4, marker="o", markersize=size, markeredgecolor="white", zorder=4
-    )
+    trained = 1 if steps[0] == 0 and len(steps) > 1 else 0
+    line: Any = {"color": HELD_OUT, "linewidth": 1.4, "marker": "o", "markeredgecolor": "white", "zorder": 4}
+    if trained:
+        axes.plot(steps[:1], scores[:1], **line, markersize=5.0)
+    axes.plot(steps[trained:], scores[trained:], **line, markersize=size)
     best = best_evaluation(metrics)
     if best and best["validation_loss"] < scores[-1]:
         at = (best["step"], best["validation_loss"])
-        axes.scatter(*at, s=70, facecolors="none", edgecolors=VALIDATION, linewidths=1.4, zorder=5)
+        axes.scatter(*at, s=70, facecolors="none", edgecolors=HELD_OUT, linewidths=1.4, zorder=5)
         axes.annotate(
             f"best {best['validation_loss']:.3f}",
             at,
             xytext=(0, 10),
             textcoords="offset points",
             ha="center",
-            color=VALIDATION,
+            color=HELD_OUT,
             weight="bold",
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0},
             zorder=5,
         )
-    names.append(_Name(scores[-1], "validation", VALIDATION, bold=True))
+    names.append(_Name(scores[-1], "held out", HELD_OUT, bold=True))
     return scores
+
+
+def _draw_rate(axes: Axes, metrics: Metrics, muon: float) -> None:
+    """Draw the learning rate; where Muon is used its own, and fainter that of AdamW, which has the embeddings."""
+    if not muon:
+        _draw_small(axes, metrics, "learning_rate", "learning rate", RATE, logarithmic=False)
+        return
+    rates = [{**record, "muon": muon * record["learning_rate"]} for record in metrics if "learning_rate" in record]
+    _draw_small(axes, rates, "muon", "learning rate of Muon", RATE, logarithmic=False)
+    steps, values = _series(rates, "learning_rate")
+    axes.plot(steps, values, color=RATE, linewidth=0.8, alpha=0.6, dashes=(3, 2))
+    if values:
+        axes.set_ylim(0.0, (max(1.0, muon) * max(values) or 1.0) * 1.15)
+    axes.text(_NAMES_AT, 0.12, "dashed: of AdamW", transform=axes.transAxes, color=RATE, size=8, va="center")
 
 
 def _draw_small(axes: Axes, metrics: Metrics, key: str, name: str, colour: str, *, logarithmic: bool) -> None:
@@ -187,19 +215,21 @@ def _draw_steps(axes: Axes, metrics: Metrics) -> None:
     axes.set_xlabel("step")
 
 
-def _draw_title(figure: Figure, title: str, metrics: Metrics) -> None:
-    figure.text(0.075, 0.955, title, size=14, weight="bold", va="center")
-    figure.text(0.075, 0.912, _summary(metrics), size=9.5, color=GREY, va="center")
+def _draw_title(figure: Figure, title: str, about: str, metrics: Metrics) -> None:
+    figure.text(0.075, 0.965, title, size=14, weight="bold", va="center", parse_math=False)
+    for height, line in ((0.926, about), (0.893, _summary(metrics))):
+        if line:
+            figure.text(0.075, height, line, size=9.5, color=GREY, va="center", parse_math=False)
 
 
 def _summary(metrics: Metrics) -> str:
-    """Return the run in one line, e.g. "best validation 1.53 bits per byte · 900 steps · 7.4 M tokens · 5 min 12 s"."""
+    """Return the run in one line, e.g. "best held-out loss 1.53 bits per byte · 900 steps · 5 min 12 s"."""
     if not metrics:
         return "nothing recorded yet"
     parts = []
     steps = max(record["step"] for record in metrics)
     if best := best_evaluation(metrics):
-        parts.append(f"best validation {best['validation_loss']:.3f} nats per token")
+        parts.append(f"best held-out loss {best['validation_loss']:.3f} nats per token")
         if "validation_bits_per_byte" in best:
             parts[-1] += f" ({best['validation_bits_per_byte']:.3f} bits per byte)"
         if best["step"] < steps:
@@ -282,5 +312,27 @@ def draw_run(run: Run) -> tuple[Path, Path]:
         RunError: the pictures could not be written.
     """
     png, svg = run.path / "curve.png", run.path / "curve.svg"
-    plot_run(run.metrics(), run.references(), png, svg, run.name)
+    config = run.config
+    training = config.training
+    muon = training.muon_learning_rate / training.learning_rate if training.optimizer == "muon" else 0.0
+    plot_run(run.metrics(), run.references(), png, svg, run.name, about=about_run(config), muon=muon)
     return png, svg
+
+
+def about_run(config: RunConfig) -> str:
+    """Return what a run trains on what, in a line: the text, the size of the model, its layers and width."""
+    paths, model = config.text.paths, config.model
+    text = CORPUS_TITLES[config.text.corpus]
+    if paths:
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        text = f"{shortened(Path(paths[0]).name or paths[0], 40)}{more}"
+    layers = f"{model.n_layers} layer{'s' if model.n_layers > 1 else ''} of {model.d_model}"
+    size = model.parameter_count()
+    parameters = f"{size / 1e6:.1f} M" if size >= 1e6 else f"{size:,}"
+    return f"{text}  ·  {parameters} parameters, {layers}, context {model.context_length:,}"
+
+
+def shortened(name: str, most: int) -> str:
+    """Return a name of at most so many characters; of a longer one the beginning and the end, with ... between."""
+    half = (most - 3) // 2
+    return name if len(name) <= most else f"{name[:half]}...{name[-half:]}"
