@@ -274,7 +274,10 @@ def test_the_rate_of_muon_is_drawn_where_muon_is_used(
     monkeypatch.setattr(Figure, "savefig", lambda self, path, **named: figures.append(self))
     plot_run(records, {}, tmp_path / "a.png", tmp_path / "a.svg", muon=muon)
     rate = figures[0].axes[1]
-    assert [np.asarray(line.get_ydata()).tolist() for line in rate.lines] == [[0.01 * muon, 0.005 * muon], [0.01, 0.005]]
+    assert [np.asarray(line.get_ydata()).tolist() for line in rate.lines] == [
+        [0.01 * muon, 0.005 * muon],
+        [0.01, 0.005],
+    ]
     assert [text.get_text() for text in rate.texts] == ["learning rate of Muon", "dashed: of AdamW"]
     assert rate.get_ylim()[1] == pytest.approx(1.15 * top)
 
