@@ -13,6 +13,11 @@ _GPT2: dict[str, Any] = {  # Radford 2019, as released: biases everywhere, learn
     "activation": "gelu_tanh", "norm": "layernorm", "positions": "learned", "qk_norm": False, "qkv_bias": True,
     "bias": True,
 }  # fmt: skip
+_BOOK: dict[str, Any] = {  # Raschka 2024, GPT_CONFIG_124M of chapter 4, trained as train_model_simple of chapter 5 does
+    **_GPT2, "qkv_bias": False, "tied_head": False, "embedding_dropout": 0.1, "attention_dropout": 0.1,
+    "residual_dropout": 0.1, "batch_size": 2, "epochs": 10, "learning_rate": 4e-4, "schedule": "constant",
+    "warmup_steps": 0, "beta2": 0.999, "grad_clip": 0.0,
+}  # fmt: skip
 _LLAMA: dict[str, Any] = {  # Touvron 2023: rope, rmsnorm, swiglu, no biases, a head of its own
     "activation": "swiglu", "norm": "rmsnorm", "positions": "rope", "qk_norm": False, "tied_head": False,
 }  # fmt: skip
@@ -33,6 +38,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "eval_every": 150, "sample_every": 300, "checkpoint_every": 150,
     },
     "gpt2-124m": {**_GPT2, **_LONG, "steps": 20000},
+    "book-124m": _BOOK,
     "llama-15m": {
         **_LLAMA, **_LONG, "context_length": 256, "n_layers": 6, "n_heads": 6, "n_kv_heads": 6, "d_model": 288,
         "d_ff": 768, "tied_head": True, "learning_rate": 1e-3, "steps": 5000,
