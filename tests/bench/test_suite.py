@@ -58,8 +58,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeRounds]:
 
 def test_every_shape_is_measured_with_both_products(fake: type[FakeRounds]) -> None:
     names = ("lightwell-eager", "lightwell-fp32")
-    results, finished = measure(Suite(("tiny", "S"), names, peak_gflops=3.0), WATCHER, "what was typed")
-    assert finished
+    results = measure(Suite(("tiny", "S"), names, peak_gflops=3.0), WATCHER, "what was typed")
+    assert results["finished"]
     assert (results["format"], results["command"]) == (1, "what was typed")
     assert [shape["shape"]["name"] for shape in results["shapes"]] == ["tiny", "S"]
     assert [[one["tokens_per_second"] for one in shape["contenders"]] for shape in results["shapes"]] == [
@@ -81,8 +81,9 @@ def test_every_shape_is_measured_with_both_products(fake: type[FakeRounds]) -> N
 
 
 def test_ctrl_c_keeps_what_was_measured_and_begins_no_further_shape() -> None:
-    results, finished = measure(Suite(("tiny", "M", "S"), ("lightwell",), rounds=1, steps=1), WATCHER, "")
-    assert not finished
+    results = measure(Suite(("tiny", "M", "S"), ("lightwell",), rounds=1, steps=1), WATCHER, "")
+    assert not results["finished"]
+    assert [shape["finished"] for shape in results["shapes"]] == [True, False]
     assert [shape["shape"]["name"] for shape in results["shapes"]] == ["tiny", "M"]
 
 
@@ -92,8 +93,8 @@ def test_a_benchmark_without_a_single_speed_is_an_error(
     monkeypatch.setattr(fake, "error", "no such kernel")
     with pytest.raises(BenchError, match=r"^Nothing could be measured; lightwell failed: no such kernel$"):
         measure(Suite(("tiny",), ("lightwell",)), WATCHER, "")
-    _, finished = measure(Suite(("M",), ("lightwell",)), WATCHER, "")  # stopped: what there is is returned
-    assert not finished
+    stopped = measure(Suite(("M",), ("lightwell",)), WATCHER, "")  # what there is is returned
+    assert not stopped["finished"]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,14 +46,33 @@ class Suite:
         if self.peak_gflops < 0:
             raise SettingError(f"peak is {self.peak_gflops:g}, but must be at least 0.")
 
+    def asked(self) -> dict[str, Any]:
+        """Return what decides the results, as plain values; a file of others is not gone on with."""
+        return {
+            "shapes": list(self.shapes),
+            "contenders": choose(self.contenders, self.peers),
+            "rounds": self.rounds,
+            "steps_per_round": self.steps,
+            "peak_gflops": self.peak_gflops,
+        }
 
-def measure(suite: Suite, watcher: Watcher, command: str) -> tuple[dict[str, Any], bool]:
-    """Measure everything; the results, and whether it came to its end rather than to Ctrl-C.
+
+def measure(
+    suite: Suite,
+    watcher: Watcher,
+    command: str,
+    *,
+    begun: Sequence[dict[str, Any]] = (),
+    on_shape: Callable[[dict[str, Any]], None] = lambda results: None,
+) -> dict[str, Any]:
+    """Measure everything, and return the results; `finished` in them says whether it came to its end, not to Ctrl-C.
 
     Args:
         suite: what to measure.
         watcher: hears what goes on.
         command: what was typed, to be repeated.
+        begun: results of shapes that were measured before, which are not measured again.
+        on_shape: called with all results so far after each shape that was measured.
 
     Raises:
         SettingError: as `Suite.check`.
@@ -61,32 +80,42 @@ def measure(suite: Suite, watcher: Watcher, command: str) -> tuple[dict[str, Any
     """
     suite.check()
     done: list[dict[str, Any]] = []
-    results = {
+    before = {result["shape"]["name"]: result for result in begun}
+    results: dict[str, Any] = {
         "format": FORMAT,
         "date": datetime.date.today().isoformat(),
         "command": command,
         "host": describe_host(),
+        "asked": suite.asked(),
+        "finished": False,
         "shapes": done,
     }
     names = choose(suite.contenders, suite.peers)
-    finished = True
     for shape_name in suite.shapes:
+        if shape_name in before:
+            watcher.say(f"Shape {shape_name} was measured before.")
+            done.append(before[shape_name])
+            continue
         watcher.say(f"Shape {shape_name}: {shape(shape_name).sentence()}.")
         rounds = Rounds(
             [command_of(name, shape(shape_name), suite.peers) for name in names],
             {precision: products(precision) for precision in PRECISIONS},
             watcher,
         )
+        finished = True
         try:
             rounds.measure(suite.rounds, suite.steps)
         except KeyboardInterrupt:
             finished = False
-        done.append(shape_results(shape(shape_name), rounds.measurement, suite.steps, suite.peak_gflops))
+        result = shape_results(shape(shape_name), rounds.measurement, suite.steps, suite.peak_gflops)
+        done.append({**result, "finished": finished})
         if not finished:
-            break
-    if finished:
-        refuse_nothing(done)
-    return results, finished
+            on_shape(results)
+            return results
+        results["finished"] = len(done) == len(suite.shapes)
+        on_shape(results)
+    refuse_nothing(done)
+    return {**results, "finished": True}
 
 
 def refuse_nothing(shapes: Sequence[dict[str, Any]]) -> None:

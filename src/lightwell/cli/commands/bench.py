@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeAlias
 
 from cyclopts import Parameter
 
-from lightwell.bench import table
+from lightwell.bench import kept, table
 from lightwell.bench.contenders.contender import OURS, Peers, choose
 from lightwell.bench.contenders.shapes import SHAPES, Shape, shape
 from lightwell.bench.turns.rounds import Watcher
@@ -18,7 +18,8 @@ from lightwell.bench.turns.suite import Suite, measure
 from lightwell.cli import words
 from lightwell.cli.flags import Json
 from lightwell.cli.progress import counting, progress
-from lightwell.errors import RunError, SettingError
+from lightwell.errors import SettingError
+from lightwell.training.hardware.host import describe_host
 
 PICTURES = (".png", ".svg", ".pdf")
 
@@ -50,7 +51,12 @@ Profile: TypeAlias = Annotated[
     Path | None,
     Parameter(help="Measure nothing else; draw where the time of Lightwell's step goes.", metavar="FILE.png"),
 ]
-Out: TypeAlias = Annotated[Path | None, Parameter(help="Write the results as JSON into this file.", metavar="FILE")]
+Out: TypeAlias = Annotated[
+    Path | None,
+    Parameter(
+        help="Write the results as JSON into this file, after each shape; a stopped one goes on.", metavar="FILE"
+    ),
+]
 
 
 def bench(
@@ -80,12 +86,23 @@ def bench(
         draw_profile(suite, profile, json)
         return
     watcher = Watcher(progress().say, counting)
-    results, finished = measure(suite, watcher, shlex.join(["lightwell", *sys.argv[1:]]))
-    if out is not None:
-        write(out, results)
-    print(json_text.dumps(results) if json else "\n\n".join(report(result) for result in results["shapes"]))
-    if not finished:
-        raise KeyboardInterrupt
+    before = kept.begun(out, suite.asked(), describe_host()) if out is not None else []
+    shown: list[str] = []
+
+    def on_shape(results: dict[str, Any]) -> None:
+        if out is not None:
+            kept.write(out, results)
+        if not json:
+            for result in results["shapes"][len(shown) :]:
+                shown.append(report(result))
+                print(shown[-1], end="\n\n", flush=True)
+
+    results = measure(suite, watcher, shlex.join(["lightwell", *sys.argv[1:]]), begun=before, on_shape=on_shape)
+    if json:
+        print(json_text.dumps(results))
+    if not results["finished"]:
+        goes_on = f"Stopped; what was measured is in {out}, and the same command goes on from there."
+        raise KeyboardInterrupt(goes_on if out is not None else "")
 
 
 def report(result: dict[str, Any]) -> str:
@@ -123,18 +140,6 @@ def draw_profile(suite: Suite, path: Path, json: bool) -> None:
         if seconds
     ]
     print(f"{words.table(rows, right=(1, 2))}\n\nThe picture is {path}.")
-
-
-def write(path: Path, results: dict[str, Any]) -> None:
-    """Keep the results in a file.
-
-    Raises:
-        RunError: it cannot be written.
-    """
-    try:
-        path.write_text(json_text.dumps(results, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{path} could not be written ({error.strerror or error}).") from None
 
 
 def _check_folder(path: Path | None) -> None:
