@@ -66,6 +66,7 @@ def test_a_stopped_benchmark_keeps_its_shapes_and_goes_on(
         capsys.readouterr()
     before = json.loads(out.read_text())
     assert before["shapes"][0]["shape"]["name"] == "tiny"
+    assert [result["finished"] for result in before["shapes"]] == [True, False][: 1 + (happens is KeyboardInterrupt)]
     assert not before["finished"]
 
     rounds.stop_at = ""
