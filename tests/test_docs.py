@@ -201,3 +201,38 @@ def test_laws_that_are_cited_are_listed() -> None:
         for first, second in re.findall(r"\b[Ll]aws? (\d+)(?: and (\d+))?", path.read_text(encoding="utf-8")):
             for number in filter(None, (first, second)):
                 assert 1 <= int(number) <= laws, f"{path.name} cites law {number}"
+
+
+def rows_of(page: Path, heading: str) -> list[list[str]]:
+    """The cells of the first table below a heading, its head among them."""
+    below = page.read_text(encoding="utf-8").partition(f"{heading}\n")[2]
+    table = re.search(r"(?:^\|.*\n)+", below, re.MULTILINE)
+    assert table, heading
+    return [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in table[0].splitlines()]
+
+
+def test_the_comparison_of_the_readme_is_what_was_measured() -> None:
+    """Each number of the README's table stands in the row of the same contender in docs/performance.md."""
+    head, _, *measured = rows_of(REPOSITORY / "README.md", "## Beside nanoGPT, litgpt and the book's code")
+    page = DOCS / "performance.md"
+    names = {
+        "Lightwell": "lightwell", "nanoGPT": "nanogpt", "nanoGPT, bf16": "nanogpt-bf16", "litgpt": "litgpt",
+        "the book's code": "llms-from-scratch",
+    }  # fmt: skip
+    assert [names[column] for column in head[1:]] == list(names.values())
+    for row, heading, column in zip(measured, ("### S", "### M", "### M"), ("tokens/s", "tokens/s", "peak memory"),
+                                    strict=False):  # fmt: skip
+        columns, _, *contenders = rows_of(page, heading)
+        known = {cells[0]: cells[columns.index(column)].removesuffix(" GB") for cells in contenders}
+        assert row[1:] == [known[name] for name in names.values()], row[0]
+    _, _, lightwell, nanogpt = rows_of(page, "## Time to quality")
+    for row, place in zip(measured[3:], (3, 4), strict=True):
+        found = [cells[place].split(" ")[0] for cells in (lightwell, nanogpt)]
+        assert row[1:] == [*found, "", "", ""], row[0]
+
+
+def test_the_readme_names_no_host_but_that_of_torch() -> None:
+    """What a stranger has to look up is looked up where it is kept, and not copied from here."""
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"https?://([^/)\s]+)", text)) == {"pytorch.org"}
+    assert "--index-url" not in text

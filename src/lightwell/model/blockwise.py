@@ -26,7 +26,7 @@ AttentionFunction = Callable[[Tensor, Tensor, Tensor, Tensor, DropoutMask | None
 
 
 def use_blockwise(q: Tensor, S: int) -> bool:
-    """Return whether blocks beat torch's kernel for these queries (..., T, width) and S keys (docs/performance.md).
+    """Return whether blocks beat torch's kernel for these queries (..., T, width) and S keys (docs/decisions.md).
 
     On a CPU the kernel multiplies short bf16 sequences slowly; long ones do not fit into the caches between two
     products.

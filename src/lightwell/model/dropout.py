@@ -43,7 +43,7 @@ def sample_dropout_mask(shape: tuple[int, ...], p: float, device: torch.device) 
 def _random_levels(shape: tuple[int, ...], device: torch.device) -> Tensor:
     """Uniform int16, four out of each 64 random bits: a tenth of the time that torch takes for as many draws.
 
-    That counts on a CPU, where dropout would otherwise take a third of a step (docs/performance.md).
+    That counts on a CPU, where dropout would otherwise take a third of a step (docs/decisions.md).
     """
     count = math.prod(shape)
     words = torch.randint(-(2**63), 2**63 - 1, (-(-count // 4),), device=device)  # random_() would break compiled code

@@ -70,7 +70,7 @@ def freed_memory_kept() -> Iterator[None]:
     """Inside it, memory that tensors free stays with the process for the next ones (Linux with glibc only).
 
     glibc gives large blocks back to the system at once, and getting them again, page by page, took a fifth of an eager
-    training step (docs/performance.md). Afterwards what is free goes back, and glibc's documented defaults hold again,
+    training step (docs/decisions.md). Afterwards what is free goes back, and glibc's documented defaults hold again,
     but for its habit of raising the size from which blocks count as large, which any setting ends for good.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None

@@ -45,7 +45,7 @@ SMALL_MODELS = ScalingLaw(E=2.3, A=30.0, alpha=0.34, B=428.0, beta=0.452, C=8.0,
 """For models of 0.4 to 11 million parameters by the recipe of the small presets.
 
 alpha is Hoffmann's; the others were fitted to runs of one, three and ten minutes on the default corpus
-(docs/performance.md). E, the same for all, decides nothing.
+(docs/decisions.md). E, the same for all, decides nothing.
 """
 
 

@@ -23,7 +23,7 @@ _LLAMA: dict[str, Any] = {  # Touvron 2023: rope, rmsnorm, swiglu, no biases, a 
 }  # fmt: skip
 _LONG: dict[str, Any] = {"learning_rate": 6e-4, "warmup_steps": 500, "batch_size": 64, "micro_batch_size": 4}
 
-_RECIPE: dict[str, Any] = {  # what reached the same loss soonest: docs/performance.md has what each part brings
+_RECIPE: dict[str, Any] = {  # what reached the same loss soonest: docs/decisions.md has what each part brings
     "optimizer": "muon", "muon_learning_rate": 0.02, "muon_momentum": 0.85, "learning_rate": 0.01, "beta1": 0.85,
     "warmup_steps": 10, "schedule": "wsd", "decay_fraction": 0.5, "final_learning_rate": 0.0, "batch_size": 16,
 }  # fmt: skip

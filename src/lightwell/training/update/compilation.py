@@ -23,10 +23,10 @@ from lightwell.training.update.loss import HeadLoss, head_loss
 WORTH_IT = {"cpu": 4e13, "cuda": 5e15, "mps": 1e15}
 """Model FLOPs from which a run gains more by compiling than it waits for it: two or three minutes of training.
 
-Measured on a CPU (docs/performance.md); estimated for GPUs, on which nothing was measured.
+Measured on a CPU (docs/decisions.md); estimated for GPUs, on which nothing was measured.
 """
 COMPILED = 1.35
-"""How much faster a compiled step is than an eager one, on a CPU (docs/performance.md)."""
+"""How much faster a compiled step is than an eager one, on a CPU (docs/decisions.md)."""
 COMPILATION = 30.0
 """Seconds until the first step is compiled: 10 to 45 on the machines where it was measured."""
 
@@ -57,7 +57,7 @@ def compile_in_time(choice: str, device: torch.device, precision: str, eager: fl
 def compiling_pays(device: torch.device, precision: str) -> bool:
     """Return whether compiled steps are faster, however long the run: on a CPU in bf16 only, where products are fast.
 
-    In fp32 the products take nearly all of a step there, and nothing is gained (docs/performance.md).
+    In fp32 the products take nearly all of a step there, and nothing is gained (docs/decisions.md).
     """
     return has_compiler(device) and (device.type != "cpu" or precision == "bf16")
 
