@@ -2,9 +2,39 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
+REMEDIES = {
+    errno.ENAMETOOLONG: "put a text into a file, and give the name of that",
+    errno.ELOOP: "the link leads to itself, so remove it",
+    errno.EACCES: "ask its owner for permission, or name another",
+    errno.EPERM: "ask its owner for permission, or name another",
+    errno.EROFS: "name another place, which can be written",
+    errno.ENOSPC: "free some space, or name another place",
+    errno.EDQUOT: "free some space, or name another place",
+    errno.EISDIR: "name a file in it",
+    errno.ENOTDIR: "name a folder, or remove the file that is in its place",
+    errno.ENOENT: "check that it is there",
+}
+"""What helps against a refusal of the system."""
+
 
 class LightwellError(ValueError):
     """A foreseeable failure. The command line prints its message and exits with 1; it never shows a traceback."""
+
+
+def system_sentence(error: OSError) -> str:
+    """Return what to tell a user whom the system refused a file or folder: its name, the reason and a remedy.
+
+    Empty where the error names none: such a one was not foreseen.
+    """
+    if error.filename is None:
+        return ""
+    name = os.fsencode(error.filename).decode(errors="replace") if isinstance(error.filename, str | bytes) else ""
+    name = name if len(name) <= 60 else f"{name[:30]}...{name[-27:]}"
+    remedy = REMEDIES.get(error.errno or 0, "check it, or name another")
+    return f"{name or 'An open file'} cannot be used ({error.strerror or error}); {remedy}."
 
 
 class SettingError(LightwellError):

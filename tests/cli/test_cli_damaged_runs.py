@@ -45,7 +45,7 @@ def test_missing_reference_lines_are_said(house: Path, capsys: pytest.CaptureFix
 def test_a_run_that_may_only_be_read_is_shown_without_a_new_curve(
     house: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*arguments: object) -> None:
+    def refuse(*arguments: object, **named: object) -> None:
         raise RunError(f"The plot could not be written ({os.strerror(30)}).")
 
     monkeypatch.setattr(plot, "plot_run", refuse)

@@ -484,9 +484,14 @@ def test_beginning_anew_leaves_what_somebody_put_beside(corpus: Path, tmp_path: 
     assert (tmp_path / "out" / "shards" / "notes.txt").read_text() == "mine"
 
 
-def test_a_folder_inside_of_the_text_is_refused(corpus: Path) -> None:
-    with pytest.raises(SettingError, match="lies inside of"):
-        made(corpus, corpus / "out")
+def test_a_folder_inside_of_the_text_is_no_part_of_it(corpus: Path, tmp_path: Path) -> None:
+    elsewhere = made(corpus, tmp_path / "out")
+    inside = made(corpus, corpus / "out")
+    assert inside.digest == elsewhere.digest
+    assert made(corpus, corpus / "out").bytes_done == 0  # the second time, too
+    again = made(corpus, tmp_path / "again")
+    assert again.digest == elsewhere.digest
+    assert any("is prepared text" in sentence for sentence in again.report)
 
 
 def test_the_reason_why_nothing_was_read_is_said(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from lightwell.cli import invocation
 from lightwell.cli.commands import COMMANDS
 from lightwell.cli.help import PlainHelp
 from lightwell.cli.invocation import DONE, FAILED, INTERRUPTED, TERMINATED, TRY_AGAIN, WRONG_USAGE
-from lightwell.errors import LeftAloneError, LightwellError, SettingError, TryAgainError
+from lightwell.errors import LeftAloneError, LightwellError, SettingError, TryAgainError, system_sentence
 
 ABOUT = """Builds, trains and runs language models: from a folder of text to a GPT of its own.
 
@@ -81,6 +81,10 @@ def run(tokens: Sequence[str]) -> int:
     except BrokenPipeError:
         # The reader, e.g. `head`, has enough. What is still buffered must not fail again when Python closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if not (said := system_sentence(error)):
+            raise
+        return _fail(said, FAILED)
     return DONE
 
 

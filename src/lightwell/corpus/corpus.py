@@ -32,6 +32,7 @@ from lightwell.corpus.manifest import Prepared, open_prepared, prepared_folder, 
 from lightwell.errors import TextError
 from lightwell.text.config import TextConfig
 from lightwell.text.documents import Document, read_documents
+from lightwell.text.paths import expanded
 from lightwell.text.split import Split, split_documents
 from lightwell.tokens.fast_encoding import EncodersDifferError
 from lightwell.tokens.table_encoding import Ids
@@ -136,7 +137,7 @@ def cache_folder() -> Path:
     """Return $LIGHTWELL_CACHE, else lightwell in $XDG_CACHE_HOME, else ~/.cache/lightwell."""
     own, general = os.environ.get("LIGHTWELL_CACHE"), os.environ.get("XDG_CACHE_HOME")
     if own:
-        return Path(own).expanduser()
+        return expanded(own)
     return (Path(general) if general else Path.home() / ".cache") / "lightwell"
 
 

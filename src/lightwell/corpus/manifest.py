@@ -20,16 +20,17 @@ import msgspec
 import numpy as np
 
 from lightwell.corpus.shards import REMEDY, Shard, all_offsets, check_shard, write_json
-from lightwell.corpus.units.encoding import HELD_OUT, SHARDS, TRAIN
+from lightwell.corpus.units.encoding import HELD_OUT, TRAIN
 from lightwell.errors import SettingError, TextError
+from lightwell.text import own_folders
 from lightwell.text.config import PREPARED, TextConfig
+from lightwell.text.paths import expanded
 from lightwell.tokens.concatenated import ConcatenatedTokens
 from lightwell.tokens.token_file import TokenFile, token_type
 from lightwell.tokens.tokenizer import Tokenizer
 
 FORMAT = 1
-MANIFEST = "manifest.json"
-PLAN = "plan.json"
+MANIFEST, PLAN = own_folders.MANIFEST, own_folders.PLAN
 TOKENIZER = "tokenizer.json"
 HASHED_AT_ONCE = 4
 """Shards that are held against their SHA-256 at a time; hashing runs beside Python."""
@@ -156,8 +157,8 @@ def prepared_folder(paths: Sequence[str]) -> Path | None:
     Raises:
         TextError: prepared text is named among other texts, or is not finished.
     """
-    folders = [Path(path).expanduser() for path in paths]
-    folder = next(filter(_is_prepared, folders), None)
+    folders = [expanded(path) for path in paths]
+    folder = next((folder for folder in folders if own_folders.own_folder(folder) == own_folders.PREPARED), None)
     if folder is None:
         return None
     if len(folders) > 1:
@@ -165,10 +166,6 @@ def prepared_folder(paths: Sequence[str]) -> Path | None:
     if not (folder / MANIFEST).is_file():
         raise TextError(f"{folder} is not finished; give its `lightwell prepare` command again to go on.")
     return folder
-
-
-def _is_prepared(folder: Path) -> bool:
-    return (folder / SHARDS).is_dir() and any((folder / name).is_file() for name in (PLAN, MANIFEST))
 
 
 def refuse_other_settings(folder: Path, config: TextConfig, vocab_size: int) -> None:

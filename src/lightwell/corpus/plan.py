@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -71,12 +72,6 @@ def make_plan(config: TextConfig, vocab_size: int, folder: Path, unit_bytes: int
     """
     if not config.paths:
         raise SettingError("prepare needs a text; name files, folders or globs.")
-    for path in map(Path, config.paths):
-        if path.expanduser().resolve() in folder.resolve().parents:
-            raise SettingError(
-                f"--out {folder} lies inside of {path}, and would be a part of the text the next time; "
-                "choose a folder outside of it."
-            )
     if prepared_folder(config.paths):
         raise TextError(f"{config.paths[0]} is prepared already; `lightwell train {config.paths[0]}` learns from it.")
     settings: dict[str, Any] = {**config.to_dict(), "vocab_size": vocab_size, "unit_bytes": unit_bytes}
@@ -90,8 +85,10 @@ def make_plan(config: TextConfig, vocab_size: int, folder: Path, unit_bytes: int
         reason = f": {sources.skipped[0][0]} {sources.skipped[0][1]}" if sources.skipped else ""
         raise TextError(f"There is no text to read in {', '.join(config.paths)}{reason}.")
     for source in sources.files:
-        about = source.path.stat()
-        asked.update(f"{source.path.resolve()} {about.st_size} {about.st_mtime_ns}\n".encode())
+        with contextlib.suppress(OSError):  # found and not readable, and so in no unit
+            about = source.path.stat()
+            real = os.fsencode(os.path.realpath(source.path))
+            asked.update(real + f" {about.st_size} {about.st_mtime_ns}\n".encode())
     work = Work(folder, config.text_field, config.validation_fraction, unit_bytes, asked.hexdigest())
     return Plan(config, vocab_size, sources, units, work, settings)
 

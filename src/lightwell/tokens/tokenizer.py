@@ -23,6 +23,7 @@ import tokenizers
 from lightwell.errors import SettingError, TextError
 from lightwell.settings import nearest
 from lightwell.text.config import TextConfig
+from lightwell.text.paths import expanded
 from lightwell.tokens.building import END_OF_TEXT, build_bpe, build_byte, build_character
 from lightwell.tokens.fast_encoding import DIFFER, WORTH_IT, EncodersDifferError, FastEncoder, fast_encoder
 from lightwell.tokens.loading import find_end_of_text, known_end_of_text, load_backend, write_end_of_text
@@ -276,7 +277,7 @@ def tokenizer_path(name: str) -> Path:
     Raises:
         SettingError: nothing is there, and the name does not look like a path: it is a misspelt kind.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     if not path.exists() and path.name == name and not path.suffix:
         kinds = ", ".join(KINDS)
         raise SettingError(f"tokenizer is {name!r}, but must be {kinds} or the path of one.{nearest(name, KINDS)}")

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from lightwell.corpus.shards import Shard, has_size, write_json, write_shard
 from lightwell.corpus.units.cutting import Unit
 from lightwell.corpus.units.reading import Findings, read_unit
+from lightwell.text import own_folders
 from lightwell.tokens.pieces import PIECE
 from lightwell.tokens.table_encoding import Ids
 from lightwell.tokens.token_file import token_type
@@ -38,7 +39,7 @@ CHECKED = PIECE
 CHECKED_AT_FIRST = 1 << 20
 """Characters that are in the first shards of the first unit, where a faster encoder that is wrong shows itself."""
 RECORDS = "units"
-SHARDS = "shards"
+SHARDS = own_folders.SHARDS
 
 
 @dataclass(frozen=True)

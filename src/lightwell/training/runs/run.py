@@ -20,14 +20,15 @@ from typing import Any, Self
 
 from lightwell.atomic import replace_folder, restore_folder, sync
 from lightwell.errors import RunError, SettingError
+from lightwell.text import own_folders
 from lightwell.text.config import TextConfig
 from lightwell.tokens.tokenizer import Tokenizer
 from lightwell.training.runs.records import Records, write_run_file
 from lightwell.training.runs.references import References
 from lightwell.training.settings.config import RunConfig
 
-CONFIG, TOKENIZER, REFERENCES = "config.toml", "tokenizer.json", "references.json"
-METRICS, SAMPLES, CHECKPOINTS = "metrics.jsonl", "samples.jsonl", "checkpoints"
+CONFIG, TOKENIZER, REFERENCES = own_folders.CONFIG, "tokenizer.json", "references.json"
+METRICS, SAMPLES, CHECKPOINTS = "metrics.jsonl", "samples.jsonl", own_folders.CHECKPOINTS
 INCIDENTS = "incidents.jsonl"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightwell.errors import SettingError
+from lightwell.text.paths import expanded
 from lightwell.training.settings.config import RunConfig
 from lightwell.training.settings.presets import DEFAULT_PRESET, preset
 
@@ -52,10 +53,10 @@ def compose(
     if "" in paths:
         raise SettingError("One of the paths is empty; name a file, a folder or a glob, or no path at all.")
     if paths:
-        changes["paths"] = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - Path.absolute keeps ".."
+        changes["paths"] = [os.path.abspath(expanded(path)) for path in paths]  # noqa: PTH100 - Path.absolute keeps ".."
     tokenizer = changes.get("tokenizer")
-    if tokenizer and tokenizer not in ("character", "byte", "bpe") and Path(tokenizer).exists():
-        changes["tokenizer"] = os.path.abspath(tokenizer)  # noqa: PTH100
+    if tokenizer and tokenizer not in ("character", "byte", "bpe") and expanded(tokenizer).exists():
+        changes["tokenizer"] = os.path.abspath(expanded(tokenizer))  # noqa: PTH100
     named = next((name for name in SIZE if name in changes), "")
     if changes.get("minutes") and not (preset_name or config_file or named):
         changes.setdefault("size", "auto")
