@@ -27,7 +27,7 @@ mutants: .venv/dev
 lab-cards: .venv/dev
 	$(BIN)/lightwell lab all --budget night --out lab/cards
 	for card in lab/cards/*-night; do \
-	  mkdir -p docs/lab/$$(basename $$card) && cp $$card/card.json $$card/card.md $$card/*.svg docs/lab/$$(basename $$card)/; \
+	  mkdir -p docs/lab/$$(basename $$card) && cp $$card/card.json $$card/card.md $$card/*.svg $$card/*.webp docs/lab/$$(basename $$card)/; \
 	done
 	cp lab/cards/index.html docs/lab/
 

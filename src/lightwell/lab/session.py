@@ -22,7 +22,7 @@ from lightwell.corpus.corpus import Corpus
 from lightwell.errors import RunError, TrainingError
 from lightwell.lab.cards import page, shown
 from lightwell.lab.cards.card import Card, make_card
-from lightwell.lab.cards.figures import drawing, save_figure
+from lightwell.lab.cards.figures import drawing, save_figure, save_stacked, stacking
 from lightwell.lab.catalogue import experiment, notes
 from lightwell.lab.experiments.budget import BUDGETS, Budget
 from lightwell.lab.experiments.context import ExperimentContext
@@ -136,9 +136,11 @@ class Session:
                 continue
             with drawing():
                 pictures = experiment_of_note.draw(findings.data, findings.timings)
+                with stacking():
+                    narrow = experiment_of_note.draw(findings.data, findings.timings)
             seconds = time.monotonic() - started
             card = make_card(experiment_of_note.note, findings, context, pictures, self.command(name), seconds)
-            write_card(card, pictures, self.folder_of(name))
+            write_card(card, pictures, self.folder_of(name), narrow)
             self.cards.append(card)
             done(card)
             self._write_index()
@@ -228,8 +230,8 @@ def cost_of(trial: Trial) -> float:
     return tokens_of(trial) + SCORED_BESIDE * 11 * trial.config.training.eval_tokens
 
 
-def write_card(card: Card, pictures: Sequence[Picture], folder: Path) -> None:
-    """Write a card's files into a folder of its own.
+def write_card(card: Card, pictures: Sequence[Picture], folder: Path, narrow: Sequence[Picture] = ()) -> None:
+    """Write a card's files into a folder of its own; narrow: the pictures once more, their panels stacked.
 
     Raises:
         RunError: one could not be written.
@@ -237,6 +239,8 @@ def write_card(card: Card, pictures: Sequence[Picture], folder: Path) -> None:
     make_folder(folder)
     for picture in pictures:
         save_figure(picture.figure, folder, picture.name)
+    for picture in narrow:
+        save_stacked(picture.figure, folder, picture.name)
     write_run_file(folder / "card.json", card.to_json().encode())
     write_run_file(folder / "card.md", shown.markdown(card).encode())
     try:

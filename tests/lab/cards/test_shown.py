@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from lab_house import laboratory, with_seeds
+from lightwell.cli.commands.lab import verdict_table
 from lightwell.errors import RunError, SettingError, TrainingError
 from lightwell.lab.cards import page, shown
 from lightwell.lab.cards.card import WORDS, Card, bits_of_a_nat, make_card, provenance
-from lightwell.lab.cards.figures import draw_paired, drawing, new_figure, save_figure
+from lightwell.lab.cards.figures import draw_paired, drawing, new_figure, save_figure, stacking
 from lightwell.lab.catalogue import experiment, notes
 from lightwell.lab.experiments.context import ExperimentContext
 from lightwell.lab.experiments.experiment import Experiment, Findings, Picture
@@ -80,10 +81,82 @@ def test_tables_are_of_claims_that_decide_then_those_beside_then_laws(context: E
     assert f"{shown.interval(beside, card.bits)}: {shown.outcome(beside)}" in " ".join(plain.split())
     assert "Beside" not in shown.plain(card_of(context, about))
     html = page.page([(card, Path("a-folder"))], "A <title>")
-    assert html.count('<td class="broken">broken</td>') == 1
-    assert '<p class="verdict contradicted">Contradicted</p>' in html
+    assert html.count('<td class="broken" data-head="outcome">broken</td>') == 1
+    assert '<span class="verdict contradicted">Contradicted</span>' in html
     assert "<title>A &lt;title&gt;</title>" in html
     assert '<article id="a-folder">' in html
+
+
+def test_the_reason_of_a_verdict_is_broken_laws_then_claims_then_laws(context: ExperimentContext) -> None:
+    held, broken = Law.near("a law", 1.0, 1.0, 0.5), Law.fact("a fact", False, True)
+    yes, no = Claim.of("yes", NATS, LOWER), Claim.of("no", NATS, [-each for each in LOWER])
+    beside = dataclasses.replace(no, beside=True)
+    for claims, laws, words in (
+        ([yes, no], [held, broken], "Broken: a fact: no, expected yes."),
+        ([yes, beside], [held], "yes (0.103 nats per token lower)."),
+        ([no, yes], [], "Supported: yes (0.103 nats per token lower). Contradicted: no (0.103 nats per token higher)."),
+        ([beside], [held, held], "All 2 laws hold, the first of them: a law: 1."),
+        ([], [], ""),
+    ):
+        card = card_of(context, *claims, laws=laws)
+        assert shown.reason(card) == words
+        assert words in shown.markdown(card).replace("\\", "")
+        assert words in page.page([(card, Path("a"))], "")
+
+
+def test_several_notes_end_in_a_table_with_a_row_for_each(context: ExperimentContext) -> None:
+    yes, no, few = Claim.of("", NATS, LOWER), Claim.of("", NATS, [0.3] * 6), Claim.of("", NATS, LOWER[:3])
+    laws = [Law.fact("a fact", True, True), Law.fact("another", True, True)]
+    cards = [
+        card_of(context, yes, no, dataclasses.replace(no, beside=True)),
+        card_of(context, laws=laws),
+        card_of(context, few, Claim.of("", NATS, [0.0] * 6), Claim.of("", NATS, [0.5]), laws=[laws[0]]),
+    ]
+    assert [" ".join(line.split()) for line in verdict_table(cards).splitlines()] == [
+        "note verdict claims about it laws that hold",
+        "buffer It depends 1 for, 1 against",
+        "buffer Supported 2 of 2",
+        "buffer It depends* 1 for, 1 without a difference, 1 open 1 of 1",
+        "* exploratory: a verdict needs 6 seeds",
+    ]
+    assert len(verdict_table(cards[:2]).splitlines()) == 3
+
+
+def test_a_page_of_several_cards_begins_with_each_note_its_verdict_and_the_reason(
+    context: ExperimentContext, tmp_path: Path
+) -> None:
+    card = card_of(context, Claim.of("a claim", NATS, LOWER), laws=[Law.near("a law", 1.0, 1.0, 0.5)])
+    night = dataclasses.replace(card, budget="night")
+    html = page.page([(card, Path("one")), (night, Path("two"))], "The lab")
+    head = html[html.index("<header") : html.index("</header>")]
+    for words in ("<h1>The lab</h1>", 'href="#one"', 'href="#two"', "Supported", shown.reason(card), ">night<"):
+        assert words in head
+    assert html.count('<a href="#top">') == 2
+    assert html.count("<details>") == html.count("</details>") == 2 * 3  # seeds, laws, how it was measured
+    assert "prefers-color-scheme: dark" in html
+    assert "<header" not in page.page([(card, Path("one"))], "One")
+
+
+def test_a_narrow_page_has_the_panels_of_a_picture_one_below_another(
+    context: ExperimentContext, tmp_path: Path
+) -> None:
+    with drawing():
+        wide = [Picture("gaps", "the caption", new_figure("a title", columns=3))]
+        with stacking():
+            narrow = [Picture("gaps", "the caption", new_figure("a long title " * 8, columns=3))]
+    wide_sizes, sizes = wide[0].figure.get_size_inches(), narrow[0].figure.get_size_inches()
+    assert sizes[0] < wide_sizes[0]
+    assert sizes[1] > 2 * wide_sizes[1]
+    places = [axes.get_subplotspec().rowspan.start for axes in narrow[0].figure.axes]  # type: ignore[union-attr]
+    assert places == [0, 1, 2]
+    assert "\n" in narrow[0].figure.get_suptitle()
+    card = card_of(context, pictures=wide)
+    write_card(card, wide, tmp_path / "with", narrow)
+    write_card(card, wide, tmp_path / "without")
+    with_narrow, without = ((tmp_path / name / "card.html").read_text() for name in ("with", "without"))
+    assert 'class="narrow" alt="the caption" src="data:image/webp;base64,' in with_narrow
+    assert "<img" not in without
+    assert with_narrow.count("<svg") == without.count("<svg") == 1
 
 
 def test_claims_that_decide_make_a_card_exploratory_and_those_beside_do_not(context: ExperimentContext) -> None:

@@ -18,6 +18,7 @@ from lightwell.lab.experiments.budget import BUDGETS, Budget, budget_of
 from lightwell.training.settings.config import RunConfig
 
 if TYPE_CHECKING:
+    from lightwell.lab.cards.card import Card
     from lightwell.lab.session import NotePlan
 
 CORPORA: tuple[str, ...] = get_args(RunConfig.all_fields()["corpus"][1].type)
@@ -82,6 +83,8 @@ def lab(
     if json:
         print(json_text.dumps([card.to_dict() for card in cards]))
         return
+    if len(cards) > 1:
+        print(f"\n{verdict_table(cards)}")
     print(f"\nSaved in  {folder}\nOpen      {folder / 'index.html'}")
 
 
@@ -89,6 +92,24 @@ def listing() -> str:
     """Return the notes, and how to measure them."""
     rows = [(name, note.sentence) for name, note in notes().items()]
     return f"{words.table(rows)}\n\nlightwell lab NOTE, or lightwell lab all; with --budget {', '.join(BUDGETS)}."
+
+
+def verdict_table(cards: Sequence[Card]) -> str:
+    """Return a row for each note: its verdict, and how many claims and laws speak for it."""
+    from lightwell.lab.cards.card import WORDS
+    from lightwell.lab.verdicts.statistics import FEWEST
+
+    counted = {"supported": "for", "contradicted": "against", "no difference": "without a difference",
+               "not settled": "open"}  # fmt: skip
+    rows = [("note", "verdict", "claims about it", "laws that hold")]
+    for card in cards:
+        kinds = [claim.verdict.kind for claim in card.findings.claims if not claim.beside]
+        claims = ", ".join(f"{kinds.count(kind)} {word}" for kind, word in counted.items() if kind in kinds)
+        laws = [law.holds for law in card.findings.laws]
+        holding = f"{sum(laws)} of {len(laws)}" if laws else ""
+        rows.append((card.note.name, f"{WORDS[card.kind]}{'*' if card.exploratory else ''}", claims, holding))
+    doubted = any(card.exploratory for card in cards)
+    return words.table(rows) + (f"\n* exploratory: a verdict needs {FEWEST} seeds" if doubted else "")
 
 
 def plan_table(plans: Sequence[NotePlan], budget: Budget, workers: int) -> str:

@@ -1,13 +1,16 @@
 """What all pictures of the lab have in common: style, colours, points with their interval, and how they are saved.
 
-The same numbers give the same SVG, byte for byte.
+The same numbers give the same SVG, byte for byte. Each picture is drawn twice: with its panels side
+by side, and, for a narrow page, one below another.
 """
 
 from __future__ import annotations
 
 import functools
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +26,13 @@ COLOURS = ["#0072B2", "#D55E00", "#009E73", "#A6578A", "#8A6D00", "#4C4C4C"]
 """The colours of arms, in order: Okabe and Ito's, darkened where they are too light to read."""
 
 
+NARROW, PANEL, TITLE = 4.6, 3.4, 0.6
+"""Inches: the width of a picture for a narrow page, the height of each of its panels, and that of the words around."""
+NARROW_SUFFIX = "-narrow.webp"
+"""What the file of such a picture has behind the picture's name; of all that browsers read it is the smallest."""
+_stacked: ContextVar[bool] = ContextVar("stacked", default=False)
+
+
 @contextmanager
 def drawing() -> Iterator[None]:
     """Give figures the lab's style within it."""
@@ -32,14 +42,39 @@ def drawing() -> Iterator[None]:
         yield
 
 
-def new_figure(title: str, subtitle: str = "", columns: int = 1, width: float = 9.0, height: float = 4.2) -> Figure:
-    """Return an empty figure whose title says what is to be seen."""
+@contextmanager
+def stacking() -> Iterator[None]:
+    """Let the panels of new figures stand one below another within it, for a narrow page."""
+    before = _stacked.set(True)
+    try:
+        yield
+    finally:
+        _stacked.reset(before)
+
+
+def new_figure(
+    title: str,
+    subtitle: str = "",
+    columns: int = 1,
+    width: float = 9.0,
+    height: float = 4.2,
+    narrow: float = NARROW,
+) -> Figure:
+    """Return an empty figure of so many panels (`Figure.axes`) whose title says what is to be seen.
+
+    width, height: in inches, with the panels side by side. narrow: the width within `stacking`, where the height
+    follows from the number of panels.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    rows = 1
+    if _stacked.get():
+        rows, columns, width, height = columns, 1, narrow, columns * PANEL + TITLE
+        title, subtitle = textwrap.fill(title, round(9.5 * narrow)), textwrap.fill(subtitle, round(13 * narrow))
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.subplots(1, columns)
+    figure.subplots(rows, columns)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
     if subtitle:
         figure.supxlabel(subtitle, x=0.01, ha="left", fontsize=8, color=GREY)
@@ -85,9 +120,25 @@ def save_figure(figure: Figure, folder: Path, name: str) -> None:
     Raises:
         RunError: a file could not be written.
     """
+    with _writing(folder / name):
+        figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+        figure.savefig(folder / f"{name}.png", dpi=150)
+
+
+def save_stacked(figure: Figure, folder: Path, name: str) -> None:
+    """Write NAME-narrow.webp, of a figure that was made within `stacking`.
+
+    Raises:
+        RunError: the file could not be written.
+    """
+    with _writing(folder / name):
+        figure.savefig(folder / f"{name}{NARROW_SUFFIX}", dpi=180, pil_kwargs={"quality": 75})
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
     try:
         with drawing():
-            figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
-            figure.savefig(folder / f"{name}.png", dpi=150)
+            yield
     except OSError as error:
-        raise RunError(f"The picture {folder / name} could not be written ({error.strerror or error}).") from None
+        raise RunError(f"The picture {path} could not be written ({error.strerror or error}).") from None

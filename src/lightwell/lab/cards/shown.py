@@ -8,9 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lightwell.lab.cards.card import Card
-from lightwell.lab.verdicts.verdict import NATS, Claim
+from lightwell.lab.verdicts.verdict import NATS, Claim, Kind
 
 WIDTH = 100
+KINDS: dict[Kind, str] = {
+    "supported": "Supported",
+    "contradicted": "Contradicted",
+    "no difference": "No difference",
+    "not settled": "Not settled",
+}
+"""The verdicts on a claim, in the order in which a reason names them."""
 
 
 def markdown(card: Card) -> str:
@@ -19,7 +26,7 @@ def markdown(card: Card) -> str:
     parts = [
         f"# {note.title}",
         f"> {note.sentence}",
-        f"**Verdict: {card.headline}.**",
+        f"**Verdict: {card.headline}.** {_literal(reason(card))}",
         f"*Predicted before the run:* {note.prediction}",
     ]
     parts += [f"![{caption}]({name}.svg)\n\n*{caption}*" for name, caption in card.pictures]
@@ -49,6 +56,22 @@ def tables(card: Card) -> list[tuple[list[str], list[list[str]]]]:
 def claims_of(card: Card, beside: bool) -> list[Claim]:
     """Return the claims about what the note says, or those beside it."""
     return [claim for claim in card.findings.claims if claim.beside == beside]
+
+
+def reason(card: Card) -> str:
+    """Return in a sentence where the verdict comes from: broken laws, else the claims about the note, else the laws."""
+    laws, claims = card.findings.laws, claims_of(card, beside=False)
+    if broken := [f"{law.text}: {law.shown}, expected {law.expected}" for law in laws if not law.holds]:
+        return f"Broken: {'; '.join(broken)}."
+    found = {kind: [claim for claim in claims if claim.verdict.kind == kind] for kind in KINDS}
+    parts = [
+        f"{KINDS[kind]}: {'; '.join(f'{claim.text} ({claim.verdict.sentence})' for claim in some)}."
+        for kind, some in found.items()
+        if some
+    ]
+    if parts:
+        return " ".join(parts) if len(parts) > 1 else parts[0].partition(": ")[2]
+    return f"All {len(laws)} laws hold, the first of them: {laws[0].text}: {laws[0].shown}." if laws else ""
 
 
 def plain(card: Card) -> str:

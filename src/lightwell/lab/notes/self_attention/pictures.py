@@ -129,6 +129,7 @@ def trained(data: Mapping[str, Any]) -> Picture:
     figure = new_figure(
         "What scaling brings a trained model: held-out loss, scaled less unscaled",
         "Each point a seed; below 0 scaling is better; the shaded zone counts as no difference",
+        narrow=6.0,
     )
     axes = figure.axes[0]
     axes.axhspan(-0.02, 0.02, color=GREY, alpha=0.15, linewidth=0)

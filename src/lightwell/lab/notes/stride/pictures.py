@@ -29,7 +29,7 @@ def windows_picture(data: Mapping[str, Any]) -> Picture:
         f"The first windows over this text, context length {L}: overlap shows the same tokens again",
         f"blocks: the targets of one window; under each stride, how often a token is a target of all windows that "
         f"begin here. Drawn with {L} tokens so that they can be read; trained with {data['context_length']}.",
-        width=10.5, height=6.2,
+        width=10.5, height=6.2, narrow=6.6,
     )  # fmt: skip
     axes = figure.axes[0]
     axes.grid(False)
