@@ -38,7 +38,7 @@ from lightwell.corpus.units import encoding as unit_encoding
 from lightwell.corpus.units.cutting import Unit
 from lightwell.corpus.units.encoding import document_key, encode_unit
 from lightwell.corpus.units.reading import Findings, read_unit
-from lightwell.errors import SettingError, TextError
+from lightwell.errors import SettingError, TextError, VocabularyError
 from lightwell.text.config import TextConfig
 from lightwell.tokens import tokenizer
 from lightwell.tokens.fast_encoding import FastEncoder
@@ -496,7 +496,7 @@ def test_a_folder_inside_of_the_text_is_no_part_of_it(corpus: Path, tmp_path: Pa
 
 def test_the_reason_why_nothing_was_read_is_said(tmp_path: Path) -> None:
     (tmp_path / "text").mkdir()
-    (tmp_path / "text" / "x.jsonl").write_text('{"text": "fine"}\n{"text": \n')
+    (tmp_path / "text" / "x.jsonl").write_text('{"text": \n{"text": \n')
     for kind in ("bpe", "byte"):
         with pytest.raises(TextError, match=r"\(.*x\.jsonl.*\)"):
             made(tmp_path / "text", tmp_path / kind, tokenizer=kind)
@@ -703,3 +703,13 @@ def test_what_workers_add_while_it_is_reported_is_reported_next(
     plan = make_plan(TextConfig(paths=(str(corpus),)), 0, tmp_path / "out", 2000)
     workers.encode_units(plan.units, plan.work, 2, False, reports.append)
     assert sum(reports) == counter.looked > 0
+
+
+def test_what_a_failed_try_left_is_not_in_the_way_of_the_advice_it_gave(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(VocabularyError) as failed:
+        made(corpus, tmp_path / "out", tokenizer="bpe", vocab_size=100_000, workers=1)
+    assert str(failed.value.supported) in str(failed.value).replace(",", "")
+    done = made(corpus, tmp_path / "out", tokenizer="bpe", vocab_size=failed.value.supported, workers=1)
+    assert done.folder == tmp_path / "out"
+    with pytest.raises(TextError, match="was prepared with another vocab_size"):
+        made(corpus, tmp_path / "out", tokenizer="bpe", vocab_size=300, workers=1)

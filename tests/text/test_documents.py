@@ -217,7 +217,7 @@ def test_a_missing_field_or_column_names_those_that_are_there(tmp_path: Path) ->
         ("x.txt", b" \n ", "is empty"),
         ("x.bin", b"ab\0cd", "is binary"),
         ("x.txt", "hello".encode("utf-16"), "UTF-16"),
-        ("x.jsonl", b'{"text": "a"}\n{"text": \n', "line 2"),
+        ("x.jsonl", b'{"text": \n{"text": \n', "line 1"),
         ("x.jsonl", b'["a"]\n', "has no record in line 1"),
         ("x.jsonl", b'{"text": 3}\n', "has no text in field text of line 1"),
         ("x.jsonl", b"[" * 100_000, "line 1"),

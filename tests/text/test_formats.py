@@ -19,7 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightwell.text.decoding import Undecodable, UnreadableError
-from lightwell.text.formats import FileReader, PlainTabs
+from lightwell.text.formats import FileReader
+from lightwell.text.tables import PlainTabs
 from lightwell.text.unpacking import ALL, BLOCK
 
 Named = list[tuple[str, str]]
@@ -72,6 +73,8 @@ def plainly(suffix: str, data: bytes) -> Named:
     else:
         rows = table(text, [csv.excel] if suffix == ".csv" else [csv.excel_tab, PlainTabs])
         place = rows[0].index("text")
+        if any(any(row[len(rows[0]) :]) for row in rows):
+            raise ValueError("more fields than columns")
         values = [(str(n), row[place] if place < len(row) else "") for n, row in enumerate(rows[1:], 1)]
     whole = [(name, "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in value)) for name, value in values]
     return [(name, value) for name, value in whole if value.strip()]
@@ -113,11 +116,10 @@ def compare(suffix: str, data: bytes, packing: str, at_once: int) -> None:
     count, offset = first_fault(data)
     undecodable = reader.undecodable()
     if count:
-        assert undecodable is not None
-        assert undecodable.count >= count
-        assert (undecodable.source, undecodable.first_offset) == ("x", offset)
-    elif suffix != ".jsonl":
-        assert undecodable is None
+        assert undecodable[0].count == count
+        assert (undecodable[0].source, undecodable[0].first_offset) == ("x", offset)
+    assert all(found.halves for found in undecodable[count > 0 :])
+    assert suffix == ".jsonl" or len(undecodable) == (count > 0)
 
 
 any_block = st.one_of(st.integers(1, 300), st.just(ALL))
@@ -174,6 +176,7 @@ def test_rows_of_a_table_are_texts(
     group=st.integers(1, 9), at_once=any_block,
 )  # fmt: skip
 def test_rows_of_parquet_are_texts(packing: str, values: list[bytes | None], group: int, at_once: int) -> None:
+    values = [b"good text " * 200, *values]
     with io.BytesIO() as file:
         pq.write_table(pa.table({"text": pa.array(values, pa.binary())}), file, row_group_size=group)
         data = file.getvalue()
@@ -183,7 +186,7 @@ def test_rows_of_parquet_are_texts(packing: str, values: list[bytes | None], gro
     faults = [(number, *first_fault(value or b"")) for number, value in enumerate(values, 1)]
     count = sum(found for _, found, _ in faults)
     first = next(((number, offset) for number, found, offset in faults if found), None)
-    expected = first and Undecodable(f"x:{first[0]}", count, first[1])
+    expected = [Undecodable(f"x:{first[0]}", count, first[1])] if first else []
     assert reader.undecodable() == expected
 
 
@@ -214,14 +217,18 @@ def test_a_record_is_a_line_and_a_line_a_record(line: str) -> None:
 def test_bytes_that_are_not_utf8_are_counted_in_fields_that_are_not_read() -> None:
     named, reader = read(".jsonl", b'{"text": "a long enough text", "x": "\xff"}\n', "", ALL)
     assert named == [("1", "a long enough text")]
-    assert reader.undecodable() == Undecodable("x", 1, 37)
+    assert reader.undecodable() == [Undecodable("x", 1, 37)]
 
 
-def test_the_place_of_bytes_counts_more_than_that_of_halves() -> None:
+def test_halves_of_characters_are_told_apart_from_bytes() -> None:
     _, reader = read(".jsonl", b'{"text": "\\ud800 half of one"}\n{"text": "caf\xe9"}\n', "", ALL)
-    assert reader.undecodable() == Undecodable("x", 2, 44)
+    bytes_, halves = reader.undecodable()
+    assert (bytes_, halves) == (Undecodable("x", 1, 44), Undecodable("x:1", 1, 0, halves=True))
+    assert bytes_.sentence().endswith("convert the file to UTF-8 to keep them.")
+    assert "UTF-8" not in halves.sentence()
+    assert halves.sentence().startswith("x:1 spells half a character")
     _, reader = read(".jsonl", b'{"text": "fine"}\n{"text": "ab\\ud800"}\n', "", ALL)
-    assert reader.undecodable() == Undecodable("x:2", 1, 2)
+    assert reader.undecodable() == [Undecodable("x:2", 1, 2, halves=True)]
 
 
 def test_a_table_that_is_no_proper_one_says_so_before_its_columns() -> None:
@@ -245,3 +252,125 @@ def test_megabytes_of_text_make_no_text_of_what_follows(tmp_path: Path) -> None:
     with pytest.raises(UnreadableError, match="another encoding than UTF-8"):
         for _ in FileReader(path, "mail.jsonl", "text", at_once=BLOCK).texts():
             pass
+
+
+@pytest.mark.parametrize(
+    ("suffix", "sign"), [(".csv", ","), (".csv", ";"), (".csv", "|"), (".csv", "\t"), (".tsv", "\t")]
+)
+@pytest.mark.parametrize("at_once", [5, ALL])
+def test_a_row_longer_than_its_header_is_refused_with_line_and_both_counts(
+    suffix: str, sign: str, at_once: int
+) -> None:
+    def table_of(*rows: str) -> bytes:
+        return "\n".join(row.replace(",", sign) for row in ("id,text", *rows)).encode()
+
+    assert read(suffix, table_of("1,a", "2,b,", "3"), "", at_once)[0] == [("1", "a"), ("2", "b")]
+    middle, line = (['2,"b', 'c"'], 4) if suffix == ".csv" else (["2,b"], 4 - 1)
+    reason = rf"^has 3 fields in line {line + 1}, but 2 columns; quote the texts that hold"
+    with pytest.raises(UnreadableError, match=reason):
+        read(suffix, table_of("1,a", *middle, "3,hello, and the rest"), "", at_once)
+
+
+@pytest.mark.parametrize("sign", [";", "|", "\t"])
+def test_a_csv_without_commas_is_read_or_its_columns_are_named(sign: str) -> None:
+    data = f'id{sign}text\n1{sign}"one, two"\n'.encode()
+    assert read(".csv", data, "", ALL)[0] == [("1", "one, two")]
+    with pytest.raises(UnreadableError, match=r"has no column text, only id, body; name the column"):
+        read(".csv", data.replace(b"text", b"body"), "", ALL)
+
+
+def test_two_columns_of_one_name_are_refused() -> None:
+    with pytest.raises(UnreadableError, match="has 2 columns called text; give each column another name"):
+        read(".csv", b"text,id,text\na,1,b\n", "", ALL)
+    with io.BytesIO() as file:
+        pq.write_table(pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"]), file)
+        data = file.getvalue()
+    with pytest.raises(UnreadableError, match="has 2 columns called text"):
+        read(".parquet", data, "", ALL)
+
+
+RECORDS = [{"id": 1, "text": "one"}, {"id": 2, "text": "two"}, {"id": 3, "text": ""}]
+
+
+@every_packing
+@pytest.mark.parametrize(
+    ("value", "key"),
+    [
+        (json.dumps(RECORDS), ""),
+        (json.dumps(RECORDS, indent=2), ""),
+        (json.dumps({"version": 1, "data": RECORDS}), "data"),
+        ("\n".join(map(json.dumps, RECORDS)), ""),
+        ('[{"text": "one", "x": ' + "1" * 5000 + '}, {"text": "two"}]', ""),
+    ],
+)
+def test_a_json_file_of_records_is_read_record_by_record(packing: str, value: str, key: str) -> None:
+    for at_once in (7, ALL):
+        named, reader = read(".json", value.encode(), packing, at_once)
+        assert named == [("1", "one"), ("2", "two")]
+        assert reader.has_records
+        assert reader.remarks() == ([f"The records of x are those under its key {key}."] if key else [])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"name": "x", "list": [1, 2]}', "[1, 2]", "[]", "[{", '{"a": [{}], "b": [{}]}', "plain", '{"text": "a"} x'],
+)
+def test_any_other_json_file_is_one_text(text: str) -> None:
+    named, reader = read(".json", text.encode(), "", ALL)
+    assert named == [("", text)]
+    assert not reader.has_records
+
+
+def test_a_json_file_without_the_field_names_those_that_are_there() -> None:
+    with pytest.raises(UnreadableError, match="has no field text in record 1, only id, body; name the field"):
+        read(".json", b'[{"id": 1, "body": "one"}]', "", ALL)
+    with pytest.raises(UnreadableError, match="has no text in field text of record 2 but 5"):
+        read(".json", b'[{"text": "a"}, {"text": 5}]', "", ALL)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json"])
+@pytest.mark.parametrize("bad", ["{", "5", '{"id": 1}', '{"text": 5}'])
+def test_a_record_that_is_none_costs_only_itself_where_its_file_was_only_found(
+    tmp_path: Path, suffix: str, bad: str
+) -> None:
+    if suffix == ".json" and bad in ("{", "5"):
+        return  # then the file is no list of records
+    lines = ['{"text": "one"}', bad, '{"text": "three"}', bad]
+    path = tmp_path / f"x{suffix}"
+    path.write_text("\n".join(lines) if suffix == ".jsonl" else f"[{','.join(lines)}]")
+    with pytest.raises(UnreadableError):
+        list(FileReader(path, "x", "text").texts())
+    reader = FileReader(path, "x", "text", strict=False)
+    blocks = list(reader.texts())
+    assert [(n, text) for texts, numbers in blocks for n, text in zip(numbers or (), texts, strict=True)] == [
+        (1, "one"),
+        (3, "three"),
+    ]
+    (remark,) = reader.remarks()
+    assert remark.startswith("x ")
+    assert " 2" in remark
+    assert remark.endswith("; 2 records are left out.")
+    path.write_text(bad if suffix == ".jsonl" else f"[{bad}]")
+    with pytest.raises(UnreadableError):
+        list(FileReader(path, "x", "text", strict=False).texts())
+
+
+def test_a_quarter_of_a_parquet_column_may_be_undecodable_and_no_more() -> None:
+    for values, fine in (
+        ([b"abc\xff"], True),
+        ([b"ab\xff"], False),
+        ([b"a long text that is good", b"\xff" * 9], False),
+    ):
+        with io.BytesIO() as file:
+            pq.write_table(pa.table({"text": pa.array(values, pa.binary())}), file)
+            data = file.getvalue()
+        if fine:
+            assert read(".parquet", data, "", ALL)[0] == [("1", "abc\ufffd")]
+        else:
+            with pytest.raises(UnreadableError, match="another encoding than UTF-8"):
+                read(".parquet", data, "", ALL)
+
+
+def test_a_very_long_number_in_another_field_is_no_trouble() -> None:
+    line = '{"x": ' + "7" * 5000 + ', "text": "a\\ud800"}\n{"text": "b", "x": -' + "8" * 5000 + "}"
+    assert read(".jsonl", line.encode(), "", ALL)[0] == [("1", "a\ufffd"), ("2", "b")]

@@ -73,6 +73,19 @@ def test_one_document_gives_its_tail_from_a_line_on() -> None:
     assert "the last 10.0%" in split.how
 
 
+@pytest.mark.parametrize("end", ["\n" * 60, "\n \n\t\n" * 20, "\r\n" * 40, "\u3000\n\n"])
+def test_a_blank_end_is_not_what_is_held_out(end: str) -> None:
+    text = "".join(f"line {number}\n" for number in range(60))
+    split = split_documents(documents(text.rstrip("\n") + end), 0.1)
+    (head,), (tail,) = split.train, split.held_out
+    assert len(tail.text.split()) >= 10
+    assert tail.text.rstrip() + "\n" == tail.text.replace("\r\n", "\n").replace("\u3000", "").replace(" \n", "\n")
+    blank = len(text.rstrip("\n") + end) - len(head.text + tail.text)
+    assert f" {blank} blank characters at its end are left out." in split.how
+    assert "blank" not in split_documents(documents(text), 0.1).how
+    assert split_documents(documents("word " * 40), 0.1).held_out[0].text.endswith("word ")
+
+
 def test_a_huge_document_among_small_ones_is_cut() -> None:
     split = split_documents(documents("small\n", "huge line\n" * 10_000), 0.2)
     assert sizes(split.held_out) == pytest.approx(20_000, rel=0.01)
@@ -93,8 +106,9 @@ def test_copies_of_one_document_are_cut_alike() -> None:
 
 
 def test_a_text_too_small_to_split_is_refused() -> None:
-    with pytest.raises(TextError, match="too short"):
-        split_documents(documents("a"), 0.5)
+    for text in ("a", "a\n\n\n"):
+        with pytest.raises(TextError, match="too short"):
+            split_documents(documents(text), 0.5)
 
 
 def test_shakespeare_is_split_as_everywhere_but_for_a_line() -> None:

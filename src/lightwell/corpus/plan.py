@@ -107,7 +107,7 @@ def take_folder(plan: Plan, *, force: bool = False) -> None:
         if not (folder / PLAN).is_file():
             raise TextError(f"{folder} is not empty and holds no prepared text; choose another folder with --out.")
         begun = _begun(folder)
-        if force:
+        if force or not _anything_done(folder):
             _clear(folder)
         else:
             _compare(plan, folder, begun)
@@ -187,6 +187,13 @@ def _begun(folder: Path) -> dict[str, Any]:
             f"{folder / PLAN} is damaged, or not of `lightwell prepare`; choose another folder with --out, "
             "or remove this one by hand."
         ) from None
+
+
+def _anything_done(folder: Path) -> bool:
+    """Return whether anything but the plan was made; else another plan may take its place."""
+    return any((folder / name).is_file() for name in (MANIFEST, TOKENIZER)) or any(
+        path.is_file() for room in (SHARDS, RECORDS) for path in (folder / room).glob("*.*")
+    )
 
 
 def _compare(plan: Plan, folder: Path, begun: dict[str, Any]) -> None:

@@ -46,6 +46,7 @@ def _reading(findings: Findings, skipped: Sequence[tuple[str, str]]) -> list[str
     undecodable = _by_source(findings.undecodable)
     report = ReadReport(findings.files, findings.documents, findings.bytes, undecodable=undecodable[:NAMES_SHOWN])
     report.skipped = [*(Skipped(name, reason) for name, reason in skipped), *findings.skipped]
+    report.remarks = findings.remarks
     lines = report.sentences()
     if len(undecodable) > NAMES_SHOWN:
         lines.insert(1 + NAMES_SHOWN, f"So are {len(undecodable) - NAMES_SHOWN:,} more files.")
@@ -61,11 +62,12 @@ def _reading(findings: Findings, skipped: Sequence[tuple[str, str]]) -> list[str
 
 def _by_source(undecodable: Sequence[Undecodable]) -> list[Undecodable]:
     """Return one for each file, whose ranges have one each."""
-    merged: dict[str, Undecodable] = {}
+    merged: dict[tuple[str, bool], Undecodable] = {}
     for item in undecodable:
-        first = merged.get(item.source, item)
-        count = item.count + (first.count if item.source in merged else 0)
-        merged[item.source] = Undecodable(item.source, count, first.first_offset)
+        key = (item.source, item.halves)
+        first = merged.get(key, item)
+        count = item.count + (first.count if key in merged else 0)
+        merged[key] = Undecodable(item.source, count, first.first_offset, item.halves)
     return list(merged.values())
 
 

@@ -31,6 +31,21 @@ class Undecodable:
     """Byte sequences replaced."""
     first_offset: int
     """Byte offset of the first one, in the uncompressed file or in that record's text."""
+    halves: bool = False
+    """Whether they are halves of characters that JSON spelt, and no bytes."""
+
+    def sentence(self) -> str:
+        """Return what to tell about it."""
+        many = "s" if self.count > 1 else ""
+        if self.halves:
+            return (
+                f"{self.source} spells half a character (\\ud800 to \\udfff alone) {self.count:,} time{many}, "
+                "which became U+FFFD; whatever wrote it cut a text inside a character."
+            )
+        return (
+            f"{self.source} is not all UTF-8: {self.count:,} byte sequence{many} became U+FFFD, "
+            f"the first at byte {self.first_offset:,}; convert the file to UTF-8 to keep them."
+        )
 
 
 @dataclass
@@ -87,6 +102,11 @@ def refuse_binary(data: bytes, *, first: bool) -> None:
 def empty_file() -> UnreadableError:
     """Return what to say of a file without text."""
     return UnreadableError("is empty", "name a file that holds text")
+
+
+def several(column: str, count: int) -> UnreadableError:
+    """Return what to say of a table in which more than one column has the wanted name."""
+    return UnreadableError(f"has {count} columns called {column}", "give each column another name")
 
 
 def missing(noun: str, field: str, there: list[str], where: str = "") -> UnreadableError:

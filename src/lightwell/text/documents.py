@@ -61,16 +61,17 @@ class ReadReport:
     undecodable: list[Undecodable] = field(default_factory=list)
     empty_records: dict[str, int] = field(default_factory=dict)
     """The number of records that hold no text, by file."""
+    remarks: list[str] = field(default_factory=list)
+    """Sentences about how single files were read."""
 
     def sentences(self) -> list[str]:
         """Return the report for people, the most important first."""
         documents, files = count_of(self.documents, "document"), count_of(self.files, "file")
         lines = [f"Read {documents} from {files}, {self.bytes:,} bytes."]
-        lines += [
-            f"{item.source} is not all UTF-8: {count_of(item.count, 'byte sequence')} became U+FFFD, "
-            f"the first at byte {item.first_offset:,}; convert the file to UTF-8 to keep them."
-            for item in self.undecodable
-        ]
+        lines += [item.sentence() for item in self.undecodable]
+        lines += self.remarks[:NAMES_SHOWN]
+        if len(self.remarks) > NAMES_SHOWN:
+            lines.append(f"Of {count_of(len(self.remarks) - NAMES_SHOWN, 'more file')} there is as much to say.")
         lines += [f"{count_of(number, 'record')} of {name} had no text." for name, number in self.empty_records.items()]
         by_reason: dict[str, list[str]] = {}
         for skipped in self.skipped:
@@ -114,7 +115,7 @@ def read_documents(config: TextConfig) -> tuple[list[Document], ReadReport]:
 
 
 def _read_source(source: Source, text_field: str, report: ReadReport) -> list[Document]:
-    reader = FileReader(source.path, source.name, text_field)
+    reader = FileReader(source.path, source.name, text_field, strict=source.named)
     documents: list[Document] = []
     empty = 0
     for texts, numbers in reader.texts():
@@ -127,8 +128,8 @@ def _read_source(source: Source, text_field: str, report: ReadReport) -> list[Do
     report.files += 1
     if empty:
         report.empty_records[source.name] = empty
-    if undecodable := reader.undecodable():
-        report.undecodable.append(undecodable)
+    report.undecodable += reader.undecodable()
+    report.remarks += reader.remarks()
     return documents
 
 

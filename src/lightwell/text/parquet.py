@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lightwell.text.decoding import Decoding, UnreadableError, missing
+from lightwell.text.decoding import Decoding, UnreadableError, missing, several
 
 READ_AT_ONCE = 1 << 20
 """Bytes that pyarrow reads of a column at a time."""
@@ -72,6 +72,8 @@ def _text_type(schema: Any, field: str) -> Any:
 
     if field not in schema.names:
         raise missing("column", field, schema.names)
+    if (count := schema.names.count(field)) > 1:
+        raise several(field, count)
     kind = schema.field(field).type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type

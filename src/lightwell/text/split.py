@@ -78,7 +78,7 @@ def _with_tail(documents: Sequence[Document], held_out: set[bytes], cut: bytes, 
     """Hold out whole documents, and the tail of each document whose digest is `cut`."""
     train: list[Document] = []
     side: list[Document] = []
-    name = ""
+    name, blank = "", 0
     for document in documents:
         if document.digest in held_out:
             side.append(document)
@@ -86,6 +86,9 @@ def _with_tail(documents: Sequence[Document], held_out: set[bytes], cut: bytes, 
             train.append(document)
         else:
             head, tail = _cut(document, tail_bytes)
+            blank = len(tail)
+            tail = without_blank_end(tail)
+            blank -= len(tail)
             train.append(Document(document.source, head))
             side.append(Document(document.source, tail))
             name = document.source
@@ -96,6 +99,8 @@ def _with_tail(documents: Sequence[Document], held_out: set[bytes], cut: bytes, 
     how = f"Held out {beside}the end of {name} ({share:.1%} of the bytes), because whole documents are too large."
     if len(documents) == 1:
         how = f"Held out the last {share:.1%} of {name}."
+    if blank:
+        how += f" {blank:,} blank characters at its end are left out."
     return Split(train, _shuffled(side), how)
 
 
@@ -108,20 +113,30 @@ def _cut(document: Document, tail_bytes: float) -> tuple[str, str]:
     """Return head and tail of a text, the tail of about `tail_bytes` bytes; both hold at least one character.
 
     Raises:
-        TextError: it has fewer than two characters.
+        TextError: it has fewer than two characters before its blank end.
     """
-    if len(document.text) < 2:
+    if len(document.text.rstrip()) < 2:
         raise TextError(
             f"{document.source} is too short to hold a part out for validation; give more text than {document.text!r}."
         )
     data = document.text.encode()
-    at = min(max(round(len(data) - tail_bytes), 1), len(data) - 1)
-    at = _line_start_near(data, at)
+    # What is held out is text: blank lines at the end are no part of what is counted, and would be easy to foretell.
+    size, solid = len(without_blank_end(document.text).encode()), len(document.text.rstrip().encode())
+    at = min(max(round(size - tail_bytes * size / len(data)), 1), solid - 1)
+    at = min(_line_start_near(data[:size], at), solid - 1)
     while at > 0 and data[at] & 0xC0 == 0x80:  # 10xxxxxx goes on with a character
         at -= 1
     if at == 0:  # the first character is the head
         at = len(document.text[0].encode())
     return data[:at].decode(), data[at:].decode()
+
+
+def without_blank_end(text: str) -> str:
+    """Return a text without the blank lines at its end, but with the end of its last line."""
+    kept = text.rstrip()
+    rest = text[len(kept) :]
+    end = rest.find("\n") + 1
+    return kept + rest[:end] if end and len(rest) > end else text
 
 
 def _line_start_near(data: bytes, at: int) -> int:

@@ -120,3 +120,23 @@ def test_a_setting_in_the_section_of_another_is_refused(tmp_path: Path, section:
     file.write_text(f"[{section}]\n{line}\n")
     with pytest.raises(SettingError, match=line.split()[0]):
         compose(config_file=file)
+
+
+def test_a_file_may_begin_with_a_byte_order_mark_and_a_run_stands_for_its_own(tmp_path: Path) -> None:
+    for name in ("config.toml", "mine.toml"):
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf[model]\nn_layers = 3\n")
+        assert compose(config_file=tmp_path / name).model.n_layers == 3
+    assert compose(config_file=tmp_path).model.n_layers == 3
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SettingError, match=r"There is no configuration file .*empty/config.toml"):
+        compose(config_file=tmp_path / "empty")
+
+
+def test_a_home_stands_for_itself_in_every_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.toml").write_text("[model]\nn_layers = 3\n")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    config = compose(("~/notes", "~$x"), config_file="~/mine.toml", settings={"tokenizer": "~/tokenizer.json"})
+    assert config.model.n_layers == 3
+    assert config.text.paths == (str(tmp_path / "notes"), str(Path.cwd() / "~$x"))
+    assert config.text.tokenizer == str(tmp_path / "tokenizer.json")

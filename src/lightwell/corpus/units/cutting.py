@@ -118,7 +118,7 @@ def _ranges_of(source: Source, unit_bytes: int) -> Iterable[tuple[FileRange, int
             raise empty_file()
         if suffix == ".parquet":
             return _row_groups(source, packing, unit_bytes)
-        if packing or suffix in (".csv", ".tsv"):
+        if packing or suffix in (".csv", ".tsv", ".json"):
             return [(FileRange(source, "stream", 0, about.st_size), about.st_size * (PACKING if packing else 1))]
         kind: Kind = "lines" if suffix in (".jsonl", ".ndjson") else "plain"
         if about.st_size <= unit_bytes:

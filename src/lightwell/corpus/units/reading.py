@@ -32,6 +32,8 @@ class Findings:
     """Plain files that were taken as several documents."""
     skipped: list[Skipped] = field(default_factory=list)
     undecodable: list[Undecodable] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    """Sentences about how single files, or ranges of them, were read."""
 
     def add(self, other: Findings) -> None:
         """Count in what another unit came upon."""
@@ -42,6 +44,7 @@ class Findings:
         self.cut += other.cut
         self.skipped += other.skipped
         self.undecodable += other.undecodable
+        self.remarks += other.remarks
 
 
 def read_unit(unit: Unit, text_field: str, unit_bytes: int, findings: Findings) -> Iterator[list[str]]:
@@ -69,22 +72,23 @@ def _read_range(file_range: FileRange, text_field: str, unit_bytes: int, finding
         if not any_text and file_range.start == 0:
             raise empty_file()
     except UnreadableError as trouble:
-        if file_range.source.named or any_text or (file_range.start and file_range.kind != "plain"):
+        taken_before = any_text or (file_range.start and file_range.kind != "plain")
+        if file_range.source.named or (taken_before and not reader.wrong_lines):
             raise TextError(f"{file_range.source.name} {trouble.reason}; {trouble.remedy}.") from None
         findings.skipped.append(Skipped(file_range.source.name, trouble.reason))
         return
     if file_range.kind != "file" and file_range.kind != "plain":
         findings.empty_records += empty
-    if undecodable := reader.undecodable():
-        findings.undecodable.append(undecodable)
+    findings.undecodable += reader.undecodable()
+    findings.remarks += reader.remarks()
 
 
 def _reader(file_range: FileRange, text_field: str) -> FileReader:
-    path, name = file_range.source.path, file_range.source.name
+    path, name, strict = file_range.source.path, file_range.source.name, file_range.source.named
     if file_range.kind == "file":
-        return FileReader(path, name, text_field, at_once=ALL)
+        return FileReader(path, name, text_field, at_once=ALL, strict=strict)
     end = None if file_range.kind == "stream" else file_range.end
-    return FileReader(path, name, text_field, file_range.start, end, at_once=BLOCK)
+    return FileReader(path, name, text_field, file_range.start, end, at_once=BLOCK, strict=strict)
 
 
 def _texts(reader: FileReader, file_range: FileRange, unit_bytes: int, findings: Findings) -> Iterator[list[str]]:

@@ -43,7 +43,7 @@ def compose(
     """
     config, in_file = preset(preset_name or DEFAULT_PRESET), ""
     if config_file is not None:
-        sections = RunConfig.read_sections(Path(config_file))
+        sections = RunConfig.read_sections(expanded(config_file))
         given = {name: value for section in sections.values() for name, value in section.items()}
         config = config.with_values(one_length(given))
         in_file = next((name for name in SIZE if name in given), "")

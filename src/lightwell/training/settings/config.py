@@ -169,11 +169,14 @@ class RunConfig:
 
     @classmethod
     def read_sections(cls, path: Path) -> dict[str, dict[str, Any]]:
-        """Only what a config.toml itself says, by section, checked as in `from_toml`."""
+        """Only what a config.toml itself says, by section, checked as in `from_toml`; of a run's folder, its own."""
+        path = path / "config.toml" if path.is_dir() else path
         try:
-            sections = tomllib.loads(path.read_text(encoding="utf-8"))
+            sections = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin with a byte order mark
         except FileNotFoundError:
             raise SettingError(f"There is no configuration file {path}.") from None
+        except OSError as error:
+            raise SettingError(f"The configuration file {path} cannot be read ({error.strerror or error}).") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingError(f"{path} is not valid TOML: {error}.") from None
         cls.from_dict(sections)
