@@ -153,6 +153,8 @@ def test_a_packed_file_that_is_cut_off_is_refused(tmp_path: Path, suffix: str) -
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(TextError, match="is not a whole"):
         read(path)
+    with blocks_of(100), pytest.raises(TextError, match="is not a whole"):
+        read(tmp_path)  # not named, but documents of it were taken already
 
 
 def test_frames_of_zstandard_follow_each_other(tmp_path: Path) -> None:
