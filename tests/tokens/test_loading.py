@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tokenizers
@@ -167,7 +169,7 @@ def test_an_end_of_text_with_an_unusual_name_is_kept(tmp_path: Path) -> None:
 
 def test_an_end_of_text_that_cannot_be_found_is_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
-    tokenizers.Tokenizer(models.WordLevel({"a": 0, "fin": 1}, unk_token="a")).save(str(path))
+    tokenizers.Tokenizer(models.BPE({"a": 0, "fin": 1}, merges=[])).save(str(path))
     with pytest.raises(TextError, match="--end-of-text"):
         Tokenizer.load(path)
     with pytest.raises(TextError, match="Did you mean fin"):
@@ -191,3 +193,67 @@ def test_a_folder_without_a_tokenizer_says_what_it_looks_for(tmp_path: Path) -> 
     (tmp_path / "vocab.bpe").write_text("#version: 0.2\na b c\n")
     with pytest.raises(TextError, match="are not a vocabulary and its merges"):
         Tokenizer.load(tmp_path)
+
+
+PIECES = [
+    ("<unk>", 0.0),
+    ("</s>", 0.0),
+    ("[EOS]", -1.0),
+    ("\u2581", -2.0),
+    *((letter, -3.0) for letter in "ab</s>[EOS]"),
+]
+
+
+def special(model: models.Model, names: Sequence[str], added: bool, pre: Any = None) -> tokenizers.Tokenizer:
+    backend = tokenizers.Tokenizer(model)
+    if pre is not None:
+        backend.pre_tokenizer = pre
+    if added:
+        backend.add_special_tokens(list(names))
+    return backend
+
+
+@pytest.mark.parametrize("added", [True, False])
+@pytest.mark.parametrize("name", ["</s>", "[EOS]"])
+def test_a_unigram_model_reads_no_end_of_text_out_of_a_text(tmp_path: Path, added: bool, name: str) -> None:
+    pieces = list(dict(PIECES).items())
+    backend = special(models.Unigram(pieces, unk_id=0), [name], added)
+    backend.save(str(tmp_path / "tokenizer.json"))
+    assert backend.token_to_id(name) in backend.encode(f"a{name}b", add_special_tokens=False).ids
+    made = Tokenizer.load(tmp_path / "tokenizer.json", name)
+    for text in (name, f"a{name}b", f"{name}{name}"):
+        ids = made.encode(text).tolist()
+        assert made.end_of_text not in ids
+        assert [made.token_text(token) for token in ids] == list(text)
+    made.save(tmp_path / "kept.json")
+    again = Tokenizer.load(tmp_path / "kept.json", name)
+    assert again.fingerprint == made.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("model", "pre", "read"),
+    [
+        (models.WordLevel({"a": 0, "[UNK]": 1, "[EOS]": 2}, unk_token="[UNK]"), pre_tokenizers.WhitespaceSplit(), True),
+        (models.WordLevel({"a": 0, "[UNK]": 1, "[EOS]": 2}, unk_token="[UNK]"), pre_tokenizers.Whitespace(), False),
+        (models.WordPiece({"a": 0, "[UNK]": 1, "[EOS]": 2}, unk_token="[UNK]"), pre_tokenizers.WhitespaceSplit(), True),
+        (
+            models.WordPiece({"a": 0, "[UNK]": 1, "[EOS]": 2}, unk_token="[UNK]"),
+            pre_tokenizers.BertPreTokenizer(),
+            False,
+        ),
+        (models.BPE({"a": 0, "b": 1, "[EOS]": 2}, merges=[]), None, False),
+        (models.BPE({"a": 0, "b": 1, "[EOS]": 2}, merges=[], ignore_merges=True), None, True),
+    ],
+)
+def test_a_model_that_reads_its_end_of_text_out_of_a_text_is_refused(
+    tmp_path: Path, model: models.Model, pre: object, read: bool
+) -> None:
+    special(model, ["[EOS]"], True, pre).save(str(tmp_path / "tokenizer.json"))
+    if not read:
+        made = Tokenizer.load(tmp_path / "tokenizer.json")
+        assert made.end_of_text not in made.encode("a [EOS] a").tolist()
+        return
+    with pytest.raises(
+        TextError, match=r"reads \[EOS\] out of any text that says so, .* name another token with --end-of"
+    ):
+        Tokenizer.load(tmp_path / "tokenizer.json")

@@ -17,6 +17,8 @@ CONFIG_FILE = "tokenizer_config.json"
 """Beside a tokenizer.json, in the convention of Hugging Face: its eos_token ends a text."""
 PAIRS = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))
 """Vocabulary and merges: as OpenAI published them, and as Hugging Face names them."""
+LOSING_SCORE = -1e6
+"""A log probability below that of any text which is cut otherwise."""
 USUAL_NAMES = (
     "<|endoftext|>",  # GPT-2, GPT-NeoX, Qwen (base)
     "<|end_of_text|>",  # Llama 3
@@ -76,6 +78,41 @@ def find_end_of_text(backend: tokenizers.Tokenizer, path: Path, wanted: str) -> 
             "name one of its tokens with --end-of-text."
         )
     return known
+
+
+def keep_specials_out(backend: tokenizers.Tokenizer, path: Path, end_of_text: str) -> tokenizers.Tokenizer:
+    """Return a tokenizer that reads no special token out of a text that only looks like one.
+
+    The library leaves added tokens alone where it is told to, but the model itself may hold them: a Unigram model takes
+    `</s>` as a piece like any other, a WordLevel model `[EOS]` as a word. In a Unigram model such a piece gets a score
+    that loses against any other way to cut the text.
+
+    Raises:
+        TextError: a text that says `end_of_text` would become that token all the same.
+    """
+    backend.encode_special_tokens = True
+    spec: dict[str, Any] = json.loads(backend.to_str())
+    names = {end_of_text, *(entry["content"] for entry in spec["added_tokens"] if entry["special"])}
+    read = {name for name in names if _reads(backend, name)}
+    if read and spec["model"]["type"] == "Unigram":
+        spec["model"]["vocab"] = [
+            [piece, LOSING_SCORE if piece in read else score] for piece, score in spec["model"]["vocab"]
+        ]
+        backend = tokenizers.Tokenizer.from_str(json.dumps(spec))
+        backend.encode_special_tokens = True
+    if _reads(backend, end_of_text):
+        raise TextError(
+            f"The tokenizer {path} reads {end_of_text} out of any text that says so, as its {spec['model']['type']} "
+            "model holds it like a word: such a text would end there; name another token with --end-of-text."
+        )
+    return backend
+
+
+def _reads(backend: tokenizers.Tokenizer, name: str) -> bool:
+    """Return whether a text that holds the name of a token becomes that token."""
+    token = backend.token_to_id(name)
+    texts = (name, f"a {name} b", f"{name}{name}", f"a{name}b")
+    return any(token in backend.encode(text, add_special_tokens=False).ids for text in texts)
 
 
 def known_end_of_text(backend: tokenizers.Tokenizer, path: Path) -> str:

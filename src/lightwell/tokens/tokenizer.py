@@ -26,7 +26,13 @@ from lightwell.text.config import TextConfig
 from lightwell.text.paths import expanded
 from lightwell.tokens.building import END_OF_TEXT, build_bpe, build_byte, build_character
 from lightwell.tokens.fast_encoding import DIFFER, WORTH_IT, EncodersDifferError, FastEncoder, fast_encoder
-from lightwell.tokens.loading import find_end_of_text, known_end_of_text, load_backend, write_end_of_text
+from lightwell.tokens.loading import (
+    find_end_of_text,
+    keep_specials_out,
+    known_end_of_text,
+    load_backend,
+    write_end_of_text,
+)
 from lightwell.tokens.pieces import PIECE, can_be_cut, cut_in_pieces
 from lightwell.tokens.table_encoding import DirectEncoder, Ids
 from lightwell.tokens.token_bytes import byte_alphabet, decoder_names, fallback_byte, token_bytes
@@ -234,7 +240,8 @@ class Tokenizer:
             TextError: nothing readable is there, or no end-of-text token is known.
         """
         backend = load_backend(path)
-        return cls(backend, find_end_of_text(backend, path, end_of_text))
+        name = find_end_of_text(backend, path, end_of_text)
+        return cls(keep_specials_out(backend, path, name), name)
 
 
 def make_tokenizer(config: TextConfig, vocab_size: int, texts: Iterable[str]) -> Tokenizer:
