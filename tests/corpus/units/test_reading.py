@@ -153,8 +153,13 @@ def test_a_packed_file_that_is_cut_off_is_refused(tmp_path: Path, suffix: str) -
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(TextError, match="is not a whole"):
         read(path)
+
+
+def test_a_found_file_that_turns_out_damaged_after_its_first_documents_is_no_skip(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl.gz", [f"text number {number * 7919}" for number in range(300)])
+    path.write_bytes(path.read_bytes()[:-9])
     with blocks_of(100), pytest.raises(TextError, match="is not a whole"):
-        read(tmp_path)  # not named, but documents of it were taken already
+        read(tmp_path)
 
 
 def test_frames_of_zstandard_follow_each_other(tmp_path: Path) -> None:
