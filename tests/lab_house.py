@@ -56,7 +56,7 @@ def context_of(
     made, steps = experiment(note), config.training.steps
     return ExperimentContext(
         note, config, corpus, Budget(budget, seeds=2, steps=steps, rates=rates, draws=draws),
-        Store(folder / "lab", corpus.digest), changes=made.changes, probes=made.probes,
+        Store(folder / "lab", corpus.digest), changes=made.changes, probes=made.probes, texts=made.texts,
     )  # fmt: skip
 
 

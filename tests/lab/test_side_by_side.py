@@ -18,7 +18,7 @@ import torch
 from lab_house import BRIEF, TINY, context_of, laboratory
 from lightwell.errors import RunError, TextError, TrainingError
 from lightwell.lab import side_by_side
-from lightwell.lab.catalogue import experiment
+from lightwell.lab.catalogue import experiment, notes
 from lightwell.lab.experiments.experiment import Experiment, Findings
 from lightwell.lab.experiments.rate_search import LearningRateSearch
 from lightwell.lab.experiments.setup import base_config
@@ -230,3 +230,21 @@ def test_the_plan_divides_the_time_by_the_workers(tmp_path: Path, monkeypatch: p
     one = laboratory(tmp_path, "dropout").plan()
     two = with_workers(laboratory(tmp_path, "dropout"), 2).plan()
     assert one[0].seconds == 2 * two[0].seconds > 0
+
+
+@pytest.mark.parametrize("note", sorted(set(notes()) - {"buffer"}))  # which trains nothing
+def test_a_worker_trains_on_the_text_that_a_trial_names(
+    note: str, tmp_path: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random tokens, the beginning of a text: a worker knows nothing but the trial, and makes the same of it."""
+    alone = laboratory(tmp_path, note)
+    _, context = alone.context(note)
+    experiment(note).trainings(context)
+    beside = laboratory(tmp_path, note, out="beside")
+    monkeypatch.setattr(side_by_side, "_corpus", lambda: beside.corpus)
+    monkeypatch.setattr(side_by_side, "_refuse_if_stopped", lambda: None)
+    workers = with_workers(beside, 2).side_by_side
+    assert workers
+    workers.train(*beside.context(note))
+    assert pool.trained
+    assert results(beside.folder) == results(alone.folder)

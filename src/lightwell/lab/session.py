@@ -87,7 +87,7 @@ class Session:
         """Return a note's experiment, and the context that it works with."""
         made = experiment(name)
         context = ExperimentContext(
-            name, self.config, self.corpus, self.budget, self.store, self.seed, made.changes, made.probes,
+            name, self.config, self.corpus, self.budget, self.store, self.seed, made.changes, made.probes, made.texts,
             on_progress=self._trained,
         )  # fmt: skip
         return made, context

@@ -30,7 +30,7 @@ from lightwell.lab.catalogue import experiment
 from lightwell.lab.experiments.context import ExperimentContext
 from lightwell.lab.experiments.experiment import Experiment
 from lightwell.lab.experiments.setup import opened
-from lightwell.lab.experiments.trial import Trained, Trial, train_trial
+from lightwell.lab.experiments.trial import Trained, Trial, text_of, train_trial
 from lightwell.training.hardware.device import resolve_device
 from lightwell.training.runs.listener import Listener
 from lightwell.training.settings.config import RunConfig
@@ -162,7 +162,8 @@ def _train(note: str, trial: Trial) -> Trained:
     made = experiment(note)
     change = made.changes[trial.change] if trial.change else None
     probe = made.probes[trial.probe] if trial.probe else None
-    return train_trial(trial, _corpus(), change, probe, before_step=_refuse_if_stopped)
+    corpus = text_of(trial, _corpus(), made.texts)
+    return train_trial(trial, corpus, change, probe, before_step=_refuse_if_stopped)
 
 
 def _refuse_if_stopped() -> None:

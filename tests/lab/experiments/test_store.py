@@ -36,7 +36,7 @@ def test_every_part_of_a_trial_but_the_arm_s_name_is_in_the_key(tmp_path: Path, 
     kept.trained("buffer", trial, lambda: RESULT)
     others: dict[str, Any] = {
         "seed": 2, "config": trial.config.with_values({"weight_decay": 0.2}), "change": "", "probe": "rows",
-        "probes": 3, "prefix_tokens": 101,
+        "probes": 3, "prefix_tokens": 101, "text": "another",
     }  # fmt: skip
     assert {"arm", *others} == {field.name for field in dataclasses.fields(Trial)}
     for name, value in others.items():

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import subprocess
@@ -235,7 +234,7 @@ def test_without_a_mask_even_random_tokens_are_learnt(tmp_path: Path) -> None:
     """The planted effect: a leak brings the loss below ln V, the mask keeps it there."""
     context = context_for(tmp_path, steps=100, d_model=32, learning_rate=1e-2, batch_size=8, micro_batch_size=8,
                     attention="explicit", embedding_dropout=0, attention_dropout=0, residual_dropout=0)  # fmt: skip
-    corpus = causal.random_corpus(context)
+    corpus = causal.random_corpus(context.corpus, context.config, 1)
     trial = Trial("leak", 1, context.config)
     assert train_trial(trial, corpus, causal.unmasked).loss < math.log(context.config.model.vocab_size) - 0.5
     assert train_trial(trial, corpus).loss > math.log(context.config.model.vocab_size) - 0.1
@@ -243,14 +242,14 @@ def test_without_a_mask_even_random_tokens_are_learnt(tmp_path: Path) -> None:
 
 def test_random_tokens_are_drawn_alike_and_none_is_seen_twice(tmp_path: Path) -> None:
     context = context_for(tmp_path, steps=60)
-    corpus = causal.random_corpus(context)
+    corpus = causal.random_corpus(context.corpus, context.config, 1)
     size = context.config.model.vocab_size
     counts = np.bincount(np.asarray(corpus.train.tokens), minlength=size)
     assert len(counts) == size
     assert counts.min() > 0
     needed = context.config.training.steps * context.config.batches.batch_size * context.config.model.context_length
     assert len(corpus.train) > needed
-    again = causal.random_corpus(dataclasses.replace(context, seed=2))
+    again = causal.random_corpus(context.corpus, context.config, 2)
     assert again.digest != corpus.digest
 
 

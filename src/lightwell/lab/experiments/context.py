@@ -9,7 +9,7 @@ from typing import Any
 from lightwell.corpus.corpus import Corpus
 from lightwell.lab.experiments.budget import Budget
 from lightwell.lab.experiments.store import Store
-from lightwell.lab.experiments.trial import Change, Probe, Trained, Trial, train_trial
+from lightwell.lab.experiments.trial import Change, Probe, Text, Trained, Trial, text_of, train_trial
 from lightwell.training.settings.config import RunConfig
 
 
@@ -29,6 +29,8 @@ class ExperimentContext:
     """The note's own changes of the formula, by name."""
     probes: Mapping[str, Probe] = field(default_factory=dict)
     """What it reads from a model along a training, by name."""
+    texts: Mapping[str, Text] = field(default_factory=dict)
+    """What it trains on beside the session's text, by name."""
     on_progress: Callable[[Trial], None] = lambda trial: None
     """Called after each training that was made now."""
     tunings: dict[str, Any] = field(default_factory=dict)
@@ -41,10 +43,10 @@ class ExperimentContext:
 
     def trial(
         self, arm: str, seed: int, *, change: str = "", probe: str = "", probes: int = 0, prefix_tokens: int = 0,
-        **settings: Any,
+        text: str = "", **settings: Any,
     ) -> Trial:  # fmt: skip
         """Return a training of an arm: the base configuration with settings replaced."""
-        return Trial(arm, seed, self.config.with_values(settings), change, probe, probes, prefix_tokens)
+        return Trial(arm, seed, self.config.with_values(settings), change, probe, probes, prefix_tokens, text)
 
     def train(self, trial: Trial, *, planned: bool = True) -> Trained:
         """Return the result of a training; planned: whether a plan counts it.
@@ -56,7 +58,10 @@ class ExperimentContext:
         probe = self.probes[trial.probe] if trial.probe else None
         made = self.store.made
         trained = self.store.trained(
-            self.note, trial, lambda: train_trial(trial, self.corpus, change, probe), planned=planned
+            self.note,
+            trial,
+            lambda: train_trial(trial, text_of(trial, self.corpus, self.texts), change, probe),
+            planned=planned,
         )
         if self.store.made > made:
             self.on_progress(trial)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from lightwell.lab.experiments.context import ExperimentContext
 from lightwell.lab.experiments.note import Note
 from lightwell.lab.experiments.store import RecordingStore
-from lightwell.lab.experiments.trial import Change, Probe, Trial
+from lightwell.lab.experiments.trial import Change, Probe, Text, Trial
 from lightwell.lab.verdicts.verdict import Claim, Law
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ class Experiment(Generic[Results]):
     """The pictures, from the data and the timings of the findings."""
     changes: Mapping[str, Change] = field(default_factory=dict)
     probes: Mapping[str, Probe] = field(default_factory=dict)
+    texts: Mapping[str, Text] = field(default_factory=dict)
+    """Texts that it makes, by name; a trial names its own, so that whoever trains it has it."""
     check: Callable[[ExperimentContext], None] = lambda context: None
     """Called before anything is planned; it raises SettingError where the experiment cannot be made here."""
 

@@ -129,11 +129,12 @@ class RecordingStore(Store):
 
 def _key(note: str, trial: Trial) -> dict[str, Any]:
     """Return what decides a trial's result; a plain trial is the same for every note."""
-    owner = note if trial.change or trial.probe else ""
+    owner = note if trial.change or trial.probe or trial.text else ""
     return {
         "sources": sources_of(owner),
         "note": owner,
         "prefix_tokens": trial.prefix_tokens,
+        "text": trial.text,
         "seed": trial.seed,
         "config": trial.config.to_dict(),
         "change": trial.change,

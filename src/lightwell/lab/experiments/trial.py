@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,8 @@ Change = Callable[[], Tap]
 """Makes the tap through which all training and scoring of an arm goes, to change what flows (explicit attention)."""
 Probe = Callable[[Decoder, Corpus, RunConfig], Any]
 """Reads plain values, for JSON, from a model, its text and its trial's settings; it leaves the model as it was."""
+Text = Callable[[Corpus, RunConfig, int], Corpus]
+"""Makes another text to train and score on, from the session's, a trial's settings and its seed."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,13 @@ class Trial:
     """How often it is read after the start, at equal distances up to the end."""
     prefix_tokens: int = 0
     """Tokens of the text, from its start, that it is trained on; 0 means all of them."""
+    text: str = ""
+    """The name of the text that it is trained and scored on (one of the note's), else the session's."""
+
+
+def text_of(trial: Trial, corpus: Corpus, texts: Mapping[str, Text]) -> Corpus:
+    """Return what a trial is trained and scored on; corpus: the session's text, texts: those that the note makes."""
+    return texts[trial.text](corpus, trial.config, trial.seed) if trial.text else corpus
 
 
 @dataclass(frozen=True)

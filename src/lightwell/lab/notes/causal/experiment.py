@@ -45,8 +45,8 @@ def unmasked() -> Tap:
 
 def arm(context: ExperimentContext, name: str, seed: int) -> Trial:
     """Return one training. Both attentions are computed by the same formula, so that arms differ in the mask alone."""
-    if name == RANDOM:  # the probe's name tells its result apart from one on the text; nothing is read
-        return context.trial(name, seed, probe=RANDOM)
+    if name == RANDOM:
+        return context.trial(name, seed, text=RANDOM)
     change = "unmasked" if name == UNMASKED else ""
     return context.trial(name, seed, change=change, probe=name, probes=1, attention="explicit")
 
@@ -65,8 +65,7 @@ def trainings(context: ExperimentContext) -> Trainings:
     masked, unmasked = (
         [context.train(arm(context, name, seed)) for seed in context.seeds] for name in (MASKED, UNMASKED)
     )
-    on_random_tokens = dataclasses.replace(context, corpus=random_corpus(context))
-    return Trainings(masked, unmasked, on_random_tokens.train(arm(context, RANDOM, context.seed)))
+    return Trainings(masked, unmasked, context.train(arm(context, RANDOM, context.seed)))
 
 
 def findings(context: ExperimentContext, trained: Trainings) -> Findings:
@@ -117,7 +116,7 @@ def findings(context: ExperimentContext, trained: Trainings) -> Findings:
     remarks = [
         "The control is no competitor: its loss is low because the answer is among the inputs. It is there to show "
         "what a leak looks like. Its learning rate was not retuned.",
-        f"Random tokens: {random_tokens(context):,} of them, each drawn from all {V:,} alike, none seen twice.",
+        f"Random tokens: {random_tokens(context.config):,} of them, each drawn from all {V:,} alike, none seen twice.",
         f"After {_quoted(opening(context.corpus), 60)}, with the mask, the likeliest text: "
         f"{_quoted(probed[0]['texts'][0])}",
         f"Trained without it and written with it: {_quoted(leaky[0]['texts'][0])}",
@@ -180,24 +179,25 @@ def laws_of(tables: Sequence[Sequence[Mapping[str, Any]]]) -> list[Law]:
     return laws
 
 
-def random_tokens(context: ExperimentContext) -> int:
+def random_tokens(config: RunConfig) -> int:
     """Return how many tokens a training needs without seeing one twice."""
-    config = context.config
     return (config.training.steps + 1) * config.batches.batch_size * config.model.context_length + 1
 
 
-def random_corpus(context: ExperimentContext) -> Corpus:
+def random_corpus(corpus: Corpus, config: RunConfig, seed: int) -> Corpus:
     """Return a text of tokens that are drawn from all of the vocabulary alike, none of which is trained on twice."""
-    V = context.config.model.vocab_size
-    generator = np.random.default_rng(stream_seed(context.seed, RANDOM))
-    train = TokenFile.from_ids(generator.integers(V, size=random_tokens(context)), vocab_size=V)
-    held_out = TokenFile.from_ids(generator.integers(V, size=context.config.training.eval_tokens + 1), vocab_size=V)
-    return dataclasses.replace(context.corpus, train=train, held_out=held_out, digest=train.digest)
+    V = config.model.vocab_size
+    generator = np.random.default_rng(stream_seed(seed, RANDOM))
+    train = TokenFile.from_ids(generator.integers(V, size=random_tokens(config)), vocab_size=V)
+    held_out = TokenFile.from_ids(generator.integers(V, size=config.training.eval_tokens + 1), vocab_size=V)
+    return dataclasses.replace(corpus, train=train, held_out=held_out, digest=train.digest)
 
 
 def _quoted(text: str, longest: int = 160) -> str:
     return '"' + " ".join(text.split())[:longest] + '"'
 
 
-PROBES = {MASKED: probe_masked, UNMASKED: probe_unmasked, RANDOM: lambda model, corpus, config: None}
-EXPERIMENT = Experiment(NOTE, trainings, findings, draw, changes={"unmasked": unmasked}, probes=PROBES)
+PROBES = {MASKED: probe_masked, UNMASKED: probe_unmasked}
+EXPERIMENT = Experiment(
+    NOTE, trainings, findings, draw, changes={"unmasked": unmasked}, probes=PROBES, texts={RANDOM: random_corpus}
+)
