@@ -15,7 +15,10 @@ from __future__ import annotations
 import importlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from lightwell.arguments import checked
+from lightwell.settings import Meta
 
 if TYPE_CHECKING:
     from lightwell import lab
@@ -98,6 +101,7 @@ _HOME = {
 }
 
 
+@checked
 def train(
     *paths: TextPaths,
     preset: str = "",
@@ -120,14 +124,16 @@ def train(
         TrainingError: the loss or a gradient is not finite any more.
         KeyboardInterrupt: Ctrl-C; the run is saved and can be resumed.
     """
+    from lightwell.text.paths import expanded
     from lightwell.training import start
     from lightwell.training.runs.run import new_run_path
 
     composed = _compose(paths, preset, config, settings)
-    folder = Path(out) if out is not None else new_run_path(composed.text)
+    folder = expanded(out) if out is not None else new_run_path(composed.text)
     return start.train(composed, out=folder, force=force, listener=listener or _progress(folder))
 
 
+@checked
 def plan(
     *paths: TextPaths,
     preset: str = "",
@@ -141,10 +147,11 @@ def plan(
     return start.plan(_compose(paths, preset, config, settings), listener=listener or _progress())
 
 
+@checked
 def prepare(
     *paths: TextPaths,
     out: str | Path,
-    workers: int = 0,
+    workers: Annotated[int, Meta(ge=0)] = 0,
     force: bool = False,
     listener: Listener | None = None,
     **settings: Any,
@@ -164,7 +171,7 @@ def prepare(
     from lightwell.errors import SettingError
     from lightwell.settings import nearest
     from lightwell.text.config import PREPARED
-    from lightwell.text.paths import text_paths
+    from lightwell.text.paths import expanded, text_paths
     from lightwell.training.settings.compose import compose
 
     for name in settings:
@@ -172,9 +179,12 @@ def prepare(
             raise SettingError(f"prepare has no setting {name}, only {', '.join(PREPARED)}.{nearest(name, PREPARED)}")
     composed = compose(text_paths(*paths), settings=settings)
     say = (listener or _progress()).say
-    return prepare_corpus(composed.text, composed.model.vocab_size, Path(out), workers=workers, force=force, say=say)
+    return prepare_corpus(
+        composed.text, composed.model.vocab_size, expanded(out), workers=workers, force=force, say=say
+    )
 
 
+@checked
 def resume(run: str | os.PathLike[str], *, listener: Listener | None = None) -> Run:
     """Go on with a run exactly where it stopped.
 
@@ -183,8 +193,9 @@ def resume(run: str | os.PathLike[str], *, listener: Listener | None = None) -> 
         KeyboardInterrupt: Ctrl-C; the run is saved and can be resumed.
     """
     from lightwell.training import start
+    from lightwell.training.runs.run import find_run
 
-    folder = Path(os.fspath(run))
+    folder = find_run(run)
     return start.resume(folder, listener=listener or _progress(folder))
 
 

@@ -29,7 +29,7 @@ from msgspec import Meta
 
 from lightwell.errors import SettingError
 
-__all__ = ["Field", "Meta", "Settings", "nearest"]
+__all__ = ["Field", "Meta", "Settings", "nearest", "plain"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Field:
         Raises:
             SettingError: the value is of another type or out of range.
         """
+        value = plain(value)
         try:
             checked = msgspec.convert(value, self.annotation)
             if isinstance(checked, float) and math.isinf(checked):  # no field has a use for it
@@ -68,7 +69,9 @@ class Field:
             return checked
         except msgspec.ValidationError:
             near = nearest(value, typing.get_args(self.type)) if typing.get_origin(self.type) is Literal else ""
-            raise SettingError(f"{self.name} is {value!r}, but must be {self.allowed}.{near}") from None
+            text = repr(value)
+            text = text if len(text) <= 200 else f"{text[:197]}..."
+            raise SettingError(f"{self.name} is {text}, but must be {self.allowed}.{near}") from None
 
 
 class Settings:
@@ -110,6 +113,12 @@ class Settings:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for TOML or JSON."""
         return {field.name: msgspec.to_builtins(getattr(self, field.name)) for field in self.fields()}
+
+
+def plain(value: Any) -> Any:
+    """Return a single number of numpy or torch as Python's own; anything else as it is."""
+    item = getattr(value, "item", None)
+    return item() if callable(item) and getattr(value, "ndim", None) == 0 else value
 
 
 def nearest(name: object, valid: Iterable[object]) -> str:

@@ -80,13 +80,9 @@ def _in_words(value: Any) -> str:
 
 def _find_run(_: type, tokens: tuple[Token, ...]) -> Path:
     """Return the run's folder: a run is meant by its path, or by its bare name where it is in runs/."""
-    path = Path(tokens[0].value)
-    inside = Path("runs") / path
-    return inside if not _is_run(path) and _is_run(inside) else path
+    from lightwell.training.runs.run import find_run
 
-
-def _is_run(path: Path) -> bool:
-    return (path / "config.toml").is_file()
+    return find_run(tokens[0].value)
 
 
 if TYPE_CHECKING:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Annotated, Any, TypeAlias, overload
 
 import torch
 
+from lightwell.arguments import check, shown
+from lightwell.errors import SettingError
 from lightwell.generation.config import SamplingConfig
 from lightwell.generation.generate import Row, generate_tokens
 from lightwell.generation.stops import StopStrings
 from lightwell.model.decoder import Decoder
+from lightwell.settings import Meta
 from lightwell.tokens.stream import TextStream
 from lightwell.tokens.tokenizer import Tokenizer
+
+Seed: TypeAlias = Annotated[int, Meta(ge=0)] | None
+"""What the draws follow from; None draws anew each time."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,10 @@ class LanguageModel:
 
     decoder: Decoder
     tokenizer: Tokenizer
+
+    def __post_init__(self) -> None:
+        check("decoder", self.decoder, Decoder)
+        check("tokenizer", self.tokenizer, Tokenizer)
 
     @property
     def device(self) -> torch.device:
@@ -56,7 +66,8 @@ class LanguageModel:
         """
         config = sampling_config(settings)
         alone = isinstance(prompt, str)
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        prompts = [prompt] if isinstance(prompt, str) else _prompts(prompt)
+        seed = check("seed", seed, Seed)
         texts = [""] * len(prompts)
         for row, piece in self._pieces(prompts, seed, config):
             texts[row] += piece
@@ -69,6 +80,8 @@ class LanguageModel:
         decided. Arguments and errors as in `generate`.
         """
         config = sampling_config(settings)
+        check("prompt", prompt, str)
+        seed = check("seed", seed, Seed)
         return (piece for _, piece in self._pieces([prompt], seed, config) if piece)
 
     def _pieces(self, prompts: list[str], seed: int | None, config: SamplingConfig) -> Iterator[tuple[int, str]]:
@@ -105,6 +118,17 @@ class _Text:
 
     def flush(self) -> str:
         return self.stops.push(self.stream.flush()) + self.stops.flush()
+
+
+def _prompts(given: Any) -> list[str]:
+    """Return several prompts as a list.
+
+    Raises:
+        SettingError: they are no texts.
+    """
+    if isinstance(given, bytes) or not isinstance(given, Iterable):
+        raise SettingError(f"prompt is {shown(given)}, but must be a text or a list of texts.")
+    return [check("prompt", each, str) for each in given]
 
 
 def sampling_config(settings: dict[str, Any]) -> SamplingConfig:

@@ -17,6 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from lightwell.arguments import check, checked, shown
 from lightwell.errors import SettingError
 from lightwell.generation.generate import at_rest
 from lightwell.insight.named import NamedArray
@@ -88,6 +89,7 @@ class Trace(Mapping[str, NamedArray]):
         return f"Trace({len(self.tokens)} tokens, {len(self)} intermediates)"
 
 
+@checked
 def trace(model: Traceable, text: str | Sequence[int]) -> Trace:
     """Send a text, or token ids as they are, through the model with dropout off, and keep every intermediate.
 
@@ -97,8 +99,11 @@ def trace(model: Traceable, text: str | Sequence[int]) -> Trace:
     Raises:
         SettingError: more tokens than the context length, none at all, or an id that is not in the vocabulary.
     """
+    if not (hasattr(model, "tokenizer") and hasattr(model, "decoder")):
+        raise SettingError(f"model is {shown(model)}, but must be what lw.load gives.")
     tokenizer, decoder = model.tokenizer, model.decoder
-    ids = [tokenizer.end_of_text, *tokenizer.encode(text).tolist()] if isinstance(text, str) else list(text)
+    ids = text if isinstance(text, str) else [check("text", token, int) for token in text]
+    ids = [tokenizer.end_of_text, *tokenizer.encode(ids).tolist()] if isinstance(ids, str) else ids
     if not ids:
         raise SettingError("There are no token ids to trace; give at least one.")
     V = decoder.config.vocab_size

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightwell.arguments import check
 from lightwell.errors import SettingError
 from lightwell.model.attention import Attention, AttentionMask, additive_mask
 from lightwell.model.blockwise import use_blockwise
@@ -61,6 +62,7 @@ class Decoder(nn.Module):
             SettingError: vocab_size is still 0.
         """
         super().__init__()
+        check("config", config, ModelConfig)
         if not config.vocab_size:
             raise SettingError("vocab_size is 0; a model needs the size of its tokenizer's vocabulary.")
         self.config = config

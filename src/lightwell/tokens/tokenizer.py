@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import tokenizers
 
+from lightwell.arguments import checked, shown
 from lightwell.errors import SettingError, TextError
 from lightwell.settings import nearest
 from lightwell.text.config import TextConfig
@@ -193,10 +195,27 @@ class Tokenizer:
         That equation holds for every tokenizer made here and for GPT-2's; a file's tokenizer may change text itself.
         Bytes that make no character, as in the middle of a generation, become U+FFFD.
         """
-        numbers = np.asarray(ids if isinstance(ids, np.ndarray) else list(ids), dtype=np.int64).tolist()
+        numbers = self._known(ids)
         if self.joins_bytes:
             return b"".join([self._bytes[number] for number in numbers]).decode(errors="replace")
         return self._backend.decode(numbers, skip_special_tokens=False)
+
+    def _known(self, ids: Iterable[int]) -> list[int]:
+        """Return token ids as a list.
+
+        Raises:
+            TextError: one of them is no id of this vocabulary.
+        """
+        if not isinstance(ids, Iterable):
+            raise TextError(f"{shown(ids)} is no list of token ids.")
+        array = np.asarray(ids if isinstance(ids, np.ndarray) else list(ids))
+        if array.size and (array.dtype.kind not in "iu" or array.ndim != 1):
+            raise TextError(f"{shown(ids)} is no list of token ids; they are whole numbers below {self.vocab_size:,}.")
+        numbers: list[int] = array.astype(np.int64).tolist()
+        wrong = next((number for number in numbers if not 0 <= number < self.vocab_size), None)
+        if wrong is not None:
+            raise TextError(f"{wrong} is no token id of this vocabulary, which has {self.vocab_size:,}, from 0.")
+        return numbers
 
     def bytes_of(self, token: int) -> bytes:
         """Return the bytes that one token stands for; a special token's are those of its name."""
@@ -219,6 +238,7 @@ class Tokenizer:
         """Return the SHA-256 of all that decides the ids, the same on every machine and after saving and loading."""
         return hashlib.sha256(f"{self._backend.to_str()}\n{self._end_of_text_name}".encode()).hexdigest()
 
+    @checked
     def save(self, path: Path) -> None:
         """Write a tokenizer.json, which other tools read too.
 
@@ -229,7 +249,8 @@ class Tokenizer:
             write_end_of_text(path, self._end_of_text_name)
 
     @classmethod
-    def load(cls, path: Path, end_of_text: str = "") -> Self:
+    @checked
+    def load(cls, path: str | os.PathLike[str], end_of_text: str = "") -> Self:
         """Read a tokenizer.json, or a folder with one or with GPT-2's files (see loading.py).
 
         Args:
@@ -239,6 +260,7 @@ class Tokenizer:
         Raises:
             TextError: nothing readable is there, or no end-of-text token is known.
         """
+        path = expanded(path)
         backend = load_backend(path)
         name = find_end_of_text(backend, path, end_of_text)
         return cls(keep_specials_out(backend, path, name), name)
@@ -323,6 +345,8 @@ def _direct_encoder(kind: Kind, vocabulary: dict[str, int], specials: set[int]) 
 
 
 def _check_characters(text: str) -> None:
+    if not isinstance(text, str):
+        raise TextError(f"A text to encode is {shown(text)}, but must be a str.")
     try:
         text.encode()
     except UnicodeEncodeError as error:

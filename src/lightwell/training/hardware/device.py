@@ -8,11 +8,15 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Literal, TypeAlias
 
 import torch
 
 from lightwell.errors import SettingError
 from lightwell.training.hardware.meminfo import meminfo
+
+Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
+"""Where to compute; auto takes a GPU where there is one."""
 
 
 def resolve_device(name: str) -> torch.device:

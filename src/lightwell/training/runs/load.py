@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from lightwell.arguments import checked
 from lightwell.errors import RunError, SettingError
 from lightwell.generation.language_model import LanguageModel
 from lightwell.model.decoder import Decoder
-from lightwell.settings import nearest
+from lightwell.settings import Meta, nearest
 from lightwell.training.checkpoints.checkpoint import (
     Weights,
     checkpoint_folder,
@@ -20,22 +22,23 @@ from lightwell.training.checkpoints.checkpoint import (
     load_checkpoint_weights,
     newest_weights,
 )
-from lightwell.training.hardware.device import resolve_device
+from lightwell.training.hardware.device import Device, resolve_device
 from lightwell.training.processes.sharded_tensors import copy_full_
 from lightwell.training.runs.best import evaluations_best_first
 from lightwell.training.runs.listener import Listener
-from lightwell.training.runs.run import Run
+from lightwell.training.runs.run import Run, find_run
 
 
+@checked
 def load(
     run: str | os.PathLike[str],
     *,
     checkpoint: str | int = "best",
-    context_length: int = 0,
-    device: str = "auto",
+    context_length: Annotated[int, Meta(ge=0)] = 0,
+    device: Device = "auto",
     listener: Listener | None = None,
 ) -> LanguageModel:
-    """Return the model of a run with its tokenizer.
+    """Return the model of a run, given by its folder or by its name in runs/, with its tokenizer.
 
     checkpoint: "best" (the lowest held-out loss), "newest", or a step.
     context_length: longer (or shorter) than trained; learned positions do not reach further than they were trained.
@@ -44,7 +47,7 @@ def load(
         RunError: no such run or checkpoint, or all of them damaged.
         SettingError: a context_length beyond learned positions.
     """
-    opened = Run(run)
+    opened = Run(find_run(run))
     return language_model(opened, choose_checkpoint(opened, checkpoint, listener), context_length, device)
 
 

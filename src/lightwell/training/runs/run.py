@@ -18,10 +18,12 @@ import shutil
 from pathlib import Path
 from typing import Any, Self
 
+from lightwell.arguments import checked
 from lightwell.atomic import replace_folder, restore_folder, sync
 from lightwell.errors import RunError, SettingError
 from lightwell.text import own_folders
 from lightwell.text.config import TextConfig
+from lightwell.text.paths import expanded
 from lightwell.tokens.tokenizer import Tokenizer
 from lightwell.training.runs.records import Records, write_run_file
 from lightwell.training.runs.references import References
@@ -35,13 +37,14 @@ INCIDENTS = "incidents.jsonl"
 class Run:
     """One run on disk."""
 
+    @checked
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Open a run.
 
         Raises:
             RunError: there is no such folder (the nearest run is offered), or it is not a run.
         """
-        self.path = Path(path)
+        self.path = expanded(path)
         if not self.path.is_dir():
             raise RunError(f"There is no run {self.path}.{_nearest_run(self.path)}")
         for name in (CONFIG, TOKENIZER):
@@ -179,6 +182,13 @@ class Run:
         self._samples.sync()
         self._incidents.sync()
         sync(self.path)  # their names, too
+
+
+def find_run(name: str | os.PathLike[str]) -> Path:
+    """Return a run's folder: a run is meant by its path, or by its bare name where it is in runs/."""
+    path = expanded(name)
+    inside = Path("runs") / path
+    return inside if not (path / CONFIG).is_file() and (inside / CONFIG).is_file() else path
 
 
 def refuse_to_overwrite(path: Path, force: bool = False) -> None:

@@ -6,23 +6,25 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from lightwell.arguments import checked
 from lightwell.batches.batch import Batch
 from lightwell.batches.evaluation import evaluation_batches
 from lightwell.corpus.corpus import Corpus, prepare
 from lightwell.corpus.manifest import open_prepared, prepared_folder
 from lightwell.errors import LightwellError, RunError
+from lightwell.settings import Meta
 from lightwell.text.documents import read_documents
 from lightwell.text.paths import TextPaths, text_paths
 from lightwell.tokens.token_file import TokenFile
 from lightwell.training.checkpoints.checkpoint import Weights
-from lightwell.training.hardware.device import resolve_precision
+from lightwell.training.hardware.device import Device, resolve_precision
 from lightwell.training.runs.evaluation import Evaluation, evaluate, true_byte_lengths
 from lightwell.training.runs.listener import Listener
 from lightwell.training.runs.load import choose_checkpoint, language_model
 from lightwell.training.runs.references import References, measure_references
-from lightwell.training.runs.run import Run
+from lightwell.training.runs.run import Run, find_run
 
 TOKENS_AT_ONCE = 8192  # that go through the model: enough to keep it busy, with logits that fit into memory
 
@@ -54,13 +56,14 @@ class Score:
         return {"uniform": values["uniform"], "unigram": values["unigram_loss"], "bigram": values["bigram_loss"]}
 
 
+@checked
 def evaluate_run(
     run: str | os.PathLike[str],
     *paths: TextPaths,
-    stride: int = 0,
+    stride: Annotated[int, Meta(ge=0)] = 0,
     checkpoint: str | int = "best",
-    context_length: int = 0,
-    device: str = "auto",
+    context_length: Annotated[int, Meta(ge=0)] = 0,
+    device: Device = "auto",
     listener: Listener | None = None,
     scored: Callable[[int, int], None] = lambda tokens, of: None,
 ) -> Score:
@@ -77,7 +80,7 @@ def evaluate_run(
         SettingError: a stride beyond the context length, or a context_length that the model cannot have.
     """
     listener = listener or Listener()
-    opened = Run(run)
+    opened = Run(find_run(run))
     texts = text_paths(*paths)
     saved = choose_checkpoint(opened, checkpoint, listener)
     if texts:

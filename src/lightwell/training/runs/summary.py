@@ -8,7 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
+from lightwell.arguments import checked
 from lightwell.errors import RunError
+from lightwell.text.paths import expanded
 from lightwell.training.runs.best import best_evaluation
 from lightwell.training.runs.run import Run, list_runs
 
@@ -65,10 +67,11 @@ class Summary:
         return asdict(self)
 
 
+@checked
 def runs(folder: str | Path = "runs", say: Callable[[str], None] = lambda sentence: None) -> list[Summary]:
     """Return a summary of every run in a folder, the newest first; `say` hears of those that are damaged."""
     found: list[Summary] = []
-    for run in list_runs(folder):
+    for run in list_runs(expanded(folder)):
         try:
             found.append(Summary.of(run))
         except RunError as error:

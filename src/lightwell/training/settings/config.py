@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 import tomli_w
 
+from lightwell.arguments import check
 from lightwell.batches.config import BatchConfig
 from lightwell.errors import SettingError
 from lightwell.generation.config import SamplingConfig
@@ -98,6 +99,10 @@ class RunConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainConfig = field(default_factory=TrainConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+    def __post_init__(self) -> None:
+        for name, section in self.sections().items():
+            check(name, getattr(self, name), section)
 
     @classmethod
     def sections(cls) -> dict[str, type[Settings]]:
