@@ -22,6 +22,7 @@ from lightwell.generation.language_model import LanguageModel
 from lightwell.model.config import ModelConfig
 from lightwell.settings import Meta
 from lightwell.tokens.tokenizer import make_tokenizer
+from lightwell.training.runs.run import find_run
 
 Whole = Annotated[int, Meta(ge=0)]
 
@@ -131,6 +132,12 @@ def test_a_run_is_named_as_on_the_command_line(tmp_path: Path, monkeypatch: pyte
                 call(name)
             assert "no run" not in str(failed.value)
     assert [run.name for run in lw.runs("~/runs")] == ["mine"]
+    lw.Run.create(Path("mine"), lw.RunConfig(), tokenizer)
+    assert (find_run("mine"), find_run("runs/mine"), find_run("other")) == (
+        Path("mine"),
+        Path("runs/mine"),
+        Path("other"),
+    )
 
 
 def test_what_the_system_refuses_is_a_sentence(tmp_path: Path) -> None:
