@@ -12,9 +12,10 @@ run: .venv/run
 test: .venv/dev
 	$(BIN)/python -m pytest -n 2
 
-# Training processes killed and checkpoints damaged, until nobody would bet on them; some ten minutes. The tests have a
-# handful of it.
+# Training processes killed and checkpoints damaged, until nobody would bet on them; some ten minutes. Then 300 starts of
+# three processes, of which most are aborted after the end: an hour more. The tests have a handful of it.
 TORTURE_FLAGS ?= --kills 60 --damages 40
+TEAMS_FLAGS ?= --starts 300
 torture: .venv/dev
 	PYTHONPATH=tests $(BIN)/python tests/torture.py $(TORTURE_FLAGS)
 	PYTHONPATH=tests $(BIN)/python tests/torture_teams.py $(TEAMS_FLAGS)

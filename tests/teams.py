@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,30 @@ from small import SMALL, final_state
 SETTINGS: dict[str, Any] = {**SMALL, "batch_size": 6, "micro_batch_size": 1, "steps": 8, "checkpoint_every": 4}
 
 
-def lightwell(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "lightwell", *map(str, words)], capture_output=True, encoding="utf-8")
+ABORT_AT_THE_END = """
+import os
+if os.environ.get("RANK") == "{rank}":
+    def leave(code):
+        import pathlib, time
+        time.sleep({wait})
+        pathlib.Path(__file__).with_name("aborted").open("a").write(os.environ["RANK"])
+        os.abort()
+    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        os._exit = leave
+"""
+"""A sitecustomize.py: the process of this rank, when it would leave, waits and is aborted."""
+
+
+def lightwell(*words: str | Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lightwell", *map(str, words)]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", env=env)
+
+
+def plant_abort(folder: Path, rank: int, wait: float = 0.0) -> dict[str, str]:
+    """An environment in which a process of this rank is aborted once, so many seconds after its end; it then writes
+    its rank into the file `aborted` of the folder."""
+    (folder / "sitecustomize.py").write_text(ABORT_AT_THE_END.format(rank=rank, wait=wait), encoding="utf-8")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
 
 
 def close(left: Run, right: Run) -> None:

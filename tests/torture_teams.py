@@ -5,6 +5,11 @@
 A run with `--reproducible` is trained by 1, 2 or 4 processes. Again and again either all of them are killed at once, as
 when a machine is lost, and another number goes on; or one is, and torchrun starts all of them again. What comes out
 must be what a single process made that nobody touched: weights, optimizer state, metrics and samples, bit by bit.
+
+    python tests/torture_teams.py --trials 0 --starts 300
+
+Three processes train a model in parts for two steps, again and again; in two of three starts one of them is aborted
+after the end. Each must tell its result once, end with 0, and say nothing of what died.
 """
 
 from __future__ import annotations
@@ -13,12 +18,14 @@ import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +34,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 from cli_house import as_flags
 from lightwell.training.checkpoints.checkpoint import checkpoint_steps
 from small import SMALL, write_text
+from teams import lightwell, plant_abort
 from torture import outcome
 
 SETTINGS: dict[str, Any] = {
@@ -134,10 +142,31 @@ def kill(process: int) -> None:
         return
 
 
+def starts(folder: Path, number: int) -> Iterator[str]:
+    """Start three processes so many times; what was wrong with each start, or nothing."""
+    text = write_text(folder / "text", documents=10)
+    flags = as_flags(
+        {**SMALL, "steps": 2, "eval_every": 2, "sample_every": 0, "checkpoint_every": 0, "parallel": "fsdp"}
+    )
+    for start in range(number):
+        out, plant = folder / "run", folder / "plant"
+        shutil.rmtree(plant, ignore_errors=True)
+        plant.mkdir()
+        rank = start // 3 % 3 if start % 3 else 9  # there is no ninth: nothing is planted
+        done = lightwell(
+            "train", text, "--out", out, "--force", "--processes", "3", *flags,
+            env=plant_abort(plant, rank, wait=start % 3 - 1.0 if start % 3 else 0.0),
+        )  # fmt: skip
+        told, aborted = done.stdout.count("Saved in"), (plant / "aborted").exists()
+        good = (done.returncode, told, aborted) == (0, 1, rank < 9) and "exitcode" not in done.stderr
+        yield "" if good else f"start {start}, rank {rank}: {done.returncode}, told {told} times\n{done.stderr[-2000:]}"
+
+
 def main() -> int:
     """The command; 1 where an outcome was another one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=6)
+    parser.add_argument("--starts", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -146,6 +175,10 @@ def main() -> int:
         for number in range(arguments.trials):
             campaign.trial(list(VARIATIONS)[number % len(VARIATIONS)], 3)
             print(f"{dict(campaign.counts)} {campaign.wrong}", file=sys.stderr, flush=True)
+        for wrong in starts(Path(folder), arguments.starts):
+            campaign.counts["starts"] += 1
+            campaign.wrong += [wrong] if wrong else []
+            print(f"{campaign.counts['starts']} starts {campaign.wrong}", file=sys.stderr, flush=True)
     print(json.dumps({"seed": arguments.seed, **campaign.counts, "wrong": campaign.wrong}, indent=1))
     return 1 if campaign.wrong else 0
 

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import runpy
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from lightwell.cli import processes
+from lightwell.cli import app, processes
 from lightwell.cli.processes import ProcessesError, begun_by_this_command, launch, note_failure, refuse_number
 from lightwell.errors import SettingError
 from lightwell.training.events.interrupt import Terminated
+from lightwell.training.processes import process_group
 
 Happens = Callable[["Torchrun"], int | None]
 
@@ -179,6 +182,128 @@ def test_signals_are_passed_on_and_the_first_says_what_it_was(
 def test_a_sentence_counts_for_more_than_a_signal(pretend: Any) -> None:
     pretend([gets(signal.SIGINT), says(1), ends(1)])
     assert launch(2, []) == 1
+
+
+def marks(code: int) -> Happens:
+    """Its work is over, and that is said."""
+
+    def write(process: Torchrun) -> None:
+        process.failed.with_name("said").write_text(str(code))
+
+    return write
+
+
+@pytest.mark.parametrize("then", [[ends(0)], [ends(1)], [goes_on, ends(-6)], [gets(signal.SIGTERM), ends(1)]])
+def test_nothing_that_happens_after_the_end_changes_it(pretend: Any, then: list[Happens]) -> None:
+    started = pretend([marks(0), *then])
+    assert launch(2, []) == 0
+    assert len(started) == 1
+
+
+def test_a_failure_to_say_the_end_is_a_failure(pretend: Any) -> None:
+    pretend([marks(0), says(1), ends(0)])
+    assert launch(2, []) == 1
+
+
+@pytest.mark.parametrize("code", [130, 143])
+def test_a_stop_that_was_told_keeps_its_code_and_is_not_told_again(pretend: Any, code: int) -> None:
+    pretend([marks(code), ends(1)])
+    assert launch(2, []) == code
+    pretend([gets(signal.SIGINT), marks(code), ends(1)])
+    assert launch(2, []) == code
+
+
+@pytest.fixture
+def group(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """The mark of a group's end, in a process of it; afterwards signals do what they did."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setenv("LIGHTWELL_FAILED", str(tmp_path / "failed"))
+    yield tmp_path / "said"
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_last_words_are_whole_and_noted_when_they_are_out(
+    group: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(processes, "IS_MAIN", True)
+    assert not processes.is_over()
+    with processes.last_words(0):
+        signal.raise_signal(signal.SIGTERM)  # another has died, and torchrun ends all
+        signal.raise_signal(signal.SIGINT)
+        print("all of it")
+        assert not group.exists()
+    assert (group.read_text(), processes.is_over()) == ("0", True)
+    assert capsys.readouterr().out == "all of it\n"
+    with pytest.raises(OSError, match="full"), processes.last_words(143):
+        raise OSError("full")
+    assert group.read_text() == "0"
+
+
+def test_of_several_only_the_main_one_notes_the_end_and_alone_none_does(
+    group: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "IS_MAIN", False)
+    with processes.last_words(0):
+        pass
+    assert not processes.is_over()
+    monkeypatch.setattr(processes, "IS_MAIN", True)
+    monkeypatch.setenv("LIGHTWELL_FAILED", str(group.parent / "gone" / "failed"))
+    with processes.last_words(0):
+        pass  # there is no place for a mark
+    monkeypatch.delenv("LIGHTWELL_FAILED")
+    with processes.last_words(0):
+        pass
+    assert not processes.is_over()
+    assert not group.exists()
+
+
+def test_what_is_started_again_after_the_end_does_nothing(group: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[int] = []
+
+    def leave(code: int) -> None:
+        left.append(code)
+        raise SystemExit
+
+    monkeypatch.setattr(os, "_exit", leave)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(process_group, "leaves_at_once", False)
+    monkeypatch.setattr(app, "run", lambda tokens: 7)
+    with pytest.raises(SystemExit):
+        app.main()
+    assert (left, process_group.leaves_at_once) == ([7], True)
+    group.write_text("0")
+    with pytest.raises(SystemExit):
+        app.main()
+    assert left == [7, 0]
+
+
+def test_torchrun_says_nothing_of_what_dies_after_the_end(
+    group: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The filters that it puts on loggers come off again at the end of the test."""
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    from lightwell.cli.torchrun import main
+
+    logger = logging.getLogger("torch.distributed.elastic.multiprocessing.api")
+
+    def torchrun() -> None:
+        logger.warning("Sending process 5 closing signal SIGTERM")
+        logger.error("failed (exitcode: -6)")
+        raise ChildFailedError("lightwell", {0: Mock()})
+
+    monkeypatch.setenv("LOGLEVEL", "ERROR")
+    monkeypatch.setattr("torch.distributed.run.main", torchrun)
+    monkeypatch.setattr(ChildFailedError, "format_msg", lambda self: "a table")
+    with pytest.raises(ChildFailedError):
+        main()
+    assert caplog.messages == ["failed (exitcode: -6)"]
+    group.write_text("0")
+    main()
+    assert len(caplog.messages) == 1
+    for name in logging.root.manager.loggerDict:
+        logging.getLogger(name).filters.clear()
 
 
 def test_handlers_come_back_also_where_waiting_fails(pretend: Any) -> None:

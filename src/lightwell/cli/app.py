@@ -72,9 +72,12 @@ def run(tokens: Sequence[str]) -> int:
     except KeyboardInterrupt as stop:
         from lightwell.training.events.interrupt import Terminated
 
-        code = _fail(str(stop) or "Stopped.", TERMINATED if isinstance(stop, Terminated) else INTERRUPTED)
+        code = TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
         from lightwell.cli.processes import FAILED as LAUNCHED
+        from lightwell.cli.processes import last_words
 
+        with last_words(code):
+            _fail(str(stop) or "Stopped.", code)
         # To our launcher's torchrun, a process that was stopped and has saved has done its work. To one that was
         # started by hand it has not: what stopped on another machine must not be taken for finished there.
         return DONE if LAUNCHED in os.environ else code
@@ -93,7 +96,16 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # models write any character; a terminal may not know all of them
-    sys.exit(run(sys.argv[1:]))
+    if "WORLD_SIZE" not in os.environ:
+        sys.exit(run(sys.argv[1:]))
+    from lightwell.cli.processes import is_over, leave
+
+    if is_over():
+        leave(DONE)
+    from lightwell.training.processes import process_group
+
+    process_group.leaves_at_once = True
+    leave(run(sys.argv[1:]))
 
 
 def _fail(message: str, code: int) -> int:

@@ -2,7 +2,9 @@
 
 A process that dies is started again with all others, and goes on from the newest checkpoint. One that fails with a
 sentence is not: it says so, and leaves its exit code in a file that this launcher looks at. A signal is passed on once,
-so that all processes agree on a step, save, and leave; torchrun alone would call that a failure.
+so that all processes agree on a step, save, and leave; torchrun alone would call that a failure. When the work is done
+and the main process has said so, that is in a file, too: whatever dies after it changes nothing, and what is started
+again after it leaves in silence.
 """
 
 from __future__ import annotations
@@ -13,10 +15,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
+from lightwell.atomic import write_file
 from lightwell.cli.invocation import TRY_AGAIN, WRONG_USAGE
 from lightwell.errors import LightwellError, SettingError
 
@@ -32,6 +37,8 @@ SINCE = "LIGHTWELL_SINCE"
 """The variable with the time at which the command began, in nanoseconds: a run from before is not its own."""
 FAILED = "LIGHTWELL_FAILED"
 """The variable with the file into which a process writes its exit code when it fails with a sentence."""
+SAID = "said"
+"""The file beside it into which the main process writes the exit code of work that is over, once it has said so."""
 RESTARTS = 3
 SHUTDOWN = 3600
 """Seconds that a stopped process may take to finish its step and save; a second signal ends it at once."""
@@ -56,13 +63,15 @@ def refuse_number(processes: int) -> None:
 
 
 def launch(processes: int, arguments: Sequence[str]) -> int:
-    """Run `lightwell ARGUMENTS` in so many processes on this machine, and wait for them; 0, or the code of a failure.
+    """Run `lightwell ARGUMENTS` in so many processes on this machine, and wait for them.
+
+    Returns 0, or the exit code of a failure or of a stop of which a process has told the user.
 
     Where memory ran out they are started anew, which does not count as a restart: they take less each time.
 
     Raises:
-        ProcessesError: one of them died, and died again after each restart.
-        KeyboardInterrupt: a signal stopped them; Terminated after a SIGTERM.
+        ProcessesError: one of them died in the midst of the work, and died again after each restart.
+        KeyboardInterrupt: a signal stopped them before they could say so; Terminated after a SIGTERM.
     """
     since = {SINCE: str(time.time_ns())}
     code = _launched(processes, arguments, since)
@@ -102,6 +111,9 @@ def _launched(processes: int, arguments: Sequence[str], variables: dict[str, str
                 signal.signal(number, handler)
         if failed.exists():
             return int(failed.read_text())
+        said = _read_code(failed.with_name(SAID))
+    if said is not None:  # done, or stopped by a signal
+        return said
     if got:
         raise (Terminated if got[0] == signal.SIGTERM else KeyboardInterrupt)
     if code:
@@ -137,11 +149,51 @@ def note_failure(code: int) -> bool:
     return True
 
 
+@contextmanager
+def last_words(code: int) -> Iterator[None]:
+    """Say, in a process of a group, how its work ended, with this exit code: once and whole, whatever happens then.
+
+    From here on no signal of the launcher ends the process; it needs but a moment more.
+    """
+    if FAILED not in os.environ:
+        yield
+        return
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    yield
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if IS_MAIN:
+        with suppress(OSError):  # no room for a mark; what is said stays said
+            write_file(Path(os.environ[FAILED]).with_name(SAID), str(code).encode())
+
+
+def is_over() -> bool:
+    """Return whether the work of this process's group was over, and said to be, when this process was started."""
+    return FAILED in os.environ and Path(os.environ[FAILED]).with_name(SAID).exists()
+
+
+def leave(code: int) -> NoReturn:
+    """End a process of a group with this exit code, and take nothing apart.
+
+    Python would join, free and unload what torch has made; a process that has trained with fsdp is sometimes aborted
+    in the midst of that (torch 2.13), and torchrun starts all of them again.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # whether it could be said is known by now
+            stream.flush()
+    os._exit(code)
+
+
 def wait_to_be_ended() -> None:
     """In a process of a group that another has left: give that one the time to say why, and the launcher to end all."""
     until = time.monotonic() + GRACE
     while time.monotonic() < until:
         time.sleep(LOOK_EVERY)
+
+
+def _read_code(file: Path) -> int | None:
+    return int(file.read_text()) if file.exists() else None
 
 
 def _wait(started: subprocess.Popen[bytes], failed: Path) -> int:

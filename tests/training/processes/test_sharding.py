@@ -19,7 +19,7 @@ from lightwell.training.processes.process_group import ProcessGroup
 from lightwell.training.runs.run import Run
 from lightwell.training.settings.config import RunConfig
 from small import final_state, same_bits, small_run, untimed, write_text
-from teams import SETTINGS, close, lightwell, lost
+from teams import SETTINGS, close, lightwell, lost, plant_abort
 
 # Muon on a width whose rows no three processes share equally, AdamW on the rest, clipped at each step.
 PARTS: dict[str, Any] = {**SETTINGS, "optimizer": "muon", "grad_clip": 0.05, "parallel": "fsdp"}
@@ -37,10 +37,13 @@ def alone(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def of_three(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("runs") / "three"
-    done = lightwell("train", text, "--out", out, "--processes", "3", *as_flags(PARTS))
+    """A run of three processes, of which one is aborted after the end: nothing of that is seen, or done again."""
+    out, plant = tmp_path_factory.mktemp("runs") / "three", plant_abort(tmp_path_factory.mktemp("plant"), rank=1)
+    done = lightwell("train", text, "--out", out, "--processes", "3", *as_flags(PARTS), env=plant)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Saved in") == 1
+    assert "exitcode" not in done.stderr  # torchrun's words for what died
+    assert (Path(plant["PYTHONPATH"].split(":")[0]) / "aborted").read_text() == "1"
     return out
 
 

@@ -11,7 +11,16 @@ from cyclopts import Parameter
 
 from lightwell.cli import invocation, words
 from lightwell.cli.flags import FLATTEN, Json, RunPath, TrainFlags, given
-from lightwell.cli.processes import IS_MAIN, RESTARTED, UNDER_TORCHRUN, begun_by_this_command, launch, refuse_number
+from lightwell.cli.invocation import DONE
+from lightwell.cli.processes import (
+    IS_MAIN,
+    RESTARTED,
+    UNDER_TORCHRUN,
+    begun_by_this_command,
+    last_words,
+    launch,
+    refuse_number,
+)
 from lightwell.cli.progress import progress
 from lightwell.training.runs.listener import Listener
 from lightwell.training.runs.run import CONFIG, Run, new_run_path, refuse_to_overwrite
@@ -164,8 +173,12 @@ def _stopped(path: Path) -> str:
 
 
 def _print_result(run: Run, json: bool) -> None:
-    if not IS_MAIN:
-        return
+    if IS_MAIN:
+        with last_words(DONE):
+            _print_all(run, json)
+
+
+def _print_all(run: Run, json: bool) -> None:
     summary = Summary.of(run)
     samples = run.samples()
     curve = [str(run.path / "curve.png"), str(run.path / "curve.svg")]
