@@ -5,7 +5,8 @@
                     them as context, so that the model is judged with at least L - s + 1 tokens in view
 
 Overlap costs L / s times as much. Where a model can use the context, its loss is lower (GPT-2 large on WikiText-2:
-perplexity 19.44 with stride 1024, 16.44 with 512); that of small models on small texts often is not. Here the tail is scored too, in a padded window.
+perplexity 19.44 with stride 1024, 16.44 with 512); that of small models on small texts often is not. Here the
+tail is scored too, in a padded window.
 """
 
 from __future__ import annotations
