@@ -7,7 +7,6 @@ A line of JSON from the first process: for every process, the bytes of its weigh
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from typing import Annotated, Literal
 
@@ -19,6 +18,7 @@ from torch import nn
 from lightwell.batches.batch import Batch
 from lightwell.bench.quality import as_command
 from lightwell.model.config import ModelConfig
+from lightwell.plain_json import plain_json
 from lightwell.training.build import make_loss_module
 from lightwell.training.hardware.device import resolve_device
 from lightwell.training.processes.process_group import ProcessGroup, init_distributed
@@ -82,7 +82,7 @@ def main(
         if group.is_main:
             rows = [Held(*map(int, everybody[at : at + 3])) for at in range(0, len(everybody), 3)]
             parameters = config.model.parameter_count()
-            print(json.dumps({"parameters": parameters, "parallel": parallel, "held": [asdict(row) for row in rows]}))
+            print(plain_json({"parameters": parameters, "parallel": parallel, "held": [asdict(row) for row in rows]}))
 
 
 if __name__ == "__main__":

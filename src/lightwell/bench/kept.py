@@ -15,6 +15,7 @@ from lightwell.bench import table
 from lightwell.bench.contenders.shapes import Shape
 from lightwell.bench.turns.results import FORMAT
 from lightwell.errors import RunError, SettingError
+from lightwell.plain_json import plain_json
 
 DAMAGED = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 """What reading a table out of something else may raise."""
@@ -56,6 +57,6 @@ def write(path: Path, results: dict[str, Any]) -> None:
         RunError: it cannot be written.
     """
     try:
-        write_file(path, (json.dumps(results, indent=1) + "\n").encode())
+        write_file(path, (plain_json(results, indent=1) + "\n").encode())
     except OSError as error:
         raise RunError(f"{path} could not be written ({error.strerror or error}).") from None

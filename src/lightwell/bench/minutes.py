@@ -31,6 +31,7 @@ from cyclopts import Parameter
 
 from lightwell.bench.quality import as_command, keep, run_quietly
 from lightwell.errors import SettingError
+from lightwell.plain_json import plain_json
 from lightwell.training.hardware.host import describe_host
 
 CHOICE = "chosen"
@@ -200,10 +201,10 @@ def main(
     def finished(run: Finished) -> None:
         done.append(run)
         keep(summary(done, minutes, lanes), out)
-        print(json.dumps(asdict(run)), file=sys.stderr, flush=True)
+        print(plain_json(asdict(run)), file=sys.stderr, flush=True)
 
     compare(minutes, [job for job in jobs if job[0] not in {run.how for run in done}], parts, finished)
-    print(json.dumps(summary(done, minutes, lanes), indent=1))
+    print(plain_json(summary(done, minutes, lanes), indent=1))
 
 
 if __name__ == "__main__":

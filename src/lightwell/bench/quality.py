@@ -26,6 +26,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from lightwell.errors import LightwellError
+from lightwell.plain_json import plain_json
 
 LIGHTWELL = (
     "--preset", "tiny", "--tokenizer", "character", "--eval-every", "0", "--sample-every", "0",
@@ -157,7 +158,7 @@ def shown(trial: Trial, part: str = "") -> Trial:
 def keep(results: Mapping[str, Any], out: Path | None) -> None:
     """Write the results as JSON, where they are wanted."""
     if out is not None:
-        out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        out.write_text(plain_json(results, indent=1) + "\n", encoding="utf-8")
 
 
 def _range(values: Sequence[float]) -> dict[str, float]:
@@ -199,7 +200,7 @@ def main(
     if parts:
         results = ablation(text.resolve(), seeds)
         keep(results, out)
-        print(json.dumps(results, indent=1))
+        print(plain_json(results, indent=1))
         return
     trials: list[Trial] = []
     for seed in range(1, seeds + 1):
@@ -209,7 +210,7 @@ def main(
             trials.append(shown(train_nanogpt(text, seed, nanogpt, python)))
     results = summary(trials)
     keep(results, out)
-    print(json.dumps({key: value for key, value in results.items() if key != "trials"}, indent=1))
+    print(plain_json({key: value for key, value in results.items() if key != "trials"}, indent=1))
 
 
 def as_command(module: str, function: Callable[..., None]) -> None:

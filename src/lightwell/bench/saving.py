@@ -8,7 +8,6 @@ that, CPU time says more: that of the thread that writes, and how long the snaps
 
 from __future__ import annotations
 
-import json
 import statistics
 import tempfile
 import time
@@ -20,6 +19,7 @@ from cyclopts import Parameter
 
 from lightwell.bench.contenders.shapes import shape
 from lightwell.bench.quality import as_command
+from lightwell.plain_json import plain_json
 from lightwell.training.hardware.host import describe_host
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def main(
 ) -> None:
     """Measure what a checkpoint costs; JSON."""
     with tempfile.TemporaryDirectory(dir=".") as folder:
-        print(json.dumps(cost(shape_name, rounds, steps, Path(folder)), indent=1))
+        print(plain_json(cost(shape_name, rounds, steps, Path(folder)), indent=1))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_text
 import shlex
 import sys
 from pathlib import Path
@@ -19,6 +18,7 @@ from lightwell.cli import words
 from lightwell.cli.flags import Json
 from lightwell.cli.progress import counting, progress
 from lightwell.errors import SettingError
+from lightwell.plain_json import plain_json
 from lightwell.training.hardware.host import describe_host
 
 PICTURES = (".png", ".svg", ".pdf")
@@ -99,7 +99,7 @@ def bench(
 
     results = measure(suite, watcher, shlex.join(["lightwell", *sys.argv[1:]]), begun=before, on_shape=on_shape)
     if json:
-        print(json_text.dumps(results))
+        print(plain_json(results))
     if not results["finished"]:
         goes_on = f"Stopped; what was measured is in {out}, and the same command goes on from there."
         raise KeyboardInterrupt(goes_on if out is not None else "")
@@ -132,7 +132,7 @@ def draw_profile(suite: Suite, path: Path, json: bool) -> None:
     anatomy = dissect(shape(suite.shapes[0]), chosen[0])
     draw(anatomy, path)
     if json:
-        print(json_text.dumps({**anatomy.to_dict(), "picture": str(path)}))
+        print(plain_json({**anatomy.to_dict(), "picture": str(path)}))
         return
     rows = [
         (kind, words.duration(seconds), f"{seconds / anatomy.step_seconds:.0%}")

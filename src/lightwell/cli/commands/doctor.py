@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json as json_text
-
 from lightwell.cli import words
 from lightwell.cli.flags import Json
+from lightwell.plain_json import plain_json
 
 
 def doctor(*, json: Json = False) -> None:
@@ -14,7 +13,7 @@ def doctor(*, json: Json = False) -> None:
 
     machine = examine()
     if json:
-        print(json_text.dumps(machine.to_dict()))
+        print(plain_json(machine.to_dict()))
         return
     hardware = "in hardware" if machine.bf16_in_hardware else "not in hardware, so `--precision auto` takes fp32"
     rows = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_text
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -10,6 +9,7 @@ from cyclopts import Parameter
 from lightwell.cli import words
 from lightwell.cli.flags import Checkpoint, Device, Json, RunPath, check
 from lightwell.cli.progress import counting, progress
+from lightwell.plain_json import plain_json
 
 if TYPE_CHECKING:
     from lightwell.training.runs.scoring import Score
@@ -46,7 +46,7 @@ def evaluate(
             listener=progress(),
             scored=scored,
         )
-    print(json_text.dumps(score.to_dict()) if json else "\n".join(report(score)))
+    print(plain_json(score.to_dict()) if json else "\n".join(report(score)))
 
 
 def report(score: Score) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_text
 import secrets
 import sys
 from typing import Annotated
@@ -12,6 +11,7 @@ from cyclopts import Parameter
 from lightwell.cli import words
 from lightwell.cli.flags import FLATTEN, Checkpoint, Device, Json, RunPath, SamplingFlags, check, given
 from lightwell.cli.progress import progress
+from lightwell.plain_json import plain_json
 
 BETWEEN = "\n" + "-" * 40 + "\n"  # texts of a batch
 
@@ -55,7 +55,7 @@ def generate(
             {"prompt": begin, "text": text, "seed": seed + row}
             for row, (begin, text) in enumerate(zip(prompts, texts, strict=True))
         ]
-        print(json_text.dumps(results[0] if len(results) == 1 else results))
+        print(plain_json(results[0] if len(results) == 1 else results))
     elif len(prompts) > 1:
         texts = model.generate(prompts, seed=seed, **settings)
         print(BETWEEN.join(shown(begin + text) for begin, text in zip(prompts, texts, strict=True)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_text
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from lightwell.cli.flags import Json
 from lightwell.cli.progress import counting, progress
 from lightwell.lab.catalogue import experiment, notes
 from lightwell.lab.experiments.budget import BUDGETS, Budget, budget_of
+from lightwell.plain_json import plain_json
 from lightwell.training.settings.config import RunConfig
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def lab(
 ) -> None:
     """Measure what the notes say, and give each a verdict."""
     if not note:
-        print(json_text.dumps([each.to_dict() for each in notes().values()]) if json else listing())
+        print(plain_json([each.to_dict() for each in notes().values()]) if json else listing())
         return
     from lightwell.lab.cards import shown
     from lightwell.lab.experiments.setup import base_config, opened
@@ -81,7 +81,7 @@ def lab(
         except KeyboardInterrupt as stop:
             raise type(stop)("Stopped; what is finished is kept, and the same command goes on from there.") from None
     if json:
-        print(json_text.dumps([card.to_dict() for card in cards]))
+        print(plain_json([card.to_dict() for card in cards]))
         return
     if len(cards) > 1:
         print(f"\n{verdict_table(cards)}")

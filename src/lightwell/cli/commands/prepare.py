@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_text
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ from lightwell.cli import words
 from lightwell.cli.flags import FLATTEN, Json, PrepareFlags, given
 from lightwell.cli.progress import counting, progress
 from lightwell.corpus.prepare import PreparedCorpus, prepare_corpus
+from lightwell.plain_json import plain_json
 from lightwell.training.settings.compose import compose
 
 
@@ -39,7 +39,7 @@ def prepare(
             say=progress().say,
             on_progress=lambda size, of: prepared(size // 10**6, max(1, of // 10**6)),
         )
-    print(json_text.dumps(done.to_dict()) if json else report(done))
+    print(plain_json(done.to_dict()) if json else report(done))
 
 
 def report(done: PreparedCorpus) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_text
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +11,7 @@ from cyclopts import Parameter
 from lightwell.cli import words
 from lightwell.cli.flags import Json
 from lightwell.errors import RunError
+from lightwell.plain_json import plain_json
 from lightwell.training.runs.summary import Summary
 from lightwell.training.runs.summary import runs as summaries
 
@@ -24,7 +24,7 @@ def runs(
         raise RunError(f"There is no folder {folder}.")
     listed = summaries(folder, say=lambda sentence: print(sentence, file=sys.stderr))
     if json:
-        print(json_text.dumps([summary.to_dict() for summary in listed]))
+        print(plain_json([summary.to_dict() for summary in listed]))
     elif not listed:
         print(f"No run is in {folder} yet; `lightwell train` makes one.")
     else:

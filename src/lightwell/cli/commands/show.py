@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_text
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from lightwell.cli import words
 from lightwell.cli.flags import Json, RunPath
 from lightwell.errors import RunError
+from lightwell.plain_json import plain_json
 from lightwell.training.checkpoints.checkpoint import checkpoint_steps
 from lightwell.training.runs.plot import draw_run
 from lightwell.training.runs.run import Run
@@ -42,7 +42,7 @@ def show(run: RunPath, /, *, json: Json = False) -> None:
             "checkpoints": checkpoints,
             "curve": curve,
         }
-        print(json_text.dumps(result))
+        print(plain_json(result))
         return
     _print_head(opened, summary)
     _print_losses(opened, metrics, evaluations)

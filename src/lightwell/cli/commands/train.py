@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_text
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -22,6 +21,7 @@ from lightwell.cli.processes import (
     refuse_number,
 )
 from lightwell.cli.progress import progress
+from lightwell.plain_json import plain_json
 from lightwell.training.runs.listener import Listener
 from lightwell.training.runs.run import CONFIG, Run, new_run_path, refuse_to_overwrite
 from lightwell.training.runs.summary import Summary
@@ -76,7 +76,7 @@ def train(
     if dry_run:
         refuse_to_overwrite(out or new_run_path(configuration.text), force)
         plan = start.plan(configuration, processes=processes, listener=progress(), started=invocation.started)
-        print(json_text.dumps(plan.to_dict()) if json else plan_table(plan))
+        print(plain_json(plan.to_dict()) if json else plan_table(plan))
         return
     out = out or new_run_path(configuration.text)
     if processes != 1 and not UNDER_TORCHRUN:
@@ -189,7 +189,7 @@ def _print_all(run: Run, json: bool) -> None:
             "sample": samples[-1] if samples else None,
             "curve": curve,
         }
-        print(json_text.dumps(result))
+        print(plain_json(result))
         return
     print(
         f"\n{summary.path}: {summary.step:,} steps, {words.short(summary.tokens_seen)} tokens "

@@ -19,7 +19,8 @@ from lightwell.lab.experiments.experiment import Findings, Picture
 from lightwell.lab.experiments.note import Note
 from lightwell.lab.experiments.rate_search import edge_words
 from lightwell.lab.verdicts.statistics import FEWEST
-from lightwell.lab.verdicts.verdict import Claim, Kind, Law, finite, overall
+from lightwell.lab.verdicts.verdict import Claim, Kind, Law, overall
+from lightwell.plain_json import finite
 from lightwell.training.hardware.host import describe_host
 from lightwell.training.runs.evaluation import true_byte_lengths
 

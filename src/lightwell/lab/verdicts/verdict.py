@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lightwell.lab.verdicts.statistics import FEWEST, LEVEL, MOST_SEEDS, paired_effect, seeds_for_width, seeds_needed
+from lightwell.plain_json import finite
 
 NATS = "nats per token"
 Kind = Literal["supported", "contradicted", "no difference", "conditional", "not settled"]
@@ -193,15 +194,6 @@ def overall(laws: Sequence[Law], claims: Sequence[Claim]) -> Kind:
         if kind in kinds:
             return kind
     return "supported"
-
-
-def finite(value: Any) -> Any:
-    """Return plain values with None in place of infinity and of what is no number, which JSON does not know."""
-    if isinstance(value, Mapping):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _interval(low: float | None, high: float | None) -> tuple[float, float]:

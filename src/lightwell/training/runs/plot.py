@@ -301,7 +301,7 @@ def _times(factor: float) -> Callable[[Any], Any]:
 
 
 def _series(metrics: Metrics, key: str) -> tuple[list[int], list[float]]:
-    records = [record for record in metrics if key in record]
+    records = [record for record in metrics if key in record and math.isfinite(record[key])]
     return [int(record["step"]) for record in records], [float(record[key]) for record in records]
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 from lightwell import atomic
 from lightwell.errors import RunError
+from lightwell.plain_json import plain_json
+
+MEASURED = ("loss", "grad_norm", "validation_loss", "validation_bits_per_byte", "perplexity")
+"""The numbers of a record that may overflow."""
 
 
 class Records:
@@ -30,7 +35,7 @@ class Records:
         Raises:
             RunError: the disk is full, or another failure of the file system.
         """
-        line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
+        line = (plain_json(record, ensure_ascii=False) + "\n").encode()
         try:
             with self.path.open("ab", buffering=0) as file:
                 before = file.tell()
@@ -80,13 +85,19 @@ class Records:
         found: list[tuple[dict[str, Any], bytes]] = []
         for number, line in enumerate(lines, 1):
             try:
-                found.append((dict(json.loads(line)), line))
+                found.append((_read(line), line))
             except (ValueError, TypeError):
                 # A crash of the machine may leave zeros at the end, with or without a line's end.
                 if number == len(lines):
                     break
                 raise RunError(f"Line {number} of {self.path} is damaged; remove it to go on.") from None
         return found
+
+
+def _read(line: bytes) -> dict[str, Any]:
+    """Return a record. What was measured and is null was not finite, and reads as infinite: worse than any number."""
+    record = dict(json.loads(line))
+    return {name: math.inf if value is None and name in MEASURED else value for name, value in record.items()}
 
 
 def write_run_file(path: Path, content: bytes) -> None:

@@ -21,6 +21,7 @@ from typing import Any, Self
 from lightwell.arguments import checked
 from lightwell.atomic import replace_folder, restore_folder, sync
 from lightwell.errors import RunError, SettingError
+from lightwell.plain_json import plain_json
 from lightwell.text import own_folders
 from lightwell.text.config import TextConfig
 from lightwell.text.paths import expanded
@@ -159,7 +160,7 @@ class Run:
         Raises:
             RunError: the disk is full, or another failure of the file system.
         """
-        write_run_file(self.path / REFERENCES, f"{json.dumps(references.to_dict(), indent=1)}\n".encode())
+        write_run_file(self.path / REFERENCES, f"{plain_json(references.to_dict(), indent=1)}\n".encode())
 
     def write_config(self, config: RunConfig) -> None:
         """Put another configuration in the place of the run's own, whole or not at all.
