@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cli_house import call
+from lightwell.cli.commands.train import after_the_best
 from lightwell.errors import RunError
 from lightwell.training.runs import plot
 
@@ -65,4 +66,10 @@ def test_a_run_that_overfitted_says_which_step_generates(house: Path, capsys: py
     metrics.write_text("".join(json.dumps(record) + "\n" for record in records))
     result = call(capsys, "resume", "notes")
     assert result.code == 0
-    assert "it is that step which generates" in result.out
+    assert "at step 0, " in result.out
+    assert "No checkpoint of that step is kept, so `lightwell generate` takes step " in result.out
+
+
+def test_what_is_said_to_generate_is_what_generates() -> None:
+    assert "takes that step; fewer --steps" in after_the_best(10, 10)
+    assert "takes step 20; a shorter --checkpoint-every" in after_the_best(0, 20)

@@ -247,7 +247,8 @@ def test_what_a_stop_leaves_is_said(tmp_path: Path) -> None:
 
 
 SUMMARY = Summary(
-    name="a", path="runs/a", step=1500, steps=1500, parameters=12_345_678, best_step=3, validation_loss=2.34567,
+    name="a", path="runs/a", text="notes", preset="small", seed=1, machine="a CPU", begun="2026-01-01 01:02",
+    generates=3, step=1500, steps=1500, parameters=12_345_678, best_step=3, validation_loss=2.34567,
     bits_per_byte=1.98765, perplexity=10.0, tokens_seen=5, seconds=1.0, size_bytes=2_500_000,
     written="2026-01-02 03:04",
 )  # fmt: skip

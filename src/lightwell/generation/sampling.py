@@ -42,8 +42,13 @@ def next_token_probabilities(logits: Tensor, config: SamplingConfig, penalised: 
 
 
 def penalise_repetition(logits: Tensor, penalised: Tensor, penalty: float) -> Tensor:
-    """Make seen tokens less likely (penalty > 1) whatever the sign of their logit (Keskar 2019, CTRL, section 4.1)."""
-    return torch.where(penalised, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+    """Make seen tokens less likely (penalty > 1) whatever the sign of their logit (Keskar 2019, CTRL, section 4.1).
+
+    An extreme penalty gives the largest number that there is, not infinity, so that probabilities stay numbers.
+    """
+    most = torch.finfo(logits.dtype).max
+    changed = torch.where(logits > 0, logits / penalty, logits * penalty).clamp(-most, most)
+    return torch.where(penalised, changed, logits)
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:

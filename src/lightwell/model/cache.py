@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lightwell.model.config import ModelConfig
+
+FIRST_SLOTS = 1024
+"""Slots that a cache begins with."""
 
 
 class KVCache:
@@ -23,19 +27,26 @@ class KVCache:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        shape = (config.n_layers, batch_size, config.kv_heads, config.context_length, config.head_width)
+        slots = min(config.context_length, FIRST_SLOTS)
+        shape = (config.n_layers, batch_size, config.kv_heads, slots, config.head_width)
         self.keys = torch.zeros(shape, device=device, dtype=dtype)
         self.values = torch.zeros(shape, device=device, dtype=dtype)
-        self.documents = torch.zeros((batch_size, config.context_length), device=device, dtype=torch.int32)
+        self.documents = torch.zeros((batch_size, slots), device=device, dtype=torch.int32)
+        self.capacity = config.context_length
+        """Slots that there may be in all: the context length."""
         self.length = 0
         """Slots in use; the same for every row."""
         self.has_documents = False
         """Whether tokens came with document ids; those that come without have the id 0."""
 
-    @property
-    def capacity(self) -> int:
-        """Slots in all: the context length."""
-        return self.documents.size(1)
+    def reserve(self, count: int) -> None:
+        """Make room for so many more slots; the memory taken is at most twice what is in use, whatever the capacity."""
+        slots = self.documents.size(1)
+        if self.length + count <= slots:
+            return
+        more = min(self.capacity, max(2 * slots, self.length + count)) - slots
+        self.keys, self.values = (F.pad(kept, (0, 0, 0, more)) for kept in (self.keys, self.values))
+        self.documents = F.pad(self.documents, (0, more))
 
     def layer(self, index: int) -> LayerCache:
         """Return the keys and values of one block, which appends to them."""

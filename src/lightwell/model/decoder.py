@@ -6,6 +6,7 @@ Shapes: B batch, T time, S time that can be seen, D model, V vocabulary, L conte
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,7 +22,7 @@ from lightwell.model.config import ModelConfig
 from lightwell.model.dropout import Dropout
 from lightwell.model.feed_forward import FeedForward
 from lightwell.model.layers import Embedding, Linear, make_norm, project
-from lightwell.model.positions import Rotation, rotation_table
+from lightwell.model.positions import Rotation, rotation_table, rotations_at
 from lightwell.model.tap import Tap, passthrough, under
 
 
@@ -48,6 +49,10 @@ class Block(nn.Module):
         return tap("residual", x)
 
 
+LONGEST_TABLE = 2048
+"""Tokens up to which the mask and the rotations are kept as buffers: 4 MB of mask."""
+
+
 class Decoder(nn.Module):
     """A GPT, as its `ModelConfig` describes it."""
 
@@ -59,12 +64,13 @@ class Decoder(nn.Module):
         """Build and initialise; `seed` is the initialisation's own random stream.
 
         Raises:
-            SettingError: vocab_size is still 0.
+            SettingError: vocab_size is still 0, or the weights are more than the machine's whole memory.
         """
         super().__init__()
         check("config", config, ModelConfig)
         if not config.vocab_size:
             raise SettingError("vocab_size is 0; a model needs the size of its tokenizer's vocabulary.")
+        refuse_too_large(config)
         self.config = config
         self.token_embedding = Embedding(config.vocab_size, config.d_model)
         learned = config.positions == "learned"
@@ -88,13 +94,14 @@ class Decoder(nn.Module):
         """Make what is neither learned nor saved: the mask, and the table of rotations.
 
         Buffers move with the model (device, dtype) but are no parameters; non-persistent ones are in no file, so a
-        checkpoint is not tied to one context length. One mask serves all layers.
+        checkpoint is not tied to one context length. One mask serves all layers. Both reach as far as LONGEST_TABLE:
+        what is further costs what the tokens in hand cost, at any context length.
         """
         config = self.config
-        mask = causal_mask(config.context_length, config.attention_window)
-        self.register_buffer("causal_mask", mask, persistent=False)
+        length = min(config.context_length, LONGEST_TABLE)
+        self.register_buffer("causal_mask", causal_mask(length, config.attention_window), persistent=False)
         if config.positions == "rope":
-            table = rotation_table(config.context_length, config.head_width, config.rope_base)
+            table = rotation_table(length, config.head_width, config.rope_base)
             self.register_buffer("cos", table.cos, persistent=False)
             self.register_buffer("sin", table.sin, persistent=False)
 
@@ -175,6 +182,8 @@ class Decoder(nn.Module):
                 f"{past + T} tokens do not fit the context_length of {self.config.context_length}; "
                 "give fewer, or load the model with a longer context_length."
             )
+        if cache:
+            cache.reserve(T)
         if documents is None and cache and cache.has_documents:  # padding stays unseen also without being named again
             documents = torch.zeros_like(tokens)
         x = self._embed(tap("tokens", tokens), past, positions, tap)
@@ -205,14 +214,24 @@ class Decoder(nn.Module):
         """Return the angles of the new tokens, (T, K) or, for positions of their own in each row, (B, 1, T, K)."""
         if self.config.positions != "rope":
             return None
-        if positions is None:
+        in_table = past + T <= len(self.cos)
+        if positions is None and in_table:
             return Rotation(self.cos[past : past + T], self.sin[past : past + T])
-        return Rotation(self.cos[positions].unsqueeze(1), self.sin[positions].unsqueeze(1))
+        if positions is None:
+            positions = torch.arange(past, past + T)
+        elif len(self.cos) == self.config.context_length:
+            return Rotation(self.cos[positions].unsqueeze(1), self.sin[positions].unsqueeze(1))
+        cos, sin = rotations_at(positions, self.config.head_width, self.config.rope_base)
+        cos, sin = cos.to(self.cos), sin.to(self.sin)
+        return Rotation(cos, sin) if cos.dim() == 2 else Rotation(cos.unsqueeze(1), sin.unsqueeze(1))
 
     def _attention_mask(self, x: Tensor, documents: Tensor | None, cache: KVCache | None) -> AttentionMask:
         """Return which of the S tokens so far, themselves included, the T new ones, x (B, T, D), may attend to."""
         T, past = x.size(1), cache.length if cache else 0
-        mask = self.causal_mask[past : past + T, : past + T]  # (T, S)
+        if past + T <= len(self.causal_mask):
+            mask = self.causal_mask[past : past + T, : past + T]  # (T, S)
+        else:
+            mask = causal_rows(past, T, self.config.attention_window, x.device)  # (T, S)
         if documents is not None:
             keys = documents if cache is None else torch.cat((cache.documents[:, :past], documents), dim=1)  # (B, S)
             mask = mask & (documents[:, None, :, None] == keys[:, None, None, :])  # (B, 1, T, S)
@@ -225,3 +244,29 @@ def causal_mask(context_length: int, window: int = 0) -> Tensor:
     """(L, L) bool, True where query i may see key j: j <= i, and i - j < window where there is one."""
     mask = torch.ones(context_length, context_length, dtype=torch.bool).tril_()
     return mask & ~mask.tril(-window) if window else mask
+
+
+def causal_rows(past: int, T: int, window: int, device: torch.device) -> Tensor:
+    """(T, past + T) bool: the rows of `causal_mask` from `past` on, made without those before them."""
+    queries = torch.arange(past, past + T, device=device)[:, None]
+    keys = torch.arange(past + T, device=device)
+    mask = keys <= queries
+    return mask & (queries - keys < window) if window else mask
+
+
+def refuse_too_large(config: ModelConfig) -> None:
+    """Make sure that the weights could be held at all; on the meta device, where several processes may share them, that
+    a thousand machines could.
+
+    Raises:
+        SettingError: they could not.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 1 << 46
+    machines = 1000 if torch.get_default_device().type == "meta" else 1
+    parameters = config.parameter_count()
+    if 4 * parameters > memory * machines:
+        raise SettingError(
+            f"A model of {parameters:.3g} parameters takes {4 * parameters / 1e9:,.3g} GB, and this machine has "
+            f"{memory / 1e9:,.3g} GB; make n_layers ({config.n_layers:,}), d_model ({config.d_model:,}) or another "
+            "of its sizes smaller."
+        )

@@ -21,9 +21,15 @@ class Rotation(NamedTuple):
 
 def rotation_table(context_length: int, head_dim: int, base: float) -> Rotation:
     """Cosines and sines for every position, (context_length, head_dim), fp32."""
-    frequency = base ** -(torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)  # (K/2,)
-    angle = torch.arange(context_length, dtype=torch.float64)[:, None] * frequency  # (L, K/2)
-    angle = torch.cat((angle, angle), dim=-1)  # (L, K)
+    return rotations_at(torch.arange(context_length), head_dim, base)
+
+
+def rotations_at(positions: Tensor, head_dim: int, base: float) -> Rotation:
+    """Cosines and sines for positions (...), (..., head_dim), fp32; the angles are computed in fp64."""
+    device = torch.device("cpu") if positions.device.type == "mps" else positions.device  # which has no fp64
+    frequency = base ** -(torch.arange(0, head_dim, 2, dtype=torch.float64, device=device) / head_dim)  # (K/2,)
+    angle = positions.to(device, torch.float64)[..., None] * frequency  # (..., K/2)
+    angle = torch.cat((angle, angle), dim=-1)  # (..., K)
     return Rotation(angle.cos().float(), angle.sin().float())
 
 

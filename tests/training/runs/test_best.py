@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lightwell.training.checkpoints.files import record_hash
 from lightwell.training.events import milestones
-from lightwell.training.runs.best import EvaluationTracker, best_evaluation, comparable_evaluations
+from lightwell.training.runs.best import EvaluationTracker, best_evaluation, comparable_evaluations, generating_step
 from lightwell.training.runs.evaluation import Evaluation, evaluate
 from lightwell.training.runs.load import choose_checkpoint
 from lightwell.training.runs.run import Run
@@ -105,3 +105,18 @@ def test_a_run_of_an_earlier_version_resumed_with_other_eval_tokens_begins_its_b
     file.write_text(file.read_text().replace("eval_tokens = 200", "eval_tokens = 20"))
     run = resume(tmp_path / "run")
     assert choose_checkpoint(Run(run.path), "newest").state["progress"]["best_step"] > 4
+
+
+@pytest.mark.parametrize(
+    ("losses", "saved", "step"),
+    [
+        ({0: 4.0, 10: 3.0, 20: 3.5}, [10, 20], 10),
+        ({0: 3.0, 10: 4.0, 20: 3.5}, [10, 20], 20),  # the best is that of the untrained model, which is not saved
+        ({0: 3.0, 10: 4.0, 20: 4.0}, [10, 20], 10),
+        ({0: 3.0}, [5, 7], 7),
+        ({0: 3.0}, [], None),
+    ],
+)
+def test_what_generates_is_the_best_that_is_kept(losses: dict[int, float], saved: list[int], step: int | None) -> None:
+    metrics = [{"step": number, "validation_loss": loss, "scored_tokens": 9} for number, loss in losses.items()]
+    assert generating_step(metrics, saved) == step

@@ -23,6 +23,7 @@ from lightwell.model.decoder import Decoder
 from lightwell.text.config import TextConfig
 from lightwell.tokens.token_file import TokenFile
 from lightwell.training.checkpoints.checkpoint import save_checkpoint
+from lightwell.training.hardware.host import describe_host
 from lightwell.training.planning.resolve import resolve
 from lightwell.training.runs import evaluation as evaluation_file
 from lightwell.training.runs import records as records_file
@@ -156,7 +157,10 @@ def test_a_summary_is_of_the_best_evaluation_and_the_last_step(run: Run) -> None
     assert found.to_dict() == {
         "name": "mine", "path": str(run.path), "step": 7, "steps": 9, "best_step": 4, "validation_loss": 3.0,
         "parameters": sum(one.numel() for one in Decoder(run.config.model).parameters()), "bits_per_byte": 1.5,
-        "perplexity": math.exp(3.0), "tokens_seen": 384, "seconds": 3.5,
+        "perplexity": math.exp(3.0), "tokens_seen": 384, "seconds": 3.5, "generates": 4,
+        "text": Path(run.config.text.paths[0]).name, "preset": "", "seed": run.config.training.seed,
+        "machine": describe_host()["processor"],
+        "begun": datetime.fromtimestamp((run.path / "config.toml").stat().st_mtime).isoformat(" ")[:16],
         "size_bytes": sum(len(path.read_bytes()) for path in files),
         "written": datetime.fromtimestamp(1_000_000 + 60 * (len(files) - 1)).isoformat(" ")[:16],
     }  # fmt: skip
@@ -364,7 +368,7 @@ def test_the_files_of_a_new_run_are_synced_before_it_stands(
     monkeypatch.setattr(run_file, "sync", lambda path: done.append(path.name))
     monkeypatch.setattr(run_file, "replace_folder", replaced)
     Run.create(tmp_path / "other", run.config, run.tokenizer)
-    assert sorted(done[:-1]) == ["checkpoints", "config.toml", "tokenizer.json"]
+    assert sorted(done[:-1]) == ["checkpoints", "config.toml", "machine.json", "tokenizer.json"]
     assert done[-1] == "other stands"
 
 

@@ -37,7 +37,7 @@ def names(folder: Path) -> list[str]:
 
 def test_a_new_run_holds_its_configuration_and_tokenizer(tmp_path: Path, tokenizer: Tokenizer) -> None:
     run = Run.create(tmp_path / "runs" / "one", configured(5), tokenizer)
-    assert names(run.path) == ["checkpoints", "config.toml", "tokenizer.json"]
+    assert names(run.path) == ["checkpoints", "config.toml", "machine.json", "tokenizer.json"]
     opened = Run(tmp_path / "runs" / "one")
     assert opened.config == configured(5)
     assert opened.tokenizer.fingerprint == tokenizer.fingerprint

@@ -172,6 +172,19 @@ def _stopped(path: Path) -> str:
     return f"Stopped; {path} is saved at step {int(steps[-1])}, and `lightwell resume {path}` goes on from there."
 
 
+def after_the_best(best: int, generates: int | None) -> str:
+    """Return what to say of a run whose last step is not its best."""
+    if generates == best:
+        return (
+            "The steps after it made it worse, so `lightwell generate` takes that step; "
+            "fewer --steps, or --patience 3, would have been as good."
+        )
+    return (
+        f"No checkpoint of that step is kept, so `lightwell generate` takes step {generates}; "
+        "a shorter --checkpoint-every would have kept one near it."
+    )
+
+
 def _print_result(run: Run, json: bool) -> None:
     if IS_MAIN:
         with last_words(DONE):
@@ -202,10 +215,7 @@ def _print_all(run: Run, json: bool) -> None:
             f"{summary.bits_per_byte:.3f} bits per byte, perplexity {summary.perplexity:,.1f}."
         )
         if summary.best_step is not None and summary.best_step < summary.step:
-            print(
-                "The steps after it made it worse, so it is that step which generates; "
-                "fewer --steps, or --patience 3, would have been as good."
-            )
+            print(after_the_best(summary.best_step, summary.generates))
     if samples:
         print(f"\nWhat it writes:\n\n{words.indented(samples[-1]['prompt'] + samples[-1]['text'])}")
     rows = [

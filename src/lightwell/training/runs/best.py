@@ -58,6 +58,16 @@ def evaluations_best_first(metrics: Metrics) -> list[Mapping[str, Any]]:
     return sorted(comparable_evaluations(metrics), key=lambda record: float(record["validation_loss"]))
 
 
+def generating_step(metrics: Metrics, saved: Sequence[int]) -> int | None:
+    """Return the step whose weights generate where none is named.
+
+    Of the checkpoints `saved`, in ascending order, it is the one with the best evaluation, else the newest; None
+    without any. Whether it is whole shows when it is loaded.
+    """
+    evaluated = (int(record["step"]) for record in evaluations_best_first(metrics) if record["step"] in saved)
+    return next(evaluated, saved[-1] if saved else None)
+
+
 def best_evaluation(metrics: Metrics) -> Mapping[str, Any] | None:
     """Return the record of the best evaluation; None before any."""
     return next(iter(evaluations_best_first(metrics)), None)

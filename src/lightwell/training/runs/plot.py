@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lightwell.errors import RunError
+from lightwell.text.config import TextConfig
 from lightwell.training.runs.best import Metrics, best_evaluation
 from lightwell.training.runs.run import Run
 from lightwell.training.settings.config import RunConfig
+from lightwell.training.settings.presets import preset_like
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -321,15 +323,21 @@ def draw_run(run: Run) -> tuple[Path, Path]:
 
 def about_run(config: RunConfig) -> str:
     """Return what a run trains on what, in a line: the text, the size of the model, its layers and width."""
-    paths, model = config.text.paths, config.model
-    text = CORPUS_TITLES[config.text.corpus]
-    if paths:
-        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-        text = f"{shortened(Path(paths[0]).name or paths[0], 40)}{more}"
+    model, preset = config.model, preset_like(config)
     layers = f"{model.n_layers} layer{'s' if model.n_layers > 1 else ''} of {model.d_model}"
     size = model.parameter_count()
     parameters = f"{size / 1e6:.1f} M" if size >= 1e6 else f"{size:,}"
-    return f"{text}  ·  {parameters} parameters, {layers}, context {model.context_length:,}"
+    named = f" (preset {preset})" if preset else ""
+    text = text_in_short(config.text)
+    return f"{text}  ·  {parameters} parameters, {layers}, context {model.context_length:,}{named}"
+
+
+def text_in_short(text: TextConfig) -> str:
+    """Return the name of a text: that of the corpus, or of the first path and how many more there are."""
+    if not text.paths:
+        return CORPUS_TITLES[text.corpus]
+    more = f" and {len(text.paths) - 1} more" if len(text.paths) > 1 else ""
+    return f"{shortened(Path(text.paths[0]).name or text.paths[0], 40)}{more}"
 
 
 def shortened(name: str, most: int) -> str:

@@ -1,6 +1,7 @@
 """A run: the folder that holds everything about one training, readable with any text editor.
 
     runs/NAME/config.toml      what repeats it                   tokenizer.json    its vocabulary
+              machine.json     where it was begun
               metrics.jsonl    a line per step and evaluation    samples.jsonl     what the model wrote along the way
               references.json  what its loss is compared with    incidents.jsonl   what went wrong, if anything
               checkpoints/     see checkpoint.py
@@ -26,6 +27,7 @@ from lightwell.text import own_folders
 from lightwell.text.config import TextConfig
 from lightwell.text.paths import expanded
 from lightwell.tokens.tokenizer import Tokenizer
+from lightwell.training.hardware.host import describe_host
 from lightwell.training.runs.records import Records, write_run_file
 from lightwell.training.runs.references import References
 from lightwell.training.settings.config import RunConfig
@@ -33,6 +35,7 @@ from lightwell.training.settings.config import RunConfig
 CONFIG, TOKENIZER, REFERENCES = own_folders.CONFIG, "tokenizer.json", "references.json"
 METRICS, SAMPLES, CHECKPOINTS = "metrics.jsonl", "samples.jsonl", own_folders.CHECKPOINTS
 INCIDENTS = "incidents.jsonl"
+MACHINE = "machine.json"
 
 
 class Run:
@@ -72,6 +75,7 @@ class Run:
             (beside / CHECKPOINTS).mkdir(parents=True)
             (beside / CONFIG).write_text(config.to_toml(), encoding="utf-8")
             tokenizer.save(beside / TOKENIZER)
+            (beside / MACHINE).write_text(f"{plain_json(describe_host(), indent=1)}\n", encoding="utf-8")
             for written in beside.iterdir():
                 sync(written)
             replace_folder(beside, path, aside)
@@ -153,6 +157,13 @@ class Run:
             return dict(json.loads(path.read_bytes())) if path.is_file() else {}
         except (ValueError, TypeError):
             raise RunError(f"{path} is damaged; remove it, and `lightwell resume {self.path}` makes it.") from None
+
+    def machine(self) -> dict[str, Any]:
+        """Return the machine that it was begun on, as `describe_host`; empty where that is not known."""
+        try:
+            return dict(json.loads((self.path / MACHINE).read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return {}
 
     def write_references(self, references: References) -> None:
         """Keep the reference losses with the run.

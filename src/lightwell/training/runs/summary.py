@@ -11,8 +11,11 @@ from typing import Any, Self
 from lightwell.arguments import checked
 from lightwell.errors import RunError
 from lightwell.text.paths import expanded
-from lightwell.training.runs.best import best_evaluation
-from lightwell.training.runs.run import Run, list_runs
+from lightwell.training.checkpoints.checkpoint import checkpoint_steps
+from lightwell.training.runs.best import best_evaluation, generating_step
+from lightwell.training.runs.plot import text_in_short
+from lightwell.training.runs.run import CONFIG, Run, list_runs
+from lightwell.training.settings.presets import preset_like
 
 
 @dataclass(frozen=True)
@@ -21,10 +24,21 @@ class Summary:
 
     name: str
     path: str
+    text: str
+    """What it learns from, in short: the corpus, or the first path and how many more."""
+    preset: str
+    """The preset whose model it has; empty where it has that of none."""
+    seed: int
+    machine: str
+    """The CPU that it was begun on; empty where that is not known."""
+    begun: str
+    """When it was begun, in local time, as in ISO 8601."""
     step: int
     steps: int
     parameters: int
     best_step: int | None
+    generates: int | None
+    """The step whose weights generate where none is named; None before the first checkpoint."""
     validation_loss: float | None
     bits_per_byte: float | None
     perplexity: float | None
@@ -49,17 +63,23 @@ class Summary:
         return cls(
             name=run.name,
             path=str(run.path),
+            text=text_in_short(run.config.text),
+            preset=preset_like(run.config),
+            seed=run.config.training.seed,
+            machine=str(run.machine().get("processor", "")),
+            begun=_time((run.path / CONFIG).stat().st_mtime),
             step=last.get("step", 0),
             steps=run.config.training.steps,
             parameters=run.config.model.parameter_count(),
             best_step=best.get("step"),
+            generates=generating_step(metrics, checkpoint_steps(run.checkpoints)),
             validation_loss=best.get("validation_loss"),
             bits_per_byte=best.get("validation_bits_per_byte"),
             perplexity=best.get("perplexity"),
             tokens_seen=last.get("tokens_seen", 0),
             seconds=last.get("seconds", 0.0),
             size_bytes=sum(file.st_size for file in files),
-            written=datetime.fromtimestamp(max(file.st_mtime for file in files)).isoformat(" ", "minutes"),
+            written=_time(max(file.st_mtime for file in files)),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -77,3 +97,7 @@ def runs(folder: str | Path = "runs", say: Callable[[str], None] = lambda senten
         except RunError as error:
             say(str(error))
     return found
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).isoformat(" ", "minutes")

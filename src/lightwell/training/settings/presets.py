@@ -51,6 +51,20 @@ PRESETS: dict[str, dict[str, Any]] = {
 DEFAULT_PRESET = "small"
 
 
+SIZES = ("n_layers", "n_heads", "d_model", "context_length", "activation", "norm", "positions", "tied_head")
+"""What tells the model of a preset from the others."""
+
+
+def preset_like(config: RunConfig) -> str:
+    """Return the preset whose model a configuration has, whatever else was set; empty where it has that of none."""
+    model = config.model.to_dict()
+    for name in PRESETS:
+        its = preset(name).model.to_dict()
+        if all(model[size] == its[size] for size in SIZES):
+            return name
+    return ""
+
+
 def preset(name: str) -> RunConfig:
     """Return the configuration of a preset.
 
