@@ -248,3 +248,8 @@ def test_made_twice_from_nothing_the_numbers_are_the_same(tmp_path: Path) -> Non
         assert context.store.made > 0
         found.append(numbers_of(findings))
     assert found[0] == found[1]
+
+
+def test_a_text_that_is_passed_over_as_often_in_each_arm_has_one_claim() -> None:
+    (claim,) = dropout.claims_of({20.3781: [-0.1, -0.1]})
+    assert claim.text.startswith("In 20.4 passes over the text,")
