@@ -180,7 +180,8 @@ def claims_of(effects: Mapping[float, Sequence[float]]) -> list[Claim]:
     """Return the note's claim at the fewest and at the most passes: it names no condition, so it predicts the same."""
     fewest, most = min(effects), max(effects)
     rule = Rule("lower", SMALLEST)
-    passes = {each: f"{each:.3g} passes" if each != 1.0 else "one pass" for each in (most, fewest)}  # one on short texts
+    # On a short text both are one.
+    passes = {each: f"{each:.3g} passes" if each != 1.0 else "one pass" for each in (most, fewest)}
     return [
         Claim.of(f"In {words} over the text, dropout {P:g} lowers the held-out loss", rule, effects[each])
         for each, words in passes.items()
