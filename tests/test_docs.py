@@ -236,3 +236,12 @@ def test_the_readme_names_no_host_but_that_of_torch() -> None:
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     assert set(re.findall(r"https?://([^/)\s]+)", text)) == {"pytorch.org"}
     assert "--index-url" not in text
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, *DOCS.glob("lab/**/*.md")], ids=lambda path: str(path.relative_to(REPOSITORY))
+)
+def test_held_out_is_the_one_word_for_what_is_not_trained_on(page: Path) -> None:
+    """Files, fields and flags keep the name that they have always had; sentences do not use it."""
+    sentences = SPAN.sub("", prose(page))
+    assert not re.search(r"\bvalidat", sentences, re.IGNORECASE)
