@@ -49,7 +49,7 @@ VARIATIONS: dict[str, dict[str, Any]] = {
 POISONED = (7, 19)
 """In the last variation: the updates whose gradients are made infinite."""
 BUSY: dict[str, Any] = {
-    "steps": 30, "eval_every": 4, "sample_every": 5, "checkpoint_every": 3, "keep_checkpoints": 2, "d_model": 64,
+    "steps": 24, "eval_every": 4, "sample_every": 5, "checkpoint_every": 3, "keep_checkpoints": 2, "d_model": 64,
     "eval_tokens": 400, "max_new_tokens": 12,
 }  # fmt: skip
 PHASES = ("saving", "evaluating", "sampling")

@@ -10,6 +10,8 @@ must be what a single process made that nobody touched: weights, optimizer state
 
 Three processes train a model in parts for two steps, again and again; in two of three starts one of them is aborted
 after the end. Each must tell its result once, end with 0, and say nothing of what died.
+
+First of all two processes train in less memory than they need, and must take smaller micro-batches, both of them.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import argparse
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -33,6 +36,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 from cli_house import as_flags
 from lightwell.training.checkpoints.checkpoint import checkpoint_steps
+from lightwell.training.runs.run import Run
 from small import SMALL, write_text
 from teams import lightwell, plant_abort
 from torture import outcome
@@ -142,6 +146,24 @@ def kill(process: int) -> None:
         return
 
 
+def memory_runs_out(folder: Path) -> str:
+    """Train two processes in too little memory; what was wrong with what they made of it, or nothing."""
+    shape = {"tokenizer": "character", "n_layers": 2, "d_model": 128, "context_length": 256, "batch_size": 128}
+    flags = as_flags({**shape, "precision": "fp32", "compile": "off", "steps": 2, "eval_every": 0, "sample_every": 0})
+    text, out, limit = write_text(folder / "long", documents=200), folder / "little", 1_050_000_000
+    done = subprocess.run(
+        [sys.executable, "-m", "lightwell", "train", text, "--out", out, "--processes", "2", *flags],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)),
+        capture_output=True,
+        encoding="utf-8",
+    )
+    told = done.stderr.count("with 64 sequences at once; started again or resumed, the run takes 32.")
+    good = (done.returncode, told) == (0, 1) and "exitcode" not in done.stderr
+    if good and Run(out).config.batches.micro_batch_size <= 32:
+        return ""
+    return f"little memory: {done.returncode}\n{done.stderr[-2000:]}"
+
+
 def starts(folder: Path, number: int) -> Iterator[str]:
     """Start three processes so many times; what was wrong with each start, or nothing."""
     text = write_text(folder / "text", documents=10)
@@ -172,6 +194,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["LIGHTWELL_CACHE"] = f"{folder}/cache"
         campaign = Campaign(Path(folder), arguments.seed)
+        campaign.wrong += [wrong] if (wrong := memory_runs_out(Path(folder))) else []
         for number in range(arguments.trials):
             campaign.trial(list(VARIATIONS)[number % len(VARIATIONS)], 3)
             print(f"{dict(campaign.counts)} {campaign.wrong}", file=sys.stderr, flush=True)

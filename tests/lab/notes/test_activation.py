@@ -40,7 +40,7 @@ def feed_forward_of(model: Decoder, layer: int) -> FeedForward:
 
 @pytest.mark.parametrize(("name", "rates"), [("glance", 1), ("coffee", 3)])
 def test_the_experiment_end_to_end_and_again_from_what_is_kept(tmp_path: Path, name: str, rates: int) -> None:
-    context = context_for(tmp_path, name, rates)
+    context = context_for(tmp_path, name, rates, steps=4)
     findings = activation.EXPERIMENT.run(context)
     arms = activation.arms_of(context)
     wide = 0 if name == "glance" else len(activation.WIDE)
@@ -49,7 +49,7 @@ def test_the_experiment_end_to_end_and_again_from_what_is_kept(tmp_path: Path, n
     assert ("wide" in findings.data) == any("begin at" in claim.text for claim in findings.claims) == (wide > 0)
     pictures = activation.EXPERIMENT.draw(json.loads(json.dumps(findings.data)), {})
     assert [picture.name for picture in pictures] == ["zeros", "curves", "losses"]
-    again = context_for(tmp_path, name, rates)
+    again = context_for(tmp_path, name, rates, steps=4)
     second = activation.EXPERIMENT.run(again)
     assert again.store.made == 0
     note = activation.EXPERIMENT.note

@@ -58,9 +58,10 @@ def test_all_of_it_adds_up() -> None:
 
 
 SHAPE = {
-    "n_layers": 4, "n_heads": 4, "d_model": 256, "context_length": 128, "batch_size": 48, "precision": "bf16",
-    "compile": "off", "optimizer": "adamw",
+    "n_layers": 4, "n_heads": 4, "d_model": 256, "context_length": 128, "batch_size": 40, "precision": "fp32",
+    "compile": "off", "optimizer": "adamw", "steps": 2, "eval_every": 0, "eval_tokens": 300, "sample_every": 0,
 }  # fmt: skip
+"""In fp32, since bf16 takes many times as long on a machine that only pretends to have it."""
 
 
 def test_a_run_takes_within_a_fifth_of_what_was_estimated(tmp_path: Path) -> None:
@@ -74,8 +75,6 @@ def test_a_run_takes_within_a_fifth_of_what_was_estimated(tmp_path: Path) -> Non
         str(text),
         "--tokenizer",
         "character",
-        "--steps",
-        "3",
         *flags,
     ]
     planned = subprocess.run([*command, "--dry-run", "--json"], capture_output=True, encoding="utf-8", check=True)

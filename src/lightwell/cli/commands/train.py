@@ -71,9 +71,9 @@ def train(
     """Learn from a text, and save a run with its curve and samples."""
     refuse_number(processes)
     configuration = compose(text, preset_name=preset, config_file=config, settings=given(settings))
-    from lightwell.training import start
-
     if dry_run:
+        from lightwell.training import start
+
         refuse_to_overwrite(out or new_run_path(configuration.text), force)
         plan = start.plan(configuration, processes=processes, listener=progress(), started=invocation.started)
         print(plain_json(plan.to_dict()) if json else plan_table(plan))
@@ -86,6 +86,8 @@ def train(
     if RESTARTED and begun_by_this_command(out / CONFIG):
         resume(out, json=json)
         return
+    from lightwell.training import start
+
     try:
         listener = progress(out) if IS_MAIN else Listener()
         run = start.train(configuration, out=out, force=force, listener=listener, started=invocation.started)
