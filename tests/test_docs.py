@@ -245,3 +245,26 @@ def test_held_out_is_the_one_word_for_what_is_not_trained_on(page: Path) -> None
     """Files, fields and flags keep the name that they have always had; sentences do not use it."""
     sentences = SPAN.sub("", prose(page))
     assert not re.search(r"\bvalidat", sentences, re.IGNORECASE)
+
+
+@pytest.mark.parametrize("page", [*PAGES, REPOSITORY / "CONTRIBUTING.md"], ids=lambda path: path.name)
+def test_make_knows_the_targets_and_variables_that_are_named(page: Path) -> None:
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    lines = [line for block in blocks(page, "sh") for line in block.splitlines()] + spans(page)
+    for line in lines:
+        if match := re.match(r"(?:[A-Z_]+=\S+ )?make (.+)", line):
+            for word in shlex.split(match[1], comments=True):
+                variable, given, _ = word.partition("=")
+                known = rf"\$\([^)]*{variable}|{variable} \?=" if given else rf"^{re.escape(word)}:"
+                assert re.search(known, makefile, re.MULTILINE), f"{line}: {word}"
+
+
+@pages
+def test_modules_that_are_run_are_there_and_know_their_flags(page: Path) -> None:
+    found = re.findall(r"-m (lightwell(?:\.[\w.]+)?)((?: [^`\n#|>]+)?)", page.read_text(encoding="utf-8"))
+    for module, arguments in found:
+        if module == "lightwell":
+            continue
+        source = (REPOSITORY / "src" / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
+        for flag in re.findall(r"--([a-z][a-z-]*)", arguments):
+            assert re.search(rf"\b{flag.replace('-', '_')}\b|--{flag}\b", source), f"{module} --{flag}"
