@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lightwell.bench.contenders.shapes import Shape
-from lightwell.errors import LightwellError
+from lightwell.errors import LightwellError, SettingError
 
 KINDS: tuple[tuple[str, str], ...] = (
     ("matrix products", r"\b(addmm|mm|bmm|baddbmm)$|mkldnn|onednn|micro_?gemm|packed_gemm|_linear_pointwise"),
@@ -32,6 +32,8 @@ KINDS: tuple[tuple[str, str], ...] = (
 A compiled kernel is named after all the operators fused into it (cpp_fused_add_native_layer_norm_3), and counts as the
 first kind of these: a norm. What has no name of a kind is the rest.
 """
+TITLE = "Lightwell: one training step"
+"""In the file of the picture: what it is known by."""
 REST = "the rest: Python, autograd, views"
 
 WARM_UP_STEPS, STEPS = 3, 5
@@ -103,6 +105,22 @@ def in_ms(milliseconds: float) -> str:
     return f"{milliseconds:,.0f} ms" if milliseconds >= 100 else f"{milliseconds:.1f} ms"
 
 
+def refuse_foreign(path: Path) -> None:
+    """Raise where the picture would take the place of a file that is no such picture.
+
+    Raises:
+        SettingError: it would.
+    """
+    try:
+        foreign = TITLE.encode() not in path.read_bytes()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise SettingError(f"{path} cannot be used ({error.strerror}); name another file.") from None
+    if foreign:
+        raise SettingError(f"{path} is there already and is no picture of a step's time; name another file.")
+
+
 def draw(anatomy: Anatomy, path: Path) -> None:
     """Draw it as one horizontal bar for each kind, the longest on top and the rest below, labelled in ms and percent.
 
@@ -139,6 +157,6 @@ def draw(anatomy: Anatomy, path: Path) -> None:
         title = f"{anatomy.contender} on shape {anatomy.shape}, {in_ms(anatomy.step_seconds * 1e3)} under the profiler"
         figure.text(0.03, 1.0 - 0.58 / figure.get_figheight(), title, size=9.5, color=GREY, va="center")
         try:
-            figure.savefig(path, dpi=170)
+            figure.savefig(path, dpi=170, metadata={"Title": TITLE})
         except OSError as error:
             raise ProfileError(f"The picture {path} could not be written ({error.strerror or error}).") from None

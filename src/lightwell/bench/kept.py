@@ -7,6 +7,7 @@ that name, is never written over.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def begun(path: Path, asked: dict[str, Any], host: dict[str, Any]) -> list[dict[
     return [result for result in before["shapes"] if result["finished"]]
 
 
-def write(path: Path, results: dict[str, Any]) -> None:
+def write(path: Path, results: Mapping[str, Any]) -> None:
     """Put the results into the file: all of them, or, where that fails, what was in it.
 
     Raises:

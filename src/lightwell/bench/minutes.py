@@ -185,10 +185,10 @@ def main(
     """Measure how good the choice of `lightwell train --minutes` is, on the default corpus."""
     if minutes not in HANDS:
         raise SettingError(f"There are shapes by hand for {' and '.join(map(str, HANDS))} minutes, not for {minutes}.")
+    done = already(out)
     if not shutil.which("taskset"):
         raise SettingError("taskset is needed to give each run its processors; it comes with util-linux.")
     parts = lanes_of(sorted(os.sched_getaffinity(0)), lanes)
-    done = already(out)
     jobs: list[tuple[str, Sequence[str]]] = [
         (CHOICE, ()),
         *((" ".join(hand.flags), hand.flags) for hand in HANDS[minutes]),

@@ -25,7 +25,8 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from lightwell.errors import LightwellError
+from lightwell.bench import kept
+from lightwell.errors import LightwellError, SettingError
 from lightwell.plain_json import plain_json
 
 LIGHTWELL = (
@@ -155,10 +156,20 @@ def shown(trial: Trial, part: str = "") -> Trial:
     return trial
 
 
+def refuse_existing(out: Path | None) -> None:
+    """Raise before anything is measured where the results would take the place of something.
+
+    Raises:
+        SettingError: there is a file already.
+    """
+    if out is not None and out.exists():
+        raise SettingError(f"{out} is there already; name another file with --out, or move it away.")
+
+
 def keep(results: Mapping[str, Any], out: Path | None) -> None:
     """Write the results as JSON, where they are wanted."""
     if out is not None:
-        out.write_text(plain_json(results, indent=1) + "\n", encoding="utf-8")
+        kept.write(out, results)
 
 
 def _range(values: Sequence[float]) -> dict[str, float]:
@@ -197,6 +208,7 @@ def main(
     out: Annotated[Path | None, Parameter(help="A file for all results, as JSON.")] = None,
 ) -> None:
     """Measure the time to quality of Lightwell, and of nanoGPT where there is a checkout."""
+    refuse_existing(out)
     if parts:
         results = ablation(text.resolve(), seeds)
         keep(results, out)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lightwell.atomic import write_file
 from lightwell.bench.contenders.shapes import Shape
 from lightwell.bench.turns.results import FORMAT
 from lightwell.errors import LightwellError
@@ -105,7 +106,7 @@ def refresh(results: Path, page: Path) -> None:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise TableError(f"{page} has no {BEGIN} followed by {END}; put both where the tables belong.")
-    page.write_text(f"{before}{BEGIN}\n\n{markdown(read_results(results))}\n\n{END}{after}", encoding="utf-8")
+    write_file(page, f"{before}{BEGIN}\n\n{markdown(read_results(results))}\n\n{END}{after}".encode())
 
 
 def _rank(contender: Mapping[str, Any]) -> float:

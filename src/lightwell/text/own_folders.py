@@ -36,7 +36,10 @@ def is_prepared(folder: Path) -> bool:
 
 def is_lab(folder: Path) -> bool:
     """Return whether a folder is one of the lab: with results, or a single card."""
-    if all((folder / name).is_file() for name in CARD):
-        return True
+    return all((folder / name).is_file() for name in CARD) or has_results(folder)
+
+
+def has_results(folder: Path) -> bool:
+    """Return whether a folder holds results of the lab."""
     kept = (path.name for kind in LAB_RESULTS if (folder / kind).is_dir() for path in (folder / kind).iterdir())
     return any(map(_RESULT.fullmatch, kept))

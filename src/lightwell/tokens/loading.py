@@ -121,6 +121,22 @@ def known_end_of_text(backend: tokenizers.Tokenizer, path: Path) -> str:
     return next((name for name in candidates if name and backend.token_to_id(name) is not None), "")
 
 
+def refuse_foreign(path: Path) -> None:
+    """Raise where a tokenizer would take the place of a file that is none.
+
+    Raises:
+        TextError: it would.
+    """
+    if not path.exists():
+        return
+    try:
+        is_tokenizer = "model" in json.loads(path.read_bytes())
+    except (OSError, ValueError, TypeError):
+        is_tokenizer = False
+    if not is_tokenizer:
+        raise TextError(f"{path} is there already and is no tokenizer.json; name another file.")
+
+
 def write_end_of_text(path: Path, name: str) -> None:
     """Say beside a tokenizer.json what ends a text, so that `find_end_of_text` and Hugging Face's loader find it."""
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": name}

@@ -33,6 +33,7 @@ from lightwell.tokens.loading import (
     keep_specials_out,
     known_end_of_text,
     load_backend,
+    refuse_foreign,
     write_end_of_text,
 )
 from lightwell.tokens.pieces import PIECE, can_be_cut, cut_in_pieces
@@ -243,7 +244,11 @@ class Tokenizer:
         """Write a tokenizer.json, which other tools read too.
 
         Where the end-of-text token has no usual name, a tokenizer_config.json beside it says which one it is.
+
+        Raises:
+            TextError: there is a file that is no tokenizer.json.
         """
+        refuse_foreign(path)
         path.write_text(self._backend.to_str(pretty=True) + "\n", encoding="utf-8")
         if known_end_of_text(self._backend, path) != self._end_of_text_name:
             write_end_of_text(path, self._end_of_text_name)

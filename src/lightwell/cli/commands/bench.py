@@ -127,8 +127,9 @@ def draw_profile(suite: Suite, path: Path, json: bool) -> None:
     _check_folder(path)
     if path.suffix not in PICTURES:
         raise SettingError(f"{path} must end in {', '.join(PICTURES[:-1])} or {PICTURES[-1]}.")
-    from lightwell.bench.anatomy import dissect, draw
+    from lightwell.bench.anatomy import dissect, draw, refuse_foreign
 
+    refuse_foreign(path)
     anatomy = dissect(shape(suite.shapes[0]), chosen[0])
     draw(anatomy, path)
     if json:

@@ -47,6 +47,7 @@ def lab(
         return
     from lightwell.lab.cards import shown
     from lightwell.lab.experiments.setup import base_config, opened
+    from lightwell.lab.experiments.store import refuse_foreign
     from lightwell.lab.session import Session
     from lightwell.lab.side_by_side import SideBySide, threads_for, workers_for
 
@@ -56,8 +57,9 @@ def lab(
     listener = progress()
     named = corpus in CORPORA
     asked = base_config([] if named else [corpus], preset, corpus if named else "", chosen)
-    config, text = opened(asked, listener)
     folder = out or Path("lab") / (corpus if named else Path(corpus.rstrip("/*")).stem or "text")
+    refuse_foreign(folder)
+    config, text = opened(asked, listener)
 
     def command(name: str) -> str:
         flags = [] if corpus == "bible" else ["--corpus", corpus]

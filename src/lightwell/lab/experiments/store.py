@@ -18,6 +18,7 @@ import torch
 from lightwell.errors import RunError, TrainingError
 from lightwell.lab.experiments.sources import sources_of
 from lightwell.lab.experiments.trial import Trained, Trial
+from lightwell.text.own_folders import LAB_RESULTS, has_results
 from lightwell.training.hardware.host import describe_host
 from lightwell.training.runs.records import write_run_file
 
@@ -141,6 +142,26 @@ def _key(note: str, trial: Trial) -> dict[str, Any]:
         "probe": trial.probe,
         "probes": trial.probes,
     }
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Raise where the lab would write among things that are not its own; results of the lab are known by their names.
+
+    Raises:
+        RunError: the folder is not empty, and holds no results.
+    """
+    try:
+        names = {path.name for path in folder.iterdir()}
+        foreign = bool(names - set(LAB_RESULTS)) and not has_results(folder)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise RunError(f"{folder} cannot be used ({error.strerror}); choose another folder with --out.") from None
+    if foreign:
+        raise RunError(
+            f"{folder} is not empty and holds no results of the lab, so nothing there is overwritten; "
+            "choose another folder with --out."
+        )
 
 
 def make_folder(folder: Path) -> None:

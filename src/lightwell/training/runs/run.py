@@ -213,7 +213,7 @@ def refuse_to_overwrite(path: Path, force: bool = False) -> None:
         raise RunError(f"{path} is no name for a run; give a folder that is not there yet, e.g. runs/mine.")
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
-    if not (path / CONFIG).is_file():
+    if not all((path / name).is_file() for name in (CONFIG, TOKENIZER)):  # others have a config.toml, too
         raise RunError(f"{path} exists and is not a run, so nothing there is overwritten; choose another --out.")
     if not force:
         raise RunError(
