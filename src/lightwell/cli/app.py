@@ -117,7 +117,9 @@ def _fail(message: str, code: int) -> int:
         # What fails in all of them is said once; what fails in another than the first must not go unsaid.
         speaks = note_failure(code)
     if speaks:
-        print(f"lightwell{'' if rank == '0' else f', process {rank}'}: {message}", file=sys.stderr)
+        from lightwell.cli.printer import show
+
+        show(f"lightwell{'' if rank == '0' else f', process {rank}'}: {message}", file=sys.stderr)
     return code
 
 

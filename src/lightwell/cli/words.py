@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-import textwrap
+import sys
 from collections.abc import Mapping, Sequence
+
+from rich.cells import cell_len
+
+from lightwell.cli.printer import NARROWEST, fit, width_of
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 REFERENCES = {
@@ -44,16 +48,34 @@ def duration(seconds: float) -> str:
     return f"{hours:,} h {rest // 60} min"
 
 
-def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """Return rows with their columns aligned, two spaces apart; the columns `right` are aligned to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+def table(
+    rows: Sequence[Sequence[str]], right: Sequence[int] = (), *, spare: Sequence[int] = (), width: int | None = None
+) -> str:
+    """Return rows with their columns aligned, two spaces apart; the columns `right` are aligned to the right.
+
+    spare: columns that are left out, in this order, as far as the table is too wide; what was left out is said below,
+    by the names in the first row. width: in cells; that of stdout by default, 0 for any.
+    """
+    width = width_of(sys.stdout) if width is None else width
+    widths = [max(cell_len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    left_out: list[int] = []
+    for column in spare:
+        kept = [size for number, size in enumerate(widths) if number not in left_out]
+        if not width or sum(kept) + 2 * (len(kept) - 1) <= width:
+            break
+        left_out.append(column)
     lines = [
         "  ".join(
-            cell.rjust(widths[column]) if column in right else cell.ljust(widths[column])
+            " " * (widths[column] - cell_len(cell)) + cell
+            if column in right
+            else cell + " " * (widths[column] - cell_len(cell))
             for column, cell in enumerate(row)
+            if column not in left_out
         )
         for row in rows
     ]
+    if left_out:
+        lines.append(f"(Not shown, as the terminal is too narrow: {', '.join(rows[0][each] for each in left_out)}.)")
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -75,8 +97,10 @@ def visible(text: str) -> str:
 
 def indented(text: str, width: int = 96) -> str:
     """Return a text set off from what is around it, its long lines wrapped."""
-    lines = [piece for line in visible(text).strip("\n").splitlines() for piece in textwrap.wrap(line, width) or [""]]
-    return "\n".join(f"    {line}".rstrip() for line in lines)
+    terminal = width_of(sys.stdout)
+    width = min(width, max(NARROWEST, terminal - 4)) if terminal else width
+    lines = fit("\n".join(" ".join(line.split()) for line in visible(text).strip("\n").splitlines()), width)
+    return "\n".join(f"    {line}".rstrip() for line in lines.split("\n"))
 
 
 def excerpt(text: str, lines: int = 5) -> str:
@@ -128,6 +152,6 @@ def candidates(rows: Sequence[Mapping[str, float]], best: int) -> str:
         )
         for index, row in enumerate(rows)
     ]
-    return table([head, *body], right=range(1, len(head))) + (
+    return table([head, *body], right=range(1, len(head)), spare=(7, 6, 3, 5)) + (
         "\npasses: over the text; loss: predicted, by a law fitted to another text, so only differences mean something"
     )

@@ -16,6 +16,7 @@ from lightwell.bench.turns.rounds import Watcher
 from lightwell.bench.turns.suite import Suite, measure
 from lightwell.cli import words
 from lightwell.cli.flags import Json
+from lightwell.cli.printer import show
 from lightwell.cli.progress import counting, progress
 from lightwell.errors import SettingError
 from lightwell.plain_json import plain_json
@@ -95,7 +96,7 @@ def bench(
         if not json:
             for result in results["shapes"][len(shown) :]:
                 shown.append(report(result))
-                print(shown[-1], end="\n\n", flush=True)
+                show(shown[-1], end="\n\n")
 
     results = measure(suite, watcher, shlex.join(["lightwell", *sys.argv[1:]]), begun=before, on_shape=on_shape)
     if json:
@@ -140,7 +141,7 @@ def draw_profile(suite: Suite, path: Path, json: bool) -> None:
         for kind, seconds in anatomy.seconds.items()
         if seconds
     ]
-    print(f"{words.table(rows, right=(1, 2))}\n\nThe picture is {path}.")
+    show(f"{words.table(rows, right=(1, 2))}\n\nThe picture is {path}.")
 
 
 def _check_folder(path: Path | None) -> None:

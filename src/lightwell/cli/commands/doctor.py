@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lightwell.cli import words
 from lightwell.cli.flags import Json
+from lightwell.cli.printer import show
 from lightwell.plain_json import plain_json
 
 
@@ -26,6 +27,6 @@ def doctor(*, json: Json = False) -> None:
         ("cache", f"{machine.cache_folder}: {words.in_bytes(machine.cache_bytes)} of tokens"),
         ("disk", f"{words.in_bytes(machine.disk_free_bytes)} free there"),
     ]
-    print(words.table(rows))
+    show(words.table(rows))
     advice = machine.advice()
-    print("\n" + ("\n".join(f"! {sentence}" for sentence in advice) or "Nothing is wrong."))
+    show("\n" + ("\n".join(f"! {sentence}" for sentence in advice) or "Nothing is wrong."))

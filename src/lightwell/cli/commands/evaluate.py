@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from lightwell.cli import words
 from lightwell.cli.flags import Checkpoint, Device, Json, RunPath, check
+from lightwell.cli.printer import show
 from lightwell.cli.progress import counting, progress
 from lightwell.plain_json import plain_json
 
@@ -46,7 +47,10 @@ def evaluate(
             listener=progress(),
             scored=scored,
         )
-    print(plain_json(score.to_dict()) if json else "\n".join(report(score)))
+    if json:
+        print(plain_json(score.to_dict()))
+    else:
+        show("\n".join(report(score)))
 
 
 def report(score: Score) -> list[str]:

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from lightwell.cli import words
 from lightwell.cli.flags import FLATTEN, Checkpoint, Device, Json, RunPath, SamplingFlags, check, given
+from lightwell.cli.printer import Streamed, show, width_of
 from lightwell.cli.progress import progress
 from lightwell.plain_json import plain_json
 
@@ -58,13 +59,14 @@ def generate(
         print(plain_json(results[0] if len(results) == 1 else results))
     elif len(prompts) > 1:
         texts = model.generate(prompts, seed=seed, **settings)
-        print(BETWEEN.join(shown(begin + text) for begin, text in zip(prompts, texts, strict=True)))
+        show(BETWEEN.join(shown(begin + text) for begin, text in zip(prompts, texts, strict=True)))
     else:
-        print(shown(prompts[0]), end="", flush=True)
+        streamed = Streamed(width_of(sys.stdout))
+        print(streamed.push(shown(prompts[0])), end="", flush=True)
         try:
             for piece in model.stream(prompts[0], seed=seed, **settings):
-                print(shown(piece), end="", flush=True)
+                print(streamed.push(shown(piece)), end="", flush=True)
         finally:
-            print()  # also where Ctrl-C ends the text
+            print(streamed.flush())  # also where Ctrl-C ends the text
             if sys.stdout.isatty():
-                print(f"--seed {seed} writes this again.", file=sys.stderr)
+                show(f"--seed {seed} writes this again.", file=sys.stderr)

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from lightwell.cli import words
 from lightwell.cli.flags import Json
+from lightwell.cli.printer import show
 from lightwell.cli.progress import counting, progress
 from lightwell.lab.catalogue import experiment, notes
 from lightwell.lab.experiments.budget import BUDGETS, Budget, budget_of
@@ -43,7 +44,10 @@ def lab(
 ) -> None:
     """Measure what the notes say, and give each a verdict."""
     if not note:
-        print(plain_json([each.to_dict() for each in notes().values()]) if json else listing())
+        if json:
+            print(plain_json([each.to_dict() for each in notes().values()]))
+        else:
+            show(listing())
         return
     from lightwell.lab.cards import shown
     from lightwell.lab.experiments.setup import base_config, opened
@@ -79,15 +83,15 @@ def lab(
         )  # fmt: skip
         listener.say(plan_table(session.plan(listener.say), chosen, workers))
         try:
-            cards = session.run(lambda card: None if json else print(shown.plain(card), flush=True))
+            cards = session.run(lambda card: None if json else show(shown.plain(card)))
         except KeyboardInterrupt as stop:
             raise type(stop)("Stopped; what is finished is kept, and the same command goes on from there.") from None
     if json:
         print(plain_json([card.to_dict() for card in cards]))
         return
     if len(cards) > 1:
-        print(f"\n{verdict_table(cards)}")
-    print(f"\nSaved in  {folder}\nOpen      {folder / 'index.html'}")
+        show(f"\n{verdict_table(cards)}")
+    show(f"\nSaved in  {folder}\nOpen      {folder / 'index.html'}")
 
 
 def listing() -> str:

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from lightwell.cli import words
 from lightwell.cli.flags import FLATTEN, Json, PrepareFlags, given
+from lightwell.cli.printer import show
 from lightwell.cli.progress import counting, progress
 from lightwell.corpus.prepare import PreparedCorpus, prepare_corpus
 from lightwell.plain_json import plain_json
@@ -39,7 +40,10 @@ def prepare(
             say=progress().say,
             on_progress=lambda size, of: prepared(size // 10**6, max(1, of // 10**6)),
         )
-    print(plain_json(done.to_dict()) if json else report(done))
+    if json:
+        print(plain_json(done.to_dict()))
+    else:
+        show(report(done))
 
 
 def report(done: PreparedCorpus) -> str:

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from lightwell.cli import words
 from lightwell.cli.flags import Json
+from lightwell.cli.printer import show
 from lightwell.errors import RunError
 from lightwell.plain_json import plain_json
 from lightwell.training.runs.summary import Summary
@@ -22,14 +23,14 @@ def runs(
     """List the runs in a folder, the newest first."""
     if not folder.is_dir() and folder != Path("runs"):
         raise RunError(f"There is no folder {folder}.")
-    listed = summaries(folder, say=lambda sentence: print(sentence, file=sys.stderr))
+    listed = summaries(folder, say=lambda sentence: show(sentence, file=sys.stderr))
     if json:
         print(plain_json([summary.to_dict() for summary in listed]))
     elif not listed:
-        print(f"No run is in {folder} yet; `lightwell train` makes one.")
+        show(f"No run is in {folder} yet; `lightwell train` makes one.")
     else:
         head = ("run", "steps", "parameters", "held-out loss", "bits/byte", "size", "last written")
-        print(words.table([head, *map(_row, listed)], right=(1, 2, 3, 4, 5)))
+        show(words.table([head, *map(_row, listed)], right=(1, 2, 3, 4, 5)))
 
 
 def _row(summary: Summary) -> tuple[str, ...]:

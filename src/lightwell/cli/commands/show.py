@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lightwell.cli import words
+from lightwell.cli import printer, words
 from lightwell.cli.flags import Json, RunPath
 from lightwell.errors import RunError
 from lightwell.plain_json import plain_json
@@ -29,7 +29,7 @@ def show(run: RunPath, /, *, json: Json = False) -> None:
     try:
         curve = [str(path) for path in draw_run(opened)]
     except RunError as error:  # e.g. a folder that may only be read: everything else can be shown
-        print(error, file=sys.stderr)
+        printer.show(str(error), file=sys.stderr)
         curve = []
     evaluations = [record for record in metrics if "validation_loss" in record]
     if json:
@@ -47,9 +47,9 @@ def show(run: RunPath, /, *, json: Json = False) -> None:
     _print_head(opened, summary)
     _print_losses(opened, metrics, evaluations)
     for sample in samples[-SAMPLES:]:
-        print(f"\nSample at step {sample['step']}:\n\n{words.indented(sample['prompt'] + sample['text'])}")
+        printer.show(f"\nSample at step {sample['step']}:\n\n{words.indented(sample['prompt'] + sample['text'])}")
     steps = ", ".join(map(str, checkpoints)) or "none"
-    print(
+    printer.show(
         "\n"
         + words.table(
             [("Checkpoints", steps), ("Curve", ", ".join(curve) or "not drawn"), ("Next", _next(run, summary))]
@@ -74,7 +74,7 @@ def _plain(value: object) -> str:
 
 
 def _print_head(run: Run, summary: Summary) -> None:
-    print(
+    printer.show(
         f"{summary.path}: step {summary.step:,} of {summary.steps:,}, {words.short(summary.tokens_seen)} tokens seen "
         f"in {words.duration(summary.seconds)}, {summary.parameters:,} parameters, "
         f"{words.in_bytes(summary.size_bytes)} on disk."
@@ -82,17 +82,17 @@ def _print_head(run: Run, summary: Summary) -> None:
     changed = changed_settings(run.config)
     if changed:
         rows = [(f"  {name}", value, f"(default {default})") for name, value, default in changed]
-        print(f"\nSettings that differ from the preset {DEFAULT_PRESET}:\n{words.table(rows)}")
+        printer.show(f"\nSettings that differ from the preset {DEFAULT_PRESET}:\n{words.table(rows)}")
 
 
 def _print_losses(run: Run, metrics: list[dict[str, Any]], evaluations: list[dict[str, Any]]) -> None:
     losses = [record["loss"] for record in metrics if "loss" in record]
     if losses:
-        print(f"\nTraining loss from {losses[0]:.3f} to {losses[-1]:.3f}:\n  {words.sparkline(losses)}")
+        printer.show(f"\nTraining loss from {losses[0]:.3f} to {losses[-1]:.3f}:\n  {words.sparkline(losses)}")
     if evaluations:
         rows = [("  step", "held-out loss", "bits/byte", "perplexity"), *map(_score, _some(evaluations))]
-        print("\n" + words.table(rows, right=(0, 1, 2, 3)))
-    print("\n" + "\n".join(words.reference_lines(run.references())))
+        printer.show("\n" + words.table(rows, right=(0, 1, 2, 3)))
+    printer.show("\n" + "\n".join(words.reference_lines(run.references())))
 
 
 def _some(records: list[dict[str, Any]]) -> list[dict[str, Any]]:

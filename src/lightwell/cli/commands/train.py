@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from lightwell.cli import invocation, words
 from lightwell.cli.flags import FLATTEN, Json, RunPath, TrainFlags, given
 from lightwell.cli.invocation import DONE
+from lightwell.cli.printer import show
 from lightwell.cli.processes import (
     IS_MAIN,
     RESTARTED,
@@ -76,7 +77,10 @@ def train(
 
         refuse_to_overwrite(out or new_run_path(configuration.text), force)
         plan = start.plan(configuration, processes=processes, listener=progress(), started=invocation.started)
-        print(plain_json(plan.to_dict()) if json else plan_table(plan))
+        if json:
+            print(plain_json(plan.to_dict()))
+        else:
+            show(plan_table(plan))
         return
     out = out or new_run_path(configuration.text)
     if processes != 1 and not UNDER_TORCHRUN:
@@ -206,24 +210,24 @@ def _print_all(run: Run, json: bool) -> None:
         }
         print(plain_json(result))
         return
-    print(
+    show(
         f"\n{summary.path}: {summary.step:,} steps, {words.short(summary.tokens_seen)} tokens "
         f"in {words.duration(summary.seconds)}, {words.short(summary.parameters)} parameters."
     )
     if summary.validation_loss is not None:
-        print(
+        show(
             f"Best held-out loss {summary.validation_loss:.3f} nats per token at step {summary.best_step}, "
             f"{words.standing(summary.validation_loss, run.references())}:\n"
             f"{summary.bits_per_byte:.3f} bits per byte, perplexity {summary.perplexity:,.1f}."
         )
         if summary.best_step is not None and summary.best_step < summary.step:
-            print(after_the_best(summary.best_step, summary.generates))
+            show(after_the_best(summary.best_step, summary.generates))
     if samples:
-        print(f"\nWhat it writes:\n\n{words.indented(samples[-1]['prompt'] + samples[-1]['text'])}")
+        show(f"\nWhat it writes:\n\n{words.indented(samples[-1]['prompt'] + samples[-1]['text'])}")
     rows = [
         ("Saved in", str(run.path)),
         ("Curve", ", ".join(curve)),
         ("Next", f'lightwell generate {run.path} --prompt "..."'),
         ("", f"lightwell show {run.path}"),
     ]
-    print("\n" + words.table(rows))
+    show("\n" + words.table(rows))
