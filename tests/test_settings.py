@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from lightwell.errors import SettingError
 from lightwell.settings import Field, Meta, Settings, nearest
+from lightwell.synonyms import SYNONYMS, synonyms_of
 from lightwell.training.settings.config import RunConfig
 from paths import REPOSITORY
 
@@ -301,3 +302,28 @@ def test_a_run_from_the_time_when_beta1_was_muons_momentum_too_keeps_its_momentu
     assert RunConfig.from_dict(old).training.muon_momentum == 0.8
     new = {"training": {"optimizer": "muon", "beta1": 0.8, "muon_momentum": 0.7}}
     assert RunConfig.from_dict(new).training.muon_momentum == 0.7
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("lr", "learning_rate"), ("dropout", "residual_dropout"), ("layers", "n_layers"), ("heads", "n_heads"),
+        ("block_size", "context_length"), ("max_iters", "steps"), ("epoch", "epochs"), ("n_embd", "d_model"),
+        ("bs", "batch_size"), ("warmup", "warmup_steps"), ("wd", "weight_decay"), ("temp", "temperature"),
+        ("topk", "top_k"), ("max_tokens", "max_new_tokens"), ("min_lr", "final_learning_rate"), ("vocab", "vocab_size"),
+    ],
+)  # fmt: skip
+def test_what_other_programs_call_a_setting_is_offered(name: str, meant: str) -> None:
+    with pytest.raises(SettingError, match=rf"no setting named {name}\. Did you mean {meant}\?"):
+        RunConfig().with_values({name: 1})
+
+
+def test_every_synonym_is_of_a_name_that_there_is_and_hides_none() -> None:
+    fields = set(RunConfig.all_fields())
+    flags = {"out", "preset", "processes", "device", "workers"}
+    assert set(SYNONYMS) <= fields | flags
+    theirs = [word for words in SYNONYMS.values() for word in words.split()]
+    assert not set(theirs) & fields
+    assert synonyms_of("--lr", ["--learning-rate", "--sampler"]) == ["--learning-rate"]
+    assert synonyms_of("length", ["max_new_tokens"]) == ["max_new_tokens"]
+    assert synonyms_of("nonsense", fields) == []

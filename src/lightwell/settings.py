@@ -28,6 +28,7 @@ import msgspec
 from msgspec import Meta
 
 from lightwell.errors import SettingError
+from lightwell.synonyms import synonyms_of
 
 __all__ = ["Field", "Meta", "Settings", "nearest", "plain"]
 
@@ -122,8 +123,12 @@ def plain(value: Any) -> Any:
 
 
 def nearest(name: object, valid: Iterable[object]) -> str:
-    """Return a sentence that offers the nearest valid name, with a space before it, or nothing where none is near."""
-    close = difflib.get_close_matches(str(name), [str(item) for item in valid], n=1)
+    """Return a sentence that offers the valid name that is meant, a space before it, or nothing where none is near.
+
+    What other programs call a setting counts before what is spelt alike.
+    """
+    names = [str(item) for item in valid]
+    close = synonyms_of(str(name), names)[:1] or difflib.get_close_matches(str(name), names, n=1)
     return f" Did you mean {close[0]}?" if close else ""
 
 

@@ -11,6 +11,7 @@ import pytest
 import lightwell
 from cli_house import call
 from lightwell.cli.commands import COMMANDS
+from lightwell.cli.help import USUAL
 from lightwell.training.settings.config import RunConfig
 from lightwell.training.settings.presets import DEFAULT_PRESET, preset
 
@@ -82,7 +83,7 @@ def test_each_command_has_help(name: str, capsys: Capture) -> None:
 
 
 def test_every_setting_is_a_flag_with_its_sentence_and_default(capsys: Capture) -> None:
-    shown = " ".join(call(capsys, "train", "--help").out.split())
+    shown = " ".join(call(capsys, "train", "--help-all").out.split())
     defaults = preset(DEFAULT_PRESET).to_dict()
     for name, (section, field) in RunConfig.all_fields().items():
         if name == "paths":
@@ -105,3 +106,15 @@ def test_the_version_is_shown(capsys: Capture) -> None:
     result = call(capsys, "--version")
     assert result.code == 0
     assert result.out.strip()
+
+
+def test_help_shows_the_usual_settings_and_all_of_them_when_asked(capsys: Capture) -> None:
+    usual, every = call(capsys, "train", "--help").out, call(capsys, "train", "--help-all").out
+    flags = {f"--{field.name.replace('_', '-')}" for _, field in RunConfig.all_fields().values()} - {"--paths"}
+    shown = {flag for flag in flags if re.search(rf"^  {flag}[ ,]", usual, re.M)}
+    assert shown == set(USUAL)
+    assert {flag for flag in flags if re.search(rf"^  {flag}[ ,]", every, re.M)} == flags
+    assert "--help-all all of them" in " ".join(usual.split())
+    for flag in ("--preset", "--out", "--dry-run", "--processes"):
+        assert f"  {flag}" in usual
+    assert call(capsys, "generate", "--help").out == call(capsys, "generate", "--help-all").out

@@ -255,9 +255,13 @@ SUMMARY = Summary(
 
 
 def test_a_row_of_the_list_of_runs_and_what_comes_next() -> None:
-    assert _row(SUMMARY) == ("runs/a", "1,500", "12.3 M", "2.346", "1.988", "2.5 MB", "2026-01-02 03:04")
-    young = Summary(**{**SUMMARY.__dict__, "step": 1499, "validation_loss": None, "bits_per_byte": None})
-    assert _row(young)[1:5] == ("1,499/1,500", "12.3 M", "-", "-")
+    assert _row(SUMMARY) == (
+        "runs/a", "notes", "1,500", "12.3 M", "2.346", "1.988", "step 3", "2.5 MB", "2026-01-02 03:04"
+    )  # fmt: skip
+    young = Summary(
+        **{**SUMMARY.__dict__, "step": 1499, "validation_loss": None, "bits_per_byte": None, "generates": None}
+    )
+    assert _row(young)[2:7] == ("1,499/1,500", "12.3 M", "-", "-", "-")
     assert _next(Path("runs/a"), SUMMARY).startswith("lightwell generate runs/a")
     assert _next(Path("runs/a"), young) == "lightwell resume runs/a"
 

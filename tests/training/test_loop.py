@@ -43,7 +43,7 @@ def test_a_run_leaves_all_its_files(whole: Run) -> None:
     names = {path.name for path in whole.path.iterdir()}
     assert names == {
         "config.toml", "tokenizer.json", "references.json", "metrics.jsonl", "samples.jsonl", "checkpoints",
-        "curve.png", "curve.svg", ".lock",
+        "curve.png", "curve.svg", ".lock", "machine.json",
     }  # fmt: skip
     steps = [record["step"] for record in whole.metrics() if "loss" in record]
     assert steps == [1, 2, 3, 4, 5, 6]

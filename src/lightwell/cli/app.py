@@ -19,7 +19,7 @@ from cyclopts.exceptions import CycloptsError
 
 from lightwell.cli import invocation
 from lightwell.cli.commands import COMMANDS
-from lightwell.cli.help import PlainHelp
+from lightwell.cli.help import ALL, PlainHelp
 from lightwell.cli.invocation import DONE, FAILED, INTERRUPTED, TERMINATED, TRY_AGAIN, WRONG_USAGE
 from lightwell.errors import LeftAloneError, LightwellError, SettingError, TryAgainError, system_sentence
 
@@ -51,8 +51,10 @@ def build_app() -> App:
 def run(tokens: Sequence[str]) -> int:
     """Carry out one command line; what the user should know is printed, and the exit code returned."""
     invocation.started, invocation.command_line = time.monotonic(), tokens
+    invocation.every_flag = ALL in tokens
+    words = ["--help" if token == ALL else token for token in tokens]
     try:
-        build_app()(list(tokens), exit_on_error=False, print_error=False, result_action="return_value")
+        build_app()(words, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError as error:
         from lightwell.cli.mistakes import sentence

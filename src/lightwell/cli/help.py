@@ -5,10 +5,18 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+from lightwell.cli import invocation
+
 if TYPE_CHECKING:
     from cyclopts.help import HelpEntry, HelpPanel
     from rich.console import Console, ConsoleOptions
 
+USUAL = (
+    "--minutes", "--steps", "--epochs", "--tokenizer", "--vocab-size", "--n-layers", "--d-model", "--context-length",
+    "--batch-size", "--learning-rate", "--residual-dropout", "--seed",
+)  # fmt: skip
+"""The settings of `train` that most people set, in the order in which help shows them."""
+ALL = "--help-all"
 WIDEST = 110  # characters in a line: longer ones are hard to read
 LEFT = 30  # characters for the names; a longer name has its sentence below it
 
@@ -18,10 +26,13 @@ class PlainHelp:
 
     def __call__(self, console: Console, options: ConsoleOptions, panel: HelpPanel) -> None:
         """Print one group of commands or flags."""
-        if not panel.entries:
+        entries = (
+            usual(panel) if invocation.command_line[:1] == ["train"] and not invocation.every_flag else panel.entries
+        )
+        if not entries:
             return
         _print(console, str(panel.title), style="bold")
-        for entry in panel.entries:
+        for entry in entries:
             _print(console, _entry(entry, min(console.width, WIDEST)))
         _print(console, "")
 
@@ -33,6 +44,16 @@ class PlainHelp:
         """Print what the command does."""
         for paragraph in _plain(description).split("\n\n"):
             _print(console, textwrap.fill(paragraph, min(console.width, WIDEST)) + "\n")
+
+
+def usual(panel: HelpPanel) -> list[HelpEntry]:
+    """Return the entries of a group that most people need: all that are no settings, and of the settings the USUAL."""
+    from lightwell.training.settings.config import RunConfig
+
+    if str(panel.title).lower() not in RunConfig.sections():
+        return list(panel.entries)
+    shown = [entry for entry in panel.entries if set(entry.positive_names) & set(USUAL)]
+    return sorted(shown, key=lambda entry: min(USUAL.index(name) for name in entry.positive_names if name in USUAL))
 
 
 def _entry(entry: HelpEntry, width: int) -> str:

@@ -10,4 +10,7 @@ started = time.monotonic()
 command_line: Sequence[str] = ()
 """The words of the command line, the command's name first."""
 
+every_flag = False
+"""Whether help is to show every flag, not the usual ones alone."""
+
 DONE, FAILED, WRONG_USAGE, TRY_AGAIN, INTERRUPTED, TERMINATED = 0, 1, 2, 75, 130, 143

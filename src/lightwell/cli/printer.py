@@ -14,9 +14,9 @@ from typing import TextIO
 from rich.cells import cell_len
 
 NARROWEST = 20
-"""Cells that are left for words beside a hanging indent; where there would be fewer, the indent is given up."""
-_LEFT = re.compile(r"\s*(?:\S+ )*?\S+ {2,}(?=\S)|\s*[-!*→>] (?=\S)|\s*")
-"""What words of further lines are set below: what follows a name in a column, or a sign, or the line's own indent."""
+"""Cells that are left for words beside a hanging indent, and half of the line at least."""
+_GAP = re.compile(r"(?<=\S) {2,}(?=\S)|^\s*[-!*→>] (?=\S)|^\s+")
+"""What further lines are set below: what follows a gap between columns, or a sign, or the line's own indent."""
 
 
 def width_of(stream: TextIO) -> int:
@@ -43,14 +43,10 @@ def _broken(line: str, width: int) -> Iterator[str]:
     if cell_len(line) <= width:
         yield line
         return
-    match = _LEFT.match(line)
-    left = match.group() if match else ""
-    if width - cell_len(left) < NARROWEST:
-        left = line[: len(line) - len(line.lstrip())][: max(0, width - NARROWEST)]
-        first, words = left, line.lstrip()
-        hang = left + "  " if width - cell_len(left) > NARROWEST + 2 else left
-    else:
-        first, words, hang = left, line[len(left) :], " " * cell_len(left)
+    most = width - max(NARROWEST, width // 2)
+    gaps = [match.end() for match in _GAP.finditer(line) if cell_len(line[: match.end()]) <= most]
+    first = line[: max(gaps, default=0)]
+    words, hang = line[len(first) :], " " * cell_len(first)
     piece = first
     empty = True
     for word in re.split(r" +", words.rstrip()):

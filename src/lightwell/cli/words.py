@@ -81,7 +81,7 @@ def table(
 
 def sparkline(values: Sequence[float], width: int = 60) -> str:
     """Return the course of the values as a row of blocks, each the mean of as many values."""
-    width = min(width, len(values))
+    width = min(width if width > 0 else 60, 60, len(values))
     edges = [position * len(values) // width for position in range(width + 1)]
     means = [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(edges)]
     low, high = min(means), max(means)

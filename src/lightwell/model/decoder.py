@@ -262,7 +262,8 @@ def refuse_too_large(config: ModelConfig) -> None:
         SettingError: they could not.
     """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 1 << 46
-    machines = 1000 if torch.get_default_device().type == "meta" else 1
+    counted_only = torch.get_default_device().type == "meta" or type(torch.empty(0)) is not Tensor
+    machines = 1000 if counted_only else 1
     parameters = config.parameter_count()
     if 4 * parameters > memory * machines:
         raise SettingError(

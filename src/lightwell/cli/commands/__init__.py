@@ -9,7 +9,7 @@ COMMANDS = {
 
         The text is files, folders or globs; without any, the default corpus is learned. One of --steps, --epochs and
         --minutes says for how long; --minutes alone also chooses the size of the model. In brackets: what a setting is
-        when it is not given.""",
+        when it is not given. --help shows the settings that most people set, --help-all all of them.""",
     ),
     "resume": (
         "lightwell.cli.commands.train:resume",

@@ -79,16 +79,37 @@ def _print_head(run: Run, summary: Summary) -> None:
         f"in {words.duration(summary.seconds)}, {summary.parameters:,} parameters, "
         f"{words.in_bytes(summary.size_bytes)} on disk."
     )
+    rows = [
+        ("Text", summary.text),
+        ("Model", f"that of the preset {summary.preset}" if summary.preset else "its own sizes"),
+        ("Seed", str(summary.seed)),
+        ("Begun", summary.begun + (f" on {summary.machine}" if summary.machine else "")),
+        ("Best", _best(summary)),
+    ]
+    printer.show("\n" + words.table(rows))
     changed = changed_settings(run.config)
     if changed:
-        rows = [(f"  {name}", value, f"(default {default})") for name, value, default in changed]
-        printer.show(f"\nSettings that differ from the preset {DEFAULT_PRESET}:\n{words.table(rows)}")
+        differing = [(f"  {name}", value, f"(default {default})") for name, value, default in changed]
+        printer.show(f"\nSettings that differ from the preset {DEFAULT_PRESET}:\n{words.table(differing)}")
+
+
+def _best(summary: Summary) -> str:
+    """Return which step is the best, and which one generates."""
+    if summary.best_step is None:
+        return "not evaluated yet"
+    best = f"step {summary.best_step:,}, held-out loss {summary.validation_loss:.3f} nats per token"
+    if summary.generates is None:
+        return f"{best}; no checkpoint is there yet"
+    if summary.generates == summary.best_step:
+        return f"{best}, which generates"
+    return f"{best}, of which no checkpoint is kept; step {summary.generates:,} generates"
 
 
 def _print_losses(run: Run, metrics: list[dict[str, Any]], evaluations: list[dict[str, Any]]) -> None:
     losses = [record["loss"] for record in metrics if "loss" in record]
     if losses:
-        printer.show(f"\nTraining loss from {losses[0]:.3f} to {losses[-1]:.3f}:\n  {words.sparkline(losses)}")
+        line = words.sparkline(losses, printer.width_of(sys.stdout) - 2)
+        printer.show(f"\nTraining loss from {losses[0]:.3f} to {losses[-1]:.3f}:\n  {line}")
     if evaluations:
         rows = [("  step", "held-out loss", "bits/byte", "perplexity"), *map(_score, _some(evaluations))]
         printer.show("\n" + words.table(rows, right=(0, 1, 2, 3)))
