@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,12 @@ import pytest
 
 from cli_house import call
 from lightwell.bench import kept
+from lightwell.bench.table import BEGIN, END, TableError, refresh
 from lightwell.bench.turns import suite as module
+from lightwell.cli import app
+from lightwell.cli.commands.bench import report
 from lightwell.errors import RunError, SettingError
+from lightwell.training.events.interrupt import Terminated
 from lightwell.training.hardware.host import describe_host
 from small import raising, system_error
 
@@ -51,7 +57,7 @@ def bench(capsys: Capture, out: Path, *more: str) -> Any:
     return call(capsys, "bench", "tiny", "S", "--contenders", "lightwell", "--rounds", "1", "--out", str(out), *more)
 
 
-@pytest.mark.parametrize("happens", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("happens", [KeyboardInterrupt, Terminated, SystemExit])
 def test_a_stopped_benchmark_keeps_its_shapes_and_goes_on(
     rounds: Any, tmp_path: Path, capsys: Capture, happens: type[BaseException]
 ) -> None:
@@ -59,14 +65,14 @@ def test_a_stopped_benchmark_keeps_its_shapes_and_goes_on(
     rounds.stop_at, rounds.happens = "S", happens
     try:
         stopped = bench(capsys, out)
-        assert stopped.code == 130
+        assert stopped.code == (143 if happens is Terminated else 130)
         assert "the same command goes on from there" in stopped.err
         assert "tiny:" in stopped.out
     except SystemExit:  # whatever else ends the process: the first shape is on the disk
         capsys.readouterr()
     before = json.loads(out.read_text())
     assert before["shapes"][0]["shape"]["name"] == "tiny"
-    assert [result["finished"] for result in before["shapes"]] == [True, False][: 1 + (happens is KeyboardInterrupt)]
+    assert [result["finished"] for result in before["shapes"]] == [True, False]
     assert not before["finished"]
 
     rounds.stop_at = ""
@@ -123,3 +129,62 @@ def test_a_file_that_cannot_be_read_or_written_is_named(tmp_path: Path, monkeypa
     monkeypatch.setattr(kept, "write_file", raising(system_error(errno.ENOSPC)))
     with pytest.raises(RunError, match=r"results.json could not be written"):
         kept.write(tmp_path / "results.json", {})
+
+
+def tables(results: Path, page: Path) -> None:
+    page.write_text(f"{BEGIN}\n{END}")
+    refresh(results, page)
+
+
+def places(value: Any, *before: Any) -> Iterator[tuple[Any, ...]]:
+    """Where everything in plain values is: the keys that lead to it."""
+    yield before
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in inside:
+        yield from places(inner, *before, key)
+
+
+def test_whatever_stands_in_a_kept_file_it_is_gone_on_with_or_refused(
+    rounds: Any, tmp_path: Path, capsys: Capture
+) -> None:
+    out = tmp_path / "results.json"
+    rounds.stop_at = "S"
+    bench(capsys, out)
+    whole = json.loads(out.read_text())
+    refused = named = 0
+    for *way, key in [place for place in places(whole) if place and place[0] != "host"]:
+        for wrong in (None, "x", [], {}, -1, True):
+            damaged = json.loads(out.read_text())
+            inner = damaged
+            for step in way:
+                inner = inner[step]
+            inner[key] = wrong
+            place = tmp_path / "damaged.json"
+            place.write_text(json.dumps(damaged))
+            try:
+                for result in kept.begun(place, whole["asked"], whole["host"]):
+                    assert report(result)
+            except SettingError as error:
+                refused += "name another file with --out" in str(error)
+            try:
+                tables(place, tmp_path / "page.md")
+            except TableError as error:
+                named += str(place) in str(error)
+    assert refused > 100
+    assert named > 50
+
+
+def test_a_sigterm_is_a_stop_in_every_command(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    def busy() -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(app, "build_app", busy)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    try:
+        with pytest.raises(SystemExit) as left:
+            app.main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert left.value.code == 143
+    assert capsys.readouterr().err == "lightwell: Stopped.\n"

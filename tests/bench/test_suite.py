@@ -81,7 +81,9 @@ def test_every_shape_is_measured_with_both_products(fake: type[FakeRounds]) -> N
 
 
 def test_ctrl_c_keeps_what_was_measured_and_begins_no_further_shape() -> None:
-    results = measure(Suite(("tiny", "M", "S"), ("lightwell",), rounds=1, steps=1), WATCHER, "")
+    results: dict[str, Any] = {}
+    with pytest.raises(KeyboardInterrupt):
+        measure(Suite(("tiny", "M", "S"), ("lightwell",), rounds=1, steps=1), WATCHER, "", on_shape=results.update)
     assert not results["finished"]
     assert [shape["finished"] for shape in results["shapes"]] == [True, False]
     assert [shape["shape"]["name"] for shape in results["shapes"]] == ["tiny", "M"]
@@ -93,8 +95,8 @@ def test_a_benchmark_without_a_single_speed_is_an_error(
     monkeypatch.setattr(fake, "error", "no such kernel")
     with pytest.raises(BenchError, match=r"^Nothing could be measured; lightwell failed: no such kernel$"):
         measure(Suite(("tiny",), ("lightwell",)), WATCHER, "")
-    stopped = measure(Suite(("M",), ("lightwell",)), WATCHER, "")  # what there is is returned
-    assert not stopped["finished"]
+    with pytest.raises(KeyboardInterrupt):
+        measure(Suite(("M",), ("lightwell",)), WATCHER, "")
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,10 @@ from typing import Any
 
 from lightwell.atomic import write_file
 from lightwell.bench import table
-from lightwell.bench.contenders.shapes import Shape
+from lightwell.bench.contenders.shapes import Shape, shape
 from lightwell.bench.turns.results import FORMAT
 from lightwell.errors import RunError, SettingError
 from lightwell.plain_json import plain_json
-
-DAMAGED = (KeyError, TypeError, ValueError, AttributeError, IndexError)
-"""What reading a table out of something else may raise."""
 
 
 def begun(path: Path, asked: dict[str, Any], host: dict[str, Any]) -> list[dict[str, Any]]:
@@ -31,15 +28,13 @@ def begun(path: Path, asked: dict[str, Any], host: dict[str, Any]) -> list[dict[
     elsewhere = "name another file with --out"
     try:
         before = json.loads(path.read_bytes())
-        for result in before["shapes"]:
-            Shape(**result["shape"]), table.rows(result), table.failures(result), bool(result["finished"])
-        if before["format"] != FORMAT:
+        if before["format"] != FORMAT or not all(map(is_readable, before["shapes"])):
             raise ValueError
     except FileNotFoundError:
         return []
     except OSError as error:
         raise SettingError(f"{path} cannot be read ({error.strerror}); {elsewhere}.") from None
-    except DAMAGED:
+    except table.DAMAGED:
         raise SettingError(
             f"{path} is there already and holds no results that can be gone on with; {elsewhere}."
         ) from None
@@ -49,6 +44,18 @@ def begun(path: Path, asked: dict[str, Any], host: dict[str, Any]) -> list[dict[
         what = "another machine" if before.get("asked") == asked else "other settings"
         raise SettingError(f"{path} was begun with {what}; give the same command as before there, or {elsewhere}.")
     return [result for result in before["shapes"] if result["finished"]]
+
+
+def is_readable(result: dict[str, Any]) -> bool:
+    """Return whether a shape is known and its results can be shown.
+
+    Raises:
+        One of `table.DAMAGED` instead, from what is not of its type.
+    """
+    for line in (table.headings(result), *table.rows(result), table.failures(result), table.remarks(result)):
+        "".join(line)
+    known = Shape(**result["shape"]) == shape(result["shape"]["name"])
+    return known and isinstance(result["finished"], bool) and result["rounds"] + result["steps_per_round"] > 0
 
 
 def write(path: Path, results: Mapping[str, Any]) -> None:

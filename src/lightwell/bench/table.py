@@ -19,6 +19,8 @@ from lightwell.bench.turns.results import FORMAT
 from lightwell.errors import LightwellError
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+DAMAGED = (KeyError, TypeError, ValueError, AttributeError, IndexError)
+"""What making a table out of something else may raise."""
 COMMAND = "python -m lightwell.bench.table"
 
 
@@ -106,7 +108,15 @@ def refresh(results: Path, page: Path) -> None:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise TableError(f"{page} has no {BEGIN} followed by {END}; put both where the tables belong.")
-    write_file(page, f"{before}{BEGIN}\n\n{markdown(read_results(results))}\n\n{END}{after}".encode())
+    write_file(page, f"{before}{BEGIN}\n\n{_tables(results)}\n\n{END}{after}".encode())
+
+
+def _tables(path: Path) -> str:
+    results = read_results(path)
+    try:
+        return markdown(results)
+    except DAMAGED:
+        raise TableError(f"{path} is damaged; run `lightwell bench --out` again.") from None
 
 
 def _rank(contender: Mapping[str, Any]) -> float:

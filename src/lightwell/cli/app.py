@@ -10,9 +10,11 @@ from __future__ import annotations
 import inspect
 import io
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
+from types import FrameType
 
 from cyclopts import App, Group
 from cyclopts.exceptions import CycloptsError
@@ -99,6 +101,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # models write any character; a terminal may not know all of them
     if "WORLD_SIZE" not in os.environ:
+        signal.signal(signal.SIGTERM, _terminated)
         sys.exit(run(sys.argv[1:]))
     from lightwell.cli.processes import is_over, leave
 
@@ -108,6 +111,13 @@ def main() -> None:
 
     process_group.leaves_at_once = True
     leave(run(sys.argv[1:]))
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    """Let a SIGTERM do what Ctrl-C does, so that what was begun is kept and no process is left behind."""
+    from lightwell.training.events.interrupt import Terminated
+
+    raise Terminated
 
 
 def _fail(message: str, code: int) -> int:

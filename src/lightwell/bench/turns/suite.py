@@ -65,18 +65,19 @@ def measure(
     begun: Sequence[dict[str, Any]] = (),
     on_shape: Callable[[dict[str, Any]], None] = lambda results: None,
 ) -> dict[str, Any]:
-    """Measure everything, and return the results; `finished` in them says whether it came to its end, not to Ctrl-C.
+    """Measure everything, and return the results; `finished` in them says whether it came to its end.
 
     Args:
         suite: what to measure.
         watcher: hears what goes on.
         command: what was typed, to be repeated.
         begun: results of shapes that were measured before, which are not measured again.
-        on_shape: called with all results so far after each shape that was measured.
+        on_shape: called with all results so far after each shape that was measured, the one of a stop among them.
 
     Raises:
         SettingError: as `Suite.check`.
         BenchError: nothing at all could be measured.
+        KeyboardInterrupt: a signal stopped it, after `on_shape`.
     """
     suite.check()
     done: list[dict[str, Any]] = []
@@ -102,18 +103,15 @@ def measure(
             {precision: products(precision) for precision in PRECISIONS},
             watcher,
         )
-        finished = True
+        finished = False
         try:
             rounds.measure(suite.rounds, suite.steps)
-        except KeyboardInterrupt:
-            finished = False
-        result = shape_results(shape(shape_name), rounds.measurement, suite.steps, suite.peak_gflops)
-        done.append({**result, "finished": finished})
-        if not finished:
+            finished = True
+        finally:  # what a stop has left is kept, too
+            result = shape_results(shape(shape_name), rounds.measurement, suite.steps, suite.peak_gflops)
+            done.append({**result, "finished": finished})
+            results["finished"] = finished and len(done) == len(suite.shapes)
             on_shape(results)
-            return results
-        results["finished"] = len(done) == len(suite.shapes)
-        on_shape(results)
     refuse_nothing(done)
     return {**results, "finished": True}
 

@@ -89,8 +89,10 @@ def bench(
     watcher = Watcher(progress().say, counting)
     before = kept.begun(out, suite.asked(), describe_host()) if out is not None else []
     shown: list[str] = []
+    results: dict[str, Any] = {}
 
-    def on_shape(results: dict[str, Any]) -> None:
+    def on_shape(so_far: dict[str, Any]) -> None:
+        results.update(so_far)
         if out is not None:
             kept.write(out, results)
         if not json:
@@ -98,12 +100,15 @@ def bench(
                 shown.append(report(result))
                 show(shown[-1], end="\n\n")
 
-    results = measure(suite, watcher, shlex.join(["lightwell", *sys.argv[1:]]), begun=before, on_shape=on_shape)
+    try:
+        results = measure(suite, watcher, shlex.join(["lightwell", *sys.argv[1:]]), begun=before, on_shape=on_shape)
+    except KeyboardInterrupt as stop:
+        goes_on = f"Stopped; what was measured is in {out}, and the same command goes on from there."
+        if json and results:
+            print(plain_json(results))
+        raise type(stop)(goes_on if out is not None and results else "") from None
     if json:
         print(plain_json(results))
-    if not results["finished"]:
-        goes_on = f"Stopped; what was measured is in {out}, and the same command goes on from there."
-        raise KeyboardInterrupt(goes_on if out is not None else "")
 
 
 def report(result: dict[str, Any]) -> str:
