@@ -131,6 +131,9 @@ def test_a_file_that_cannot_be_read_or_written_is_named(tmp_path: Path, monkeypa
         kept.write(tmp_path / "results.json", {})
 
 
+WRONG: list[Any] = [None, "x", [], {}, -1, True]
+
+
 def tables(results: Path, page: Path) -> None:
     page.write_text(f"{BEGIN}\n{END}")
     refresh(results, page)
@@ -153,7 +156,7 @@ def test_whatever_stands_in_a_kept_file_it_is_gone_on_with_or_refused(
     whole = json.loads(out.read_text())
     refused = named = 0
     for *way, key in [place for place in places(whole) if place and place[0] != "host"]:
-        for wrong in (None, "x", [], {}, -1, True):
+        for wrong in WRONG:
             damaged = json.loads(out.read_text())
             inner = damaged
             for step in way:
@@ -180,6 +183,7 @@ def test_a_sigterm_is_a_stop_in_every_command(monkeypatch: pytest.MonkeyPatch, c
 
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(app, "build_app", busy)
+    monkeypatch.setattr(app, "prepare_streams", lambda: None)
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     try:
         with pytest.raises(SystemExit) as left:

@@ -94,6 +94,7 @@ def test_the_command_line_and_the_time_at_which_it_began_are_kept(capsys: Captur
 
 
 def test_the_code_leaves_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "prepare_streams", lambda: None)
     monkeypatch.setattr(sys, "argv", ["lightwell", "show", "x"])
     monkeypatch.setattr(app, "run", lambda tokens: 75 if tokens == ["show", "x"] else 0)
     with pytest.raises(SystemExit) as left:

@@ -268,6 +268,7 @@ def test_what_is_started_again_after_the_end_does_nothing(group: Path, monkeypat
     monkeypatch.setattr(os, "_exit", leave)
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(process_group, "leaves_at_once", False)
+    monkeypatch.setattr(app, "prepare_streams", lambda: None)
     monkeypatch.setattr(app, "run", lambda tokens: 7)
     with pytest.raises(SystemExit):
         app.main()
@@ -299,6 +300,9 @@ def test_torchrun_says_nothing_of_what_dies_after_the_end(
     with pytest.raises(ChildFailedError):
         main()
     assert caplog.messages == ["failed (exitcode: -6)"]
+    (group.parent / "failed").write_text("1")
+    with pytest.raises(ChildFailedError):
+        main()
     group.write_text("0")
     main()
     assert len(caplog.messages) == 1

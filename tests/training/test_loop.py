@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import signal
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 
 from lightwell.corpus.corpus import prepare
 from lightwell.errors import RunError, TrainingError
+from lightwell.training import start as starting
 from lightwell.training.build import make_job
 from lightwell.training.checkpoints.checkpoint import checkpoint_steps
 from lightwell.training.checkpoints.files import record_hash
@@ -26,7 +28,7 @@ from lightwell.training.runs.load import choose_checkpoint, load
 from lightwell.training.runs.references import measure_references
 from lightwell.training.runs.run import Run
 from lightwell.training.start import resume, run_job, train
-from small import Heard, StopAt, final_state, same_bits, small_config, small_run, untimed, write_text
+from small import Heard, StopAt, final_state, raising, same_bits, small_config, small_run, untimed, write_text
 
 
 @pytest.fixture(scope="module")
@@ -241,6 +243,24 @@ def test_early_stopping_keeps_the_best_checkpoint(text: Path, tmp_path: Path, mo
     assert checkpoint_steps(run.checkpoints) == [3, 7]  # the best one, and where four evaluations had not beaten it
     assert choose_checkpoint(run, "best").step == 3
     assert load(run.path).decoder.config.n_layers == 2
+
+
+@pytest.mark.parametrize("error", [RunError("disk full"), MemoryError("none left"), ValueError("no font")], ids=repr)
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_curve_that_cannot_be_drawn_loses_nothing(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, stopped: bool
+) -> None:
+    class Listening(Heard):
+        def stepped(self, record: dict[str, Any]) -> None:
+            if stopped and record["step"] == 1:
+                signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(starting, "draw_run", raising(error))
+    heard, settings = Listening(), {"steps": 2, "eval_every": 0, "sample_every": 0}
+    with pytest.raises(KeyboardInterrupt) if stopped else nullcontext():
+        small_run(text, tmp_path / "run", heard, **settings)
+    assert checkpoint_steps(tmp_path / "run" / "checkpoints")[-1] == (1 if stopped else 2)
+    assert f"The curve could not be drawn ({error})" in heard.sentences[-1]
 
 
 def test_a_signal_while_the_run_saves_waits_for_the_next_step(text: Path, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ fast. Exit codes: 0 done, 1 failed with one sentence, 2 wrong usage, 130 stopped
 from __future__ import annotations
 
 import inspect
-import io
 import os
 import signal
 import sys
@@ -23,11 +22,14 @@ from lightwell.cli import invocation
 from lightwell.cli.commands import COMMANDS
 from lightwell.cli.help import ALL, PlainHelp
 from lightwell.cli.invocation import DONE, FAILED, INTERRUPTED, TERMINATED, TRY_AGAIN, WRONG_USAGE
+from lightwell.cli.streams import prepare_streams
 from lightwell.errors import LeftAloneError, LightwellError, SettingError, TryAgainError, system_sentence
 
 ABOUT = """Builds, trains and runs language models: from a folder of text to a GPT of its own.
 
 Begin with `lightwell train`, or `lightwell train my_notes/`."""
+
+NO_MEMORY = "There is not enough memory; end other programs, or take a smaller model, batch or context length."
 
 
 def build_app() -> App:
@@ -88,6 +90,12 @@ def run(tokens: Sequence[str]) -> int:
     except BrokenPipeError:
         # The reader, e.g. `head`, has enough. What is still buffered must not fail again when Python closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (MemoryError, RuntimeError) as error:
+        from lightwell.training.update.out_of_memory import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        return _fail(NO_MEMORY, FAILED)
     except OSError as error:
         if not (said := system_sentence(error)):
             raise
@@ -97,9 +105,7 @@ def run(tokens: Sequence[str]) -> int:
 
 def main() -> None:
     """The entry point of the `lightwell` command."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # models write any character; a terminal may not know all of them
+    prepare_streams()
     if "WORLD_SIZE" not in os.environ:
         signal.signal(signal.SIGTERM, _terminated)
         sys.exit(run(sys.argv[1:]))

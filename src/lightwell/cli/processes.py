@@ -173,6 +173,11 @@ def is_over() -> bool:
     return FAILED in os.environ and Path(os.environ[FAILED]).with_name(SAID).exists()
 
 
+def is_explained() -> bool:
+    """Return whether a process of this group has said why all of them end."""
+    return FAILED in os.environ and Path(os.environ[FAILED]).exists()
+
+
 def leave(code: int) -> NoReturn:
     """End a process of a group with this exit code, and take nothing apart.
 

@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 
-from lightwell.cli.processes import is_over
+from lightwell.cli.processes import is_explained, is_over
 
 
 def main() -> None:
@@ -19,7 +19,7 @@ def main() -> None:
     from torch.distributed.run import main as torchrun
 
     def is_told(record: logging.LogRecord) -> bool:
-        return record.levelno >= level and not is_over()
+        return record.levelno >= level and not is_over() and not is_explained()
 
     # With torch 2.13 the logger of what torchrun sends its processes shows warnings at any LOGLEVEL.
     level = logging.getLevelNamesMapping().get(os.environ.get("LOGLEVEL", "").upper(), logging.WARNING)

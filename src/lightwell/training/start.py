@@ -7,11 +7,10 @@ settings -> planning/resolve.py: numbers -> build.py: the job -> loop.py: the tr
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
 
 from lightwell.corpus.corpus import prepare
-from lightwell.errors import RunError
 from lightwell.training.build import make_job
 from lightwell.training.events.interrupt import Interrupt
 from lightwell.training.hardware.device import freed_memory_kept, random_state_kept, resolve_device
@@ -126,11 +125,11 @@ def run_job(job: Job) -> Run:
             finished = train_loop(job, interrupt)
     finally:
         job.listener.end()
-    if not finished:
-        with suppress(RunError):  # it is saved; a picture that could not be drawn changes nothing about that
-            if job.group.is_main:
-                draw_run(job.run)
-        raise interrupt.stop
     if job.group.is_main:
-        draw_run(job.run)
+        try:
+            draw_run(job.run)
+        except Exception as error:  # whatever it is: the run is saved, and a picture changes nothing about that
+            job.listener.say(f"The curve could not be drawn ({error}); `lightwell show {job.run.path}` tries again.")
+    if not finished:
+        raise interrupt.stop
     return job.run
