@@ -13,7 +13,7 @@ import pytest
 
 from cli_house import call
 from lightwell.bench import kept
-from lightwell.bench.table import BEGIN, END, TableError, refresh
+from lightwell.bench.table import TableError, _tables
 from lightwell.bench.turns import suite as module
 from lightwell.cli import app
 from lightwell.cli.commands.bench import report
@@ -134,11 +134,6 @@ def test_a_file_that_cannot_be_read_or_written_is_named(tmp_path: Path, monkeypa
 WRONG: list[Any] = [None, "x", [], {}, -1, True]
 
 
-def tables(results: Path, page: Path) -> None:
-    page.write_text(f"{BEGIN}\n{END}")
-    refresh(results, page)
-
-
 def places(value: Any, *before: Any) -> Iterator[tuple[Any, ...]]:
     """Where everything in plain values is: the keys that lead to it."""
     yield before
@@ -170,7 +165,7 @@ def test_whatever_stands_in_a_kept_file_it_is_gone_on_with_or_refused(
             except SettingError as error:
                 refused += "name another file with --out" in str(error)
             try:
-                tables(place, tmp_path / "page.md")
+                _tables(place)
             except TableError as error:
                 named += str(place) in str(error)
     assert refused > 100

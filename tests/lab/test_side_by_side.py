@@ -159,7 +159,7 @@ def test_a_stop_ends_the_trainings_and_keeps_what_is_finished(
         beside.train(experiment("dropout"), context)
     assert beside._stop.is_set()
     assert ended.ended == [True]
-    assert len(results(context.store.folder)) <= 2
+    assert len(results(context.store.folder)) == 2
 
 
 def test_a_training_that_is_told_to_stop_stops_before_its_next_step(

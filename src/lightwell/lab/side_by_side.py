@@ -107,10 +107,12 @@ class SideBySide:
             self._train_all(left, context)
 
     def _train_all(self, trials: Sequence[Trial], context: ExperimentContext) -> None:
+        futures: dict[Future[Trained], Trial] = {}
         try:
             pool = self._started()
             with as_workers_start():
-                futures = {pool.submit(_train, context.note, trial): trial for trial in trials}
+                for trial in trials:
+                    futures[pool.submit(_train, context.note, trial)] = trial
             waiting = set(futures)
             while waiting:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -123,6 +125,10 @@ class SideBySide:
                 "A process that trained for the lab died; it may have been killed for want of memory. What is "
                 "finished is kept: give the same command again, with OMP_NUM_THREADS=1 for one training at a time."
             ) from None
+        finally:  # a training that was finished when another was stopped or died is kept, too
+            for future, trial in futures.items():
+                if future.done() and not future.cancelled() and future.exception() is None:
+                    context.store.trained(context.note, trial, partial(_result, future))
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:
