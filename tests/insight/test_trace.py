@@ -103,7 +103,7 @@ def test_axes_have_names_and_tokens(tokenizer: Tokenizer) -> None:
     assert row.labels["key"][1:4] == ["t", "h", "e"]
     assert row.numpy().sum() == pytest.approx(1)
     assert torch.equal(row.values, weights.values[0, 1, -1])
-    assert repr(row) == "NamedArray(key 12; float32)"
+    assert repr(row).startswith("NamedArray(key 12; float32)")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -18,12 +18,13 @@ from lightwell.model.decoder import Decoder
 from lightwell.settings import Meta
 from lightwell.tokens.stream import TextStream
 from lightwell.tokens.tokenizer import Tokenizer
+from lightwell.views import html, lines
 
 Seed: TypeAlias = Annotated[int, Meta(ge=0)] | None
 """What the draws follow from; None draws anew each time."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LanguageModel:
     """A trained model that writes.
 
@@ -37,6 +38,25 @@ class LanguageModel:
     def __post_init__(self) -> None:
         check("decoder", self.decoder, Decoder)
         check("tokenizer", self.tokenizer, Tokenizer)
+
+    def __repr__(self) -> str:
+        return lines("LanguageModel", self._about())
+
+    def _repr_html_(self) -> str:
+        return html("LanguageModel", self._about())
+
+    def _about(self) -> list[tuple[str, str]]:
+        config, tokenizer = self.decoder.config, self.tokenizer
+        heads = f"{config.n_heads} head{'s' if config.n_heads > 1 else ''}"
+        return [
+            ("model", f"{config.parameter_count():,} parameters: {config.n_layers} x {config.d_model}, {heads}"),
+            (
+                "context",
+                f"{config.context_length:,} tokens, {config.positions} positions, {config.attention} attention",
+            ),
+            ("tokenizer", f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens"),
+            ("next", '.generate("Once upon", max_new_tokens=80)'),
+        ]
 
     @property
     def device(self) -> torch.device:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from lightwell.errors import SettingError
-from lightwell.settings import nearest
+from lightwell.settings import nearest, plain
+from lightwell.views import html, lines
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class NamedArray:
     """One intermediate of a model: `values` with an axis name for each dimension.
 
@@ -58,6 +60,62 @@ class NamedArray:
         array: np.ndarray = (plain.float() if plain.is_floating_point() else plain).numpy()
         return array
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Return the values for numpy: `np.asarray(array)`."""
+        array = self.numpy()
+        return array.astype(dtype) if dtype is not None else array.copy() if copy else array
+
+    def __getitem__(self, where: Any) -> NamedArray:
+        """Return a part by positions and slices in the order of the axes; an axis with one position is gone.
+
+        Raises:
+            SettingError: something else than whole numbers and slices, too many, or a position that is not there.
+        """
+        parts = where if isinstance(where, tuple) else (where,)
+        for axis, part in zip(self.axes, parts, strict=False):
+            if isinstance(part, slice):
+                continue
+            if isinstance(plain(part), bool) or not isinstance(plain(part), int):
+                raise SettingError(f"{part!r} is no position along {axis}; give a whole number or a slice.")
+            if not -self.shape[axis] <= part < self.shape[axis]:
+                raise SettingError(f"{axis} is {part}, but the axis has {self.shape[axis]} positions.")
+        if len(parts) > len(self.axes):
+            raise SettingError(f"{len(parts)} positions are given, but there are {len(self.axes)} axes.")
+        whole = [*parts, *[slice(None)] * (len(self.axes) - len(parts))]
+        kept = tuple(axis for axis, part in zip(self.axes, whole, strict=True) if isinstance(part, slice))
+        labels = {
+            axis: self.labels[axis][part]
+            for axis, part in zip(self.axes, whole, strict=True)
+            if axis in self.labels and isinstance(part, slice)
+        }
+        return NamedArray(self.values[tuple(whole)], kept, labels)
+
+    def __len__(self) -> int:
+        return self.values.size(0) if self.axes else 0
+
     def __repr__(self) -> str:
+        return lines(self._title(), self._about())
+
+    def _repr_html_(self) -> str:
+        return html(self._title(), self._about())
+
+    def _title(self) -> str:
         sizes = ", ".join(f"{axis} {size}" for axis, size in self.shape.items())
         return f"NamedArray({sizes or 'one value'}; {str(self.values.dtype).removeprefix('torch.')})"
+
+    def _about(self) -> list[tuple[str, str]]:
+        """Return its numbers in short."""
+        values = self.numpy().ravel()
+        if not values.size:
+            return [("values", "none")]
+        first = ", ".join(f"{value:.4g}" for value in values[:6]) + (", ..." if values.size > 6 else "")
+        if values.size == 1:
+            return [("value", first)]
+        numbers = values.astype(np.float64)
+        finite = numbers[np.isfinite(numbers)]
+        about = [("values", first)]
+        if finite.size:
+            about.append(("from", f"{finite.min():.4g} to {finite.max():.4g}, mean {finite.mean():.4g}"))
+        if finite.size < numbers.size:
+            about.append(("infinite", f"{numbers.size - finite.size:,} of {numbers.size:,}"))
+        return about

@@ -20,7 +20,7 @@ from lightwell.model.config import ModelConfig
 from lightwell.model.dropout import DropoutMask, sample_dropout_mask
 from lightwell.model.layers import Linear, RMSNorm
 from lightwell.model.positions import Rotation, rotate
-from lightwell.model.tap import Tap, passthrough
+from lightwell.model.tap import ChangeWatcher, Tap, passthrough
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ def attend(
     `fused` stands for the fastest, which on a CPU is sometimes the formula.
 
     A tap on the fused path is served by the explicit formula computed beside it, so that watching changes no bit of
-    what flows; to intervene inside attention, choose the explicit implementation. Beside a GPU's kernel it shows the
-    weights without dropout, since the kernel does not say which ones it drops.
+    what flows; where the tap changes something, what the formula makes of it flows on. Beside a GPU's kernel the
+    formula has no dropout, since the kernel does not say which weights it drops.
     """
     mask, dropout_mask = attention_mask.mask, None
     if dropout > 0 and (implementation == "explicit" or q.device.type == "cpu"):  # kernels for GPUs draw their own
@@ -102,7 +102,10 @@ def attend(
     if dropout_mask is not None and not blockwise:  # torch has no kernel with dropout for CPUs
         return explicit_attention(q, k, v, mask, dropout_mask, tap)
     if tap is not passthrough:
-        explicit_attention(q, k, v, mask, dropout_mask, tap)
+        watched = ChangeWatcher(tap)
+        values = explicit_attention(q, k, v, mask, dropout_mask, watched)
+        if watched.changed:
+            return values
     if not blockwise:
         return fused_attention(q, k, v, attention_mask, dropout)
     lean = torch.compiler.is_compiling() and mask.is_floating_point()

@@ -45,6 +45,27 @@ def passthrough(name: str, value: Tensor) -> Tensor:
     return value
 
 
+class ChangeWatcher:
+    """A tap that passes everything on to another one, and notes whether that changed anything."""
+
+    def __init__(self, tap: Tap) -> None:
+        self._tap = tap
+        self.changed = False
+        """Whether something else came back, or the same tensor with other values."""
+
+    def __call__(self, name: str, value: Tensor) -> Tensor:
+        """Return what the tap returns."""
+        version = _version(value)
+        result = self._tap(name, value)
+        self.changed = self.changed or result is not value or _version(value) != version
+        return result
+
+
+def _version(value: Tensor) -> int:
+    """Return how often a tensor was changed in place; 0 where torch does not count that (inference mode)."""
+    return 0 if value.is_inference() else value._version
+
+
 def recording(into: dict[str, Tensor], containing: str = "") -> Tap:
     """Return a tap that keeps, in `into`, what flows under the names containing this text, and changes nothing."""
 

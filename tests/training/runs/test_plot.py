@@ -291,7 +291,7 @@ def test_a_run_is_drawn_with_its_text_its_size_and_its_optimizer(
     settings = {"paths": ["/x/notes.md", "/x/more"], "optimizer": optimizer, "learning_rate": 0.01, "vocab_size": 300}
     config = RunConfig().with_values(settings | {"muon_learning_rate": 0.03})
     run = SimpleNamespace(path=tmp_path, name="mine", config=config, metrics=list, references=dict)
-    plot.draw_run(run)  # type: ignore[arg-type]
+    plot.draw_run(run)
     size = config.model.parameter_count()
     assert given["title"] == "mine"
     assert given["muon"] == pytest.approx(3.0 if optimizer == "muon" else 0.0)

@@ -10,7 +10,7 @@ from lightwell.model.tap import Tap
 def skipping(step: str, *, back_to: str) -> Tap:
     """Return a tap by which, in every layer, what had the name `back_to` passes on in place of `step` after it.
 
-    The model's attention must be explicit; beside the fused one, a tap only watches.
+    Beside the fused attention the formula is computed, and flows on where a step is left out.
     """
     skipped: dict[str, Tensor] = {}
 

@@ -24,9 +24,10 @@ from lightwell.training.update.compilation import expected_seconds
 from lightwell.training.update.loss import TrainedLoss, accumulate_gradients, head_loss
 from lightwell.training.update.optimizers import Optimizers
 from lightwell.training.update.update import apply_gradients
+from lightwell.views import html, lines
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """The figures of a run that has not started; bytes, FLOPs and seconds."""
 
@@ -57,6 +58,26 @@ class Plan:
     """Seconds in steps, and in compiling them."""
     processes: int = 1
     """Processes that share the work; bytes are those of one of them, seconds those of one that does all."""
+
+    def __repr__(self) -> str:
+        return lines("Plan", self._about())
+
+    def _repr_html_(self) -> str:
+        return html("Plan", self._about())
+
+    def _about(self) -> list[tuple[str, str]]:
+        return [
+            ("text", f"{self.documents:,} documents, {self.train_tokens:,} tokens, {self.held_out_tokens:,} held out"),
+            (
+                "model",
+                f"{self.parameters:,} parameters: {self.n_layers} x {self.d_model}, context {self.context_length:,}",
+            ),
+            (
+                "training",
+                f"{self.steps:,} steps of {self.tokens_per_step:,} tokens, {self.effective_epochs:.3g} passes",
+            ),
+            ("takes", f"{self.seconds:,.0f} s, {self.memory_bytes / 1e6:,.0f} MB, {self.flops:.3g} FLOPs"),
+        ]
 
     @property
     def memory_bytes(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -36,22 +36,27 @@ def load(
     checkpoint: str | int = "best",
     context_length: Annotated[int, Meta(ge=0)] = 0,
     device: Device = "auto",
+    attention: Literal["as trained", "explicit", "fused"] = "as trained",
     listener: Listener | None = None,
 ) -> LanguageModel:
     """Return the model of a run, given by its folder or by its name in runs/, with its tokenizer.
 
     checkpoint: "best" (the lowest held-out loss), "newest", or a step.
     context_length: longer (or shorter) than trained; learned positions do not reach further than they were trained.
+    attention: how it is computed; "explicit" names every step of the formula to a tap, with the same values to 1e-5.
 
     Raises:
         RunError: no such run or checkpoint, or all of them damaged.
         SettingError: a context_length beyond learned positions.
     """
     opened = Run(find_run(run))
-    return language_model(opened, choose_checkpoint(opened, checkpoint, listener), context_length, device)
+    saved = choose_checkpoint(opened, checkpoint, listener)
+    return language_model(opened, saved, context_length, device, "" if attention == "as trained" else attention)
 
 
-def language_model(run: Run, saved: Weights, context_length: int = 0, device: str = "auto") -> LanguageModel:
+def language_model(
+    run: Run, saved: Weights, context_length: int = 0, device: str = "auto", attention: str = ""
+) -> LanguageModel:
     """Return the model that weights of a run make, with the run's tokenizer; the arguments are those of `load`.
 
     Raises:
@@ -63,7 +68,8 @@ def language_model(run: Run, saved: Weights, context_length: int = 0, device: st
             f"context_length is {context_length}, but {run.name} learned exactly {config.context_length} positions; "
             "leave it, or train with --positions rope."
         )
-    model = Decoder(dataclasses.replace(config, context_length=context_length or config.context_length))
+    changed: dict[str, Any] = {"context_length": context_length, "attention": attention}
+    model = Decoder(dataclasses.replace(config, **{name: value for name, value in changed.items() if value}))
     load_weights(model, saved.model)
     return LanguageModel(model.to(resolve_device(device)).eval(), run.tokenizer)
 

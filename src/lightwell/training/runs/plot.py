@@ -10,16 +10,16 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from lightwell.errors import RunError
 from lightwell.text.config import TextConfig
 from lightwell.training.runs.best import Metrics, best_evaluation
-from lightwell.training.runs.run import Run
 from lightwell.training.settings.config import RunConfig
 from lightwell.training.settings.presets import preset_like
+from lightwell.views import Picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,6 +78,19 @@ def plot_run(
         RunError: a file could not be written.
     """
     import matplotlib as mpl
+
+    with mpl.rc_context(STYLE):
+        figure = figure_of(metrics, references, title, about, muon)
+        try:
+            figure.savefig(path_png, dpi=170)
+            figure.savefig(path_svg, metadata={"Date": None})
+        except OSError as error:
+            raise RunError(f"The plot {path_png} could not be written ({error.strerror or error}).") from None
+
+
+def figure_of(metrics: Metrics, references: Mapping[str, float], title: str, about: str, muon: float) -> Figure:
+    """Return the figure of a run; the arguments are those of `plot_run`."""
+    import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -91,11 +104,7 @@ def plot_run(
         _draw_small(norm, metrics, "grad_norm", "gradient norm", NORM, logarithmic=True)
         _draw_steps(norm, metrics)
         _draw_title(figure, title, about, metrics)
-        try:
-            figure.savefig(path_png, dpi=170)
-            figure.savefig(path_svg, metadata={"Date": None})
-        except OSError as error:
-            raise RunError(f"The plot {path_png} could not be written ({error.strerror or error}).") from None
+    return figure
 
 
 def _draw_loss(axes: Axes, metrics: Metrics, references: Mapping[str, float]) -> None:
@@ -307,18 +316,52 @@ def _series(metrics: Metrics, key: str) -> tuple[list[int], list[float]]:
     return [int(record["step"]) for record in records], [float(record[key]) for record in records]
 
 
-def draw_run(run: Run) -> tuple[Path, Path]:
+class Drawable(Protocol):
+    """What a run is to its picture."""
+
+    @property
+    def name(self) -> str:
+        """Return its name."""
+        ...
+
+    @property
+    def config(self) -> RunConfig:
+        """Return its settings."""
+        ...
+
+    path: Path
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return its records."""
+        ...
+
+    def references(self) -> dict[str, float]:
+        """Return its reference lines."""
+        ...
+
+
+def muon_factor(config: RunConfig) -> float:
+    """Return how many times AdamW's learning rate that of Muon is; 0 where Muon is not used."""
+    training = config.training
+    return training.muon_learning_rate / training.learning_rate if training.optimizer == "muon" else 0.0
+
+
+def draw_run(run: Drawable) -> tuple[Path, Path]:
     """Draw the run's curve as curve.png and curve.svg in its folder, and return where they are.
 
     Raises:
         RunError: the pictures could not be written.
     """
     png, svg = run.path / "curve.png", run.path / "curve.svg"
-    config = run.config
-    training = config.training
-    muon = training.muon_learning_rate / training.learning_rate if training.optimizer == "muon" else 0.0
-    plot_run(run.metrics(), run.references(), png, svg, run.name, about=about_run(config), muon=muon)
+    about, muon = about_run(run.config), muon_factor(run.config)
+    plot_run(run.metrics(), run.references(), png, svg, run.name, about=about, muon=muon)
     return png, svg
+
+
+def picture_of(run: Drawable) -> Picture:
+    """Return the run's curve as a picture, for a notebook."""
+    about, muon = about_run(run.config), muon_factor(run.config)
+    return Picture(figure_of(run.metrics(), run.references(), run.name, about, muon))
 
 
 def about_run(config: RunConfig) -> str:

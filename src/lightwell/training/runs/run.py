@@ -28,9 +28,12 @@ from lightwell.text.config import TextConfig
 from lightwell.text.paths import expanded
 from lightwell.tokens.tokenizer import Tokenizer
 from lightwell.training.hardware.host import describe_host
+from lightwell.training.runs.best import best_evaluation
+from lightwell.training.runs.plot import about_run, picture_of
 from lightwell.training.runs.records import Records, write_run_file
 from lightwell.training.runs.references import References
 from lightwell.training.settings.config import RunConfig
+from lightwell.views import Picture, html, lines, number
 
 CONFIG, TOKENIZER, REFERENCES = own_folders.CONFIG, "tokenizer.json", "references.json"
 METRICS, SAMPLES, CHECKPOINTS = "metrics.jsonl", "samples.jsonl", own_folders.CHECKPOINTS
@@ -117,6 +120,33 @@ class Run:
     def tokenizer(self) -> Tokenizer:
         """Return the tokenizer that it was trained with."""
         return Tokenizer.load(self.path / TOKENIZER)
+
+    def plot(self) -> Picture:
+        """Return the curve as a picture, which a notebook shows; `.save(path)` writes it."""
+        return picture_of(self)
+
+    def __repr__(self) -> str:
+        return lines(f"Run {self.path}", self._about())
+
+    def _repr_html_(self) -> str:
+        return html(f"Run {self.path}", self._about())
+
+    def _about(self) -> list[tuple[str, str]]:
+        """Return what is shown of it: four lines that tell it from others."""
+        metrics = self.metrics()
+        steps = [record["step"] for record in metrics if "validation_loss" not in record]
+        best = best_evaluation(metrics)
+        loss = "not evaluated yet"
+        if best:
+            loss = f"{number(best['validation_loss'])} nats per token at step {best['step']:,}"
+            if "validation_bits_per_byte" in best:
+                loss += f", {number(best['validation_bits_per_byte'])} bits per byte"
+        return [
+            ("model", about_run(self.config)),
+            ("steps", f"{steps[-1] if steps else 0:,} of {self.config.training.steps:,}"),
+            ("best held-out loss", loss),
+            ("next", f"lw.load({str(self.path)!r}).generate()"),
+        ]
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the records of metrics.jsonl, in the order of writing; a last line that was cut off is left out."""

@@ -25,11 +25,12 @@ from lightwell.training.runs.listener import Listener
 from lightwell.training.runs.load import choose_checkpoint, language_model
 from lightwell.training.runs.references import References, measure_references
 from lightwell.training.runs.run import Run, find_run
+from lightwell.views import html, lines, number
 
 TOKENS_AT_ONCE = 8192  # that go through the model: enough to keep it busy, with logits that fit into memory
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Score:
     """How good a checkpoint of a run is on a text, with what to hold it against."""
 
@@ -43,6 +44,22 @@ class Score:
     evaluation: Evaluation
     references: References | None
     """Fitted on the run's training text and scored on this text; None where that text is no longer what it was."""
+
+    def __repr__(self) -> str:
+        return lines(f"Score of {self.run} at step {self.checkpoint:,}", self._about())
+
+    def _repr_html_(self) -> str:
+        return html(f"Score of {self.run} at step {self.checkpoint:,}", self._about())
+
+    def _about(self) -> list[tuple[str, str]]:
+        score, lines_ = self.evaluation, self._references() or {}
+        below = [name for name, loss in lines_.items() if score.nats_per_token < loss]
+        return [
+            ("loss", f"{number(score.nats_per_token)} nats per token, {number(score.bits_per_byte)} bits per byte"),
+            ("perplexity", number(score.perplexity, 2)),
+            ("of", f"{score.tokens:,} tokens, windows of {self.context_length:,} every {self.stride:,}"),
+            ("below", ", ".join(below) or ("no reference line" if lines_ else "not known")),
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON, the scores at the top."""

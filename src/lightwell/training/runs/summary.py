@@ -16,6 +16,7 @@ from lightwell.training.runs.best import best_evaluation, generating_step
 from lightwell.training.runs.plot import text_in_short
 from lightwell.training.runs.run import CONFIG, Run, list_runs
 from lightwell.training.settings.presets import preset_like
+from lightwell.views import html_table, lines, number
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,27 @@ class Summary:
         return asdict(self)
 
 
+class Summaries(list[Summary]):
+    """Runs, as a notebook shows them: a table."""
+
+    def _repr_html_(self) -> str:
+        head = ("run", "text", "steps", "held-out loss", "bits per byte", "last written")
+        rows = [
+            (one.path, one.text, f"{one.step:,} of {one.steps:,}", number(one.validation_loss),
+             number(one.bits_per_byte), one.written)
+            for one in self
+        ]  # fmt: skip
+        return html_table(head, rows)
+
+    def __repr__(self) -> str:
+        rows = [(one.path, f"{one.step:,} of {one.steps:,} steps, loss {number(one.validation_loss)}") for one in self]
+        return lines(f"{len(self)} run{'s' if len(self) != 1 else ''}", rows)
+
+
 @checked
-def runs(folder: str | Path = "runs", say: Callable[[str], None] = lambda sentence: None) -> list[Summary]:
+def runs(folder: str | Path = "runs", say: Callable[[str], None] = lambda sentence: None) -> Summaries:
     """Return a summary of every run in a folder, the newest first; `say` hears of those that are damaged."""
-    found: list[Summary] = []
+    found = Summaries()
     for run in list_runs(expanded(folder)):
         try:
             found.append(Summary.of(run))
