@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -108,14 +109,14 @@ def train(
     config: RunConfig | str | Path | None = None,
     out: str | Path | None = None,
     force: bool = False,
-    listener: Listener | None = None,
+    listener: Listener | Sequence[Listener] | None = None,
     **settings: Any,
 ) -> Run:
     """Train a model on files, folders or globs (none: the default corpus) and save it as a run.
 
     Settings are configuration fields by name, e.g. n_layers=6, minutes=10; they go over `config` (a RunConfig or a TOML
     file), and that over the preset. `out` is the run's folder, else runs/ and the text's name. Progress is shown unless
-    there is a listener to hear it; Listener() hears and says nothing.
+    there is a listener, or a list of them, to hear it; Listener() hears and says nothing.
 
     Raises:
         SettingError: a setting that does not exist or is not allowed.
@@ -130,7 +131,7 @@ def train(
 
     composed = _compose(paths, preset, config, settings)
     folder = expanded(out) if out is not None else new_run_path(composed.text)
-    return start.train(composed, out=folder, force=force, listener=listener or _progress(folder))
+    return start.train(composed, out=folder, force=force, listener=_heard(listener, folder))
 
 
 @checked
@@ -138,13 +139,13 @@ def plan(
     *paths: TextPaths,
     preset: str = "",
     config: RunConfig | str | Path | None = None,
-    listener: Listener | None = None,
+    listener: Listener | Sequence[Listener] | None = None,
     **settings: Any,
 ) -> Plan:
     """Return what `train` with the same arguments would take: tokens, windows, parameters, memory, FLOPs and time."""
     from lightwell.training import start
 
-    return start.plan(_compose(paths, preset, config, settings), listener=listener or _progress())
+    return start.plan(_compose(paths, preset, config, settings), listener=_heard(listener))
 
 
 @checked
@@ -153,7 +154,7 @@ def prepare(
     out: str | Path,
     workers: Annotated[int, Meta(ge=0)] = 0,
     force: bool = False,
-    listener: Listener | None = None,
+    listener: Listener | Sequence[Listener] | None = None,
     **settings: Any,
 ) -> PreparedCorpus:
     """Turn a text of any size into tokens on disk, in bounded memory, for `train(out)`.
@@ -178,14 +179,14 @@ def prepare(
         if name not in PREPARED:
             raise SettingError(f"prepare has no setting {name}, only {', '.join(PREPARED)}.{nearest(name, PREPARED)}")
     composed = compose(text_paths(*paths), settings=settings)
-    say = (listener or _progress()).say
+    say = _heard(listener).say
     return prepare_corpus(
         composed.text, composed.model.vocab_size, expanded(out), workers=workers, force=force, say=say
     )
 
 
 @checked
-def resume(run: str | os.PathLike[str], *, listener: Listener | None = None) -> Run:
+def resume(run: str | os.PathLike[str], *, listener: Listener | Sequence[Listener] | None = None) -> Run:
     """Go on with a run exactly where it stopped.
 
     Raises:
@@ -196,7 +197,7 @@ def resume(run: str | os.PathLike[str], *, listener: Listener | None = None) -> 
     from lightwell.training.runs.run import find_run
 
     folder = find_run(run)
-    return start.resume(folder, listener=listener or _progress(folder))
+    return start.resume(folder, listener=_heard(listener, folder))
 
 
 def _compose(
@@ -225,10 +226,18 @@ def _compose(
     return compose(texts, settings={**given, **settings})
 
 
-def _progress(run: Path | None = None) -> Listener:
+def _heard(listener: Listener | Sequence[Listener] | None, run: Path | None = None) -> Listener:
+    """Return one listener: the given one, several as one, or what shows progress where there is none."""
+    from lightwell.arguments import check
     from lightwell.cli.progress import progress
+    from lightwell.training.runs.listener import Listener
+    from lightwell.training.runs.writers import Listeners
 
-    return progress(run)
+    if listener is None:
+        return progress(run)
+    if isinstance(listener, Listener):
+        return listener
+    return Listeners([check("listener", one, Listener) for one in listener])
 
 
 def __getattr__(name: str) -> Any:

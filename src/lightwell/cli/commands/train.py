@@ -26,6 +26,7 @@ from lightwell.plain_json import plain_json
 from lightwell.training.runs.listener import Listener
 from lightwell.training.runs.run import CONFIG, Run, new_run_path, refuse_to_overwrite
 from lightwell.training.runs.summary import Summary
+from lightwell.training.runs.writers import Listeners, writer
 from lightwell.training.settings.compose import compose
 from lightwell.training.settings.presets import DEFAULT_PRESET, PRESETS
 
@@ -53,6 +54,15 @@ Force: TypeAlias = Annotated[
 Processes: TypeAlias = Annotated[
     int, Parameter(help="Train in so many processes on this machine, started by torchrun.", metavar="N")
 ]
+Log: TypeAlias = Annotated[
+    tuple[str, ...],
+    Parameter(
+        help="Write the figures for another program, too: tensorboard, wandb or trackio; may be given several times.",
+        metavar="NAME",
+        negative=(),
+        show_default=False,
+    ),
+]
 DryRun: TypeAlias = Annotated[
     bool, Parameter(help="Print what it would take, and train nothing.", negative=(), show_default=False)
 ]
@@ -66,6 +76,7 @@ def train(
     force: Force = False,
     dry_run: DryRun = False,
     processes: Processes = 1,
+    log: Log = (),
     json: Json = False,
     settings: Annotated[TrainFlags, FLATTEN] = None,
 ) -> None:
@@ -83,33 +94,35 @@ def train(
             show(plan_table(plan))
         return
     out = out or new_run_path(configuration.text)
+    logs = [writer(name, out) for name in log]  # a package that is missing is said before anything begins
     if processes != 1 and not UNDER_TORCHRUN:
         refuse_to_overwrite(out, force)
         launched(processes, out, ["train", *given_words("--processes", "--out"), "--out", str(out)])
         return
     if RESTARTED and begun_by_this_command(out / CONFIG):
-        resume(out, json=json)
+        resume(out, log=log, json=json)
         return
     from lightwell.training import start
 
     try:
-        listener = progress(out) if IS_MAIN else Listener()
+        listener = Listeners([progress(out), *logs]) if IS_MAIN else Listener()
         run = start.train(configuration, out=out, force=force, listener=listener, started=invocation.started)
     except KeyboardInterrupt as stop:
         raise type(stop)(_stopped(out)) from None
     _print_result(run, json)
 
 
-def resume(run: RunPath, /, *, processes: Processes = 1, json: Json = False) -> None:
+def resume(run: RunPath, /, *, processes: Processes = 1, log: Log = (), json: Json = False) -> None:
     """Go on with a run exactly where it stopped: the same weights come out as if it had never been."""
     refuse_number(processes)
+    logs = [writer(name, run) for name in log]
     if processes != 1 and not UNDER_TORCHRUN:
         launched(processes, run, ["resume", *given_words("--processes")])
         return
     from lightwell.training import start
 
     try:
-        resumed = start.resume(run, listener=progress(run) if IS_MAIN else Listener())
+        resumed = start.resume(run, listener=Listeners([progress(run), *logs]) if IS_MAIN else Listener())
     except KeyboardInterrupt as stop:
         raise type(stop)(_stopped(run)) from None
     _print_result(resumed, json)
