@@ -106,7 +106,7 @@ def test_a_curve_that_is_no_line_breaks_the_law() -> None:
 def test_true_gradients_hardly_ever_break_the_laws_of_the_noise() -> None:
     """Many pools with a known signal, down to none: each draw of them is an experiment in which all laws are true."""
     broken = []
-    for seed in range(60):
+    for seed in range(24):
         signal = (0.0, 0.002, 0.05, 1.0)[seed % 4]
         draw = np.random.default_rng([7, seed])
         rows = draw.normal(0.0, np.sqrt(4.0 / 100), (256, 100))

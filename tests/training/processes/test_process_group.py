@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -133,7 +134,8 @@ def test_a_killed_process_is_started_again_and_has_the_bits_of_one_alone(text: P
     patience = time.monotonic() + 120
     while len(list((out / "checkpoints").glob("0*"))) < 2 and time.monotonic() < patience:
         time.sleep(0.01)
-    os.kill(int((out / ".lock").read_text().split()[1]), signal.SIGKILL)
+    with suppress(ProcessLookupError):  # on a machine that is busy enough it may have finished before
+        os.kill(int((out / ".lock").read_text().split()[1]), signal.SIGKILL)
     _, said = started.communicate(timeout=240)
     assert started.returncode == 0, said
     same_run(Run(out), small_run(text, tmp_path / "alone", **settings))
