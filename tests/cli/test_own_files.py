@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
 import lightwell as lw
 from cli_house import SMALL_FLAGS, call
@@ -17,6 +18,7 @@ from lightwell.cli.commands import COMMANDS
 from lightwell.errors import LightwellError
 from lightwell.text.config import TextConfig
 from lightwell.tokens.tokenizer import make_tokenizer
+from lightwell.views import Picture
 from small import write_text
 
 FOREIGN: dict[str, dict[str, str]] = {
@@ -110,15 +112,18 @@ FUNCTIONS: dict[str, Callable[[Path], Any]] = {
     "Tokenizer.save": lambda out: make_tokenizer(TextConfig(tokenizer="byte"), 0, ()).save(out),
     "bench.quality": lambda out: quality.main(Path("notes"), out=out),
     "bench.minutes": lambda out: minutes.main(3, out=out),
+    "Picture.save": lambda out: Picture(Figure()).save(out.with_suffix(".png")),
 }
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_function_leaves_a_file_alone_that_is_not_its_own(text: Path, function: str) -> None:
-    before = plant(Path("mine.json"), {"": "mine"})
-    with pytest.raises(LightwellError, match=r"(name|choose) a"):
+    for name in ("mine.json", "mine.png"):
+        plant(Path(name), {"": "mine"})
+    before = tree(Path())
+    with pytest.raises(LightwellError, match=r"(name|choose|give) a"):
         FUNCTIONS[function](Path("mine.json"))
-    assert tree(Path("mine.json")) == before
+    assert tree(Path()) == before
 
 
 def test_tables_go_only_into_a_page_that_has_a_place_for_them(text: Path) -> None:
