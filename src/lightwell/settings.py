@@ -68,7 +68,7 @@ class Field:
             if isinstance(checked, float) and math.isinf(checked):  # no field has a use for it
                 raise msgspec.ValidationError
             return checked
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, UnicodeError):  # the latter for words that are not UTF-8
             near = nearest(value, typing.get_args(self.type)) if typing.get_origin(self.type) is Literal else ""
             text = repr(value)
             text = text if len(text) <= 200 else f"{text[:197]}..."

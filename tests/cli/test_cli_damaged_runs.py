@@ -13,6 +13,7 @@ from cli_house import call
 from lightwell.cli.commands.train import after_the_best
 from lightwell.errors import RunError
 from lightwell.training.runs import plot
+from lightwell.training.runs.run import Run
 
 
 def test_one_damaged_run_does_not_hide_the_others(house: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,3 +74,25 @@ def test_a_run_that_overfitted_says_which_step_generates(house: Path, capsys: py
 def test_what_is_said_to_generate_is_what_generates() -> None:
     assert "takes that step; fewer --steps" in after_the_best(10, 10)
     assert "takes step 20; a shorter --checkpoint-every" in after_the_best(0, 20)
+
+
+@pytest.mark.parametrize("command", ["generate", "evaluate", "resume"])
+@pytest.mark.parametrize("name", ["n_layers", "d_model", "n_heads", "vocab_size", "tied_head", "activation"])
+def test_an_edited_model_is_named_and_not_loaded(
+    house: Path, capsys: pytest.CaptureFixture[str], command: str, name: str
+) -> None:
+    run = Run(house / "runs" / "notes")
+    was = getattr(run.config.model, name)
+    other = "silu" if name == "activation" else not was if name == "tied_head" else 2 * was
+    run.write_config(run.config.with_values({name: other}))
+    result = call(capsys, command, "notes")
+    assert result.code == 1
+    assert f"config.toml of notes says {name} is {other}, but " in result.err
+    assert f"trained with {was}" in result.err
+    assert result.err.splitlines()[-1].startswith("lightwell: config.toml")
+
+
+def test_what_the_weights_do_not_know_of_may_be_edited(house: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(house / "runs" / "notes")
+    run.write_config(run.config.with_values({"residual_dropout": 0.3, "attention": "explicit"}))
+    assert call(capsys, "generate", "notes", "--max-new-tokens", "2").code == 0

@@ -140,3 +140,10 @@ def test_a_home_stands_for_itself_in_every_name(tmp_path: Path, monkeypatch: pyt
     assert config.model.n_layers == 3
     assert config.text.paths == (str(tmp_path / "notes"), str(Path.cwd() / "~$x"))
     assert config.text.tokenizer == str(tmp_path / "tokenizer.json")
+
+
+def test_a_file_of_an_older_version_is_read_as_it_was_meant(tmp_path: Path) -> None:
+    file = tmp_path / "old.toml"
+    file.write_text('[training]\ncompile = false\noptimizer = "muon"\nbeta1 = 0.8\n')
+    config = compose(config_file=file).training
+    assert (config.compile, config.beta1, config.muon_momentum) == ("off", 0.8, 0.8)

@@ -27,6 +27,10 @@ from lightwell.training.processes.sharded_tensors import copy_full_
 from lightwell.training.runs.best import evaluations_best_first
 from lightwell.training.runs.listener import Listener
 from lightwell.training.runs.run import Run, find_run
+from lightwell.training.settings.config import RunConfig
+
+NOT_IN_THE_WEIGHTS = ("attention", "init_std", "embedding_dropout", "attention_dropout", "residual_dropout")
+"""The settings of a model that may be edited afterwards: they change nothing about what its weights compute."""
 
 
 @checked
@@ -61,8 +65,10 @@ def language_model(
 
     Raises:
         SettingError: a context_length beyond learned positions.
+        RunError: config.toml describes another model than the one that was trained.
     """
     config = run.config.model
+    refuse_edited_model(run, saved.state)
     if context_length and config.positions == "learned" and context_length != config.context_length:
         raise SettingError(
             f"context_length is {context_length}, but {run.name} learned exactly {config.context_length} positions; "
@@ -72,6 +78,23 @@ def language_model(
     model = Decoder(dataclasses.replace(config, **{name: value for name, value in changed.items() if value}))
     load_weights(model, saved.model)
     return LanguageModel(model.to(resolve_device(device)).eval(), run.tokenizer)
+
+
+def refuse_edited_model(run: Run, state: Mapping[str, Any]) -> None:
+    """Make sure that config.toml describes the model whose weights were saved.
+
+    Raises:
+        RunError: a setting that decides what the weights mean was edited; it is named.
+    """
+    if "config" not in state:  # of an older version
+        return
+    saved = RunConfig.from_dict(state["config"]).model.to_dict()
+    for name, value in run.config.model.to_dict().items():
+        if name not in NOT_IN_THE_WEIGHTS and saved[name] != value:
+            raise RunError(
+                f"config.toml of {run.name} says {name} is {value}, but its weights were trained with {saved[name]}; "
+                "put that back."
+            )
 
 
 def choose_checkpoint(run: Run, wanted: str | int, listener: Listener | None = None) -> Weights:

@@ -185,7 +185,7 @@ class RunConfig:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingError(f"{path} is not valid TOML: {error}.") from None
         cls.from_dict(sections)
-        return sections
+        return {name: dict(_renewed(section)) for name, section in sections.items()}
 
 
 def _renewed(section: Mapping[str, Any]) -> Mapping[str, Any]:
