@@ -17,7 +17,8 @@ from lightwell.cli.commands import COMMANDS
 
 VALUES = st.sampled_from(
     ["", "-1", "0", "1e308", "nan", "inf", "-inf", "1e-45", "9" * 40, "x" * 400, "~", "~nobody-x/y", "..", "/",
-     "\u2028", "caf\udce9", "None", "true", "[]", "{}", "*", "**", "[", "--", "-", "\x1b[31m", "\U0001f600", "1,2", "a\nb"]
+     "\u2028", "caf\udce9", "None", "true", "[]", "{}", "*", "**", "[", "--", "-", "\x1b[31m", "\U0001f600", "1,2",
+     "a\nb"]
 )  # fmt: skip
 
 
