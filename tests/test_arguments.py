@@ -54,6 +54,7 @@ def model() -> LanguageModel:
         (lambda: lw.train(out=5), "out is 5, but must be a text, a path or None."),  # type: ignore[arg-type]
         (lambda: lw.train(force="yes"), "force is 'yes', but must be True or False."),  # type: ignore[arg-type]
         (lambda: lw.train(config=5), "config is 5, but must be a RunConfig, a text, a path or None."),  # type: ignore[arg-type]
+        (lambda: lw.plan(config="\0"), "cannot be read (embedded null byte)."),
         (lambda: lw.train(5), "A text is named by its path"),  # type: ignore[arg-type]
         (lambda: lw.train(seed=-5), "seed is -5, but must be a whole number, 0 or more."),
         (lambda: lw.train(n_layers=math.nan), "n_layers is nan, but must be a whole number, 1 or more"),

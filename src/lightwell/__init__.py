@@ -6,8 +6,8 @@
     model.generate("Once upon", max_new_tokens=80, temperature=0.8)
     trace = lw.trace(model, "The cat sat");  trace["layers.2.attention.weights"]
 
-Everything the command line does is a function here. Each name is imported when it is first used, so that
-`import lightwell` takes no time.
+What the command line does is a function here, but for `lab` and `bench`. Each name is imported when it is
+first used, so that `import lightwell` takes no time.
 """
 
 from __future__ import annotations
@@ -110,6 +110,7 @@ def train(
     out: str | Path | None = None,
     force: bool = False,
     listener: Listener | Sequence[Listener] | None = None,
+    log: str | Sequence[str] = (),
     **settings: Any,
 ) -> Run:
     """Train a model on files, folders or globs (none: the default corpus) and save it as a run.
@@ -117,9 +118,10 @@ def train(
     Settings are configuration fields by name, e.g. n_layers=6, minutes=10; they go over `config` (a RunConfig or a TOML
     file), and that over the preset. `out` is the run's folder, else runs/ and the text's name. Progress is shown unless
     there is a listener, or a list of them, to hear it; Listener() hears and says nothing.
+    `log`: "tensorboard", "wandb" or "trackio", or several of them, for which the figures are written into the run, too.
 
     Raises:
-        SettingError: a setting that does not exist or is not allowed.
+        SettingError: a setting that does not exist or is not allowed, or a log whose package is not installed.
         TextError: a text that is missing, empty or too short.
         RunError: the folder exists already (without `force`), or the disk is full.
         TrainingError: the loss or a gradient is not finite any more.
@@ -131,7 +133,7 @@ def train(
 
     composed = _compose(paths, preset, config, settings)
     folder = expanded(out) if out is not None else new_run_path(composed.text)
-    return start.train(composed, out=folder, force=force, listener=_heard(listener, folder))
+    return start.train(composed, out=folder, force=force, listener=_heard(listener, folder, log))
 
 
 @checked
@@ -186,8 +188,13 @@ def prepare(
 
 
 @checked
-def resume(run: str | os.PathLike[str], *, listener: Listener | Sequence[Listener] | None = None) -> Run:
-    """Go on with a run exactly where it stopped.
+def resume(
+    run: str | os.PathLike[str],
+    *,
+    listener: Listener | Sequence[Listener] | None = None,
+    log: str | Sequence[str] = (),
+) -> Run:
+    """Go on with a run exactly where it stopped; `listener` and `log` are those of `train`.
 
     Raises:
         RunError: no such run, or its text has changed.
@@ -197,7 +204,7 @@ def resume(run: str | os.PathLike[str], *, listener: Listener | Sequence[Listene
     from lightwell.training.runs.run import find_run
 
     folder = find_run(run)
-    return start.resume(folder, listener=_heard(listener, folder))
+    return start.resume(folder, listener=_heard(listener, folder, log))
 
 
 def _compose(
@@ -226,18 +233,25 @@ def _compose(
     return compose(texts, settings={**given, **settings})
 
 
-def _heard(listener: Listener | Sequence[Listener] | None, run: Path | None = None) -> Listener:
-    """Return one listener: the given one, several as one, or what shows progress where there is none."""
+def _heard(
+    listener: Listener | Sequence[Listener] | None, run: Path | None = None, log: str | Sequence[str] = ()
+) -> Listener:
+    """Return one listener: the given one, several as one, or what shows progress where there is none; and the logs."""
     from lightwell.arguments import check
     from lightwell.cli.progress import progress
     from lightwell.training.runs.listener import Listener
-    from lightwell.training.runs.writers import Listeners
+    from lightwell.training.runs.writers import Listeners, writers
 
+    listeners: list[Listener] = []
     if listener is None:
-        return progress(run)
-    if isinstance(listener, Listener):
-        return listener
-    return Listeners([check("listener", one, Listener) for one in listener])
+        listeners.append(progress(run))
+    elif isinstance(listener, Listener):
+        listeners.append(listener)
+    else:
+        listeners += [check("listener", one, Listener) for one in listener]
+    if run is not None:
+        listeners += writers([log] if isinstance(log, str) else log, run)
+    return listeners[0] if len(listeners) == 1 else Listeners(listeners)
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,9 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lightwell.arguments import checked
 from lightwell.errors import RunError, SettingError
+from lightwell.text.paths import expanded
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,6 +53,7 @@ class Picture:
         self.figure = figure
         """The figure of matplotlib, for whoever wants to change it."""
 
+    @checked
     def save(self, path: str | Path) -> Path:
         """Write it as .png, .svg or .pdf, and return the path.
 
@@ -58,7 +61,7 @@ class Picture:
             SettingError: another ending, or something is there already.
             RunError: it cannot be written.
         """
-        path = Path(path)
+        path = expanded(path)
         if path.suffix not in PICTURES:
             raise SettingError(f"{path} must end in {', '.join(PICTURES[:-1])} or {PICTURES[-1]}.")
         if path.exists():

@@ -76,7 +76,9 @@ def test_what_functions_give_shows_itself_in_five_lines(run: lw.Run, traced: Tra
     assert "1.500 nats per token, 2.000 bits per byte" in repr(score)
 
 
-def test_a_run_and_a_trace_are_drawn_in_one_line(run: lw.Run, traced: Trace, tmp_path: Path) -> None:
+def test_a_run_and_a_trace_are_drawn_in_one_line(
+    run: lw.Run, traced: Trace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for picture in (run.plot(), traced.plot("layers.0.attention.weights"), traced.plot("layers.1.residual")):
         assert isinstance(picture, Picture)
         assert picture._repr_png_().startswith(b"\x89PNG")
@@ -84,6 +86,11 @@ def test_a_run_and_a_trace_are_drawn_in_one_line(run: lw.Run, traced: Trace, tmp
     assert saved.read_text().startswith("<?xml")
     with pytest.raises(SettingError, match=r"maps\.svg exists already"):
         picture.save(saved)
+    with pytest.raises(SettingError, match="path is 5"):
+        picture.save(5)  # type: ignore[arg-type]
+    with monkeypatch.context() as home:
+        home.setenv("HOME", str(tmp_path))
+        assert picture.save("~/mine.png") == tmp_path / "mine.png"
     with pytest.raises(SettingError, match=r"must end in .png, .svg or .pdf"):
         picture.save(tmp_path / "maps.txt")
     with pytest.raises(SettingError, match=r"nothing named layers.0.attention.weihgts. Did you mean layers.0.att"):
@@ -114,13 +121,18 @@ def test_an_array_is_indexed_by_position_and_is_one_for_numpy() -> None:
     assert (array[0].axes, array[0, 0, 0].axes, len(array)) == (("query", "key"), (), 2)
     assert np.asarray(array).shape == (2, 3, 4)
     assert np.asarray(array, dtype=np.int64).dtype == np.int64
-    wrongs: dict[Any, str] = {
-        (2,): "head is 2, but the axis has 2", (0, 0, 0, 0): "4 positions", ("x",): "no position",
-        (1.5,): "no position", (True,): "no position",
-    }  # fmt: skip
-    for wrong, said in wrongs.items():
+    wrongs: list[tuple[Any, str]] = [
+        ((2,), "head is 2, but the axis has 2"), ((0, 0, 0, 0), "4 positions"),
+        *((wrong, "no position") for wrong in ("x", 1.5, True, None, ...)),
+        (slice(None, None, -1), "a step of 1 or more"), (slice("a"), "no slice along head"),
+        ((slice(None), slice(None, None, 0)), "no slice along query"),
+    ]  # fmt: skip
+    for wrong, said in wrongs:
         with pytest.raises(SettingError, match=said):
             array[wrong]
+    with pytest.raises(SettingError, match="'x' is no position along query"):
+        array.select(query="x")  # type: ignore[arg-type]
+    assert [part.axes for part in array] == [("query", "key")] * 2
     infinite = NamedArray(torch.tensor([1.0, -float("inf")]), ("key",))
     assert "infinite  1 of 2" in repr(infinite)
     assert "from      1 to 1, mean 1" in repr(infinite)
@@ -172,3 +184,28 @@ def test_a_change_of_nothing_or_of_another_shape_is_refused() -> None:
         lw.trace(made, "abc", changes={"embeddings": lambda value: value[:, :2]})
     with pytest.raises(SettingError, match="changes is 5"):
         lw.trace(made, "abc", changes=5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("counted", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("attention", ["fused", "explicit"])
+def test_a_change_in_place_is_obeyed_also_where_torch_counts_none(attention: str, counted: Any) -> None:
+    decoder = model(attention=attention).decoder
+    ids = torch.tensor([[1, 2, 3]])
+
+    def zero(name: str, value: Tensor) -> Tensor:
+        return value.zero_() if name == "layers.0.attention.weights" else value
+
+    with counted():
+        plain = decoder(ids)
+        assert not torch.allclose(decoder(ids, tap=zero), plain, atol=1e-6)
+        assert torch.equal(decoder(ids, tap=lambda name, value: value), plain)
+
+
+def test_a_change_that_is_none_is_refused() -> None:
+    wrongs: list[tuple[Any, str]] = [
+        (5, "is 5, but must be a function"), (lambda value: None, "must return a tensor of the shape"),
+        (lambda value: value[0], "must return a tensor of the shape"), (lambda value: value.double(), "type float32"),
+    ]  # fmt: skip
+    for wrong, said in wrongs:
+        with pytest.raises(SettingError, match=said):
+            lw.trace(model(), "abc", changes={"layers.*.attention.weights": wrong})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,8 +47,7 @@ class NamedArray:
                 raise SettingError(
                     f"There is no axis {axis}; there are {', '.join(self.axes)}.{nearest(axis, self.axes)}"
                 )
-            if not -self.shape[axis] <= position < self.shape[axis]:
-                raise SettingError(f"{axis} is {position}, but the axis has {self.shape[axis]} positions.")
+            self._check_position(axis, position)
         index = tuple(where.get(axis, slice(None)) for axis in self.axes)
         kept = tuple(axis for axis in self.axes if axis not in where)
         labels = {axis: texts for axis, texts in self.labels.items() if axis in kept}
@@ -69,16 +68,15 @@ class NamedArray:
         """Return a part by positions and slices in the order of the axes; an axis with one position is gone.
 
         Raises:
-            SettingError: something else than whole numbers and slices, too many, or a position that is not there.
+            SettingError: something else than whole numbers and slices forwards, too many, or a position that is not
+                there.
         """
         parts = where if isinstance(where, tuple) else (where,)
         for axis, part in zip(self.axes, parts, strict=False):
             if isinstance(part, slice):
-                continue
-            if isinstance(plain(part), bool) or not isinstance(plain(part), int):
-                raise SettingError(f"{part!r} is no position along {axis}; give a whole number or a slice.")
-            if not -self.shape[axis] <= part < self.shape[axis]:
-                raise SettingError(f"{axis} is {part}, but the axis has {self.shape[axis]} positions.")
+                _check_slice(axis, part)
+            else:
+                self._check_position(axis, part)
         if len(parts) > len(self.axes):
             raise SettingError(f"{len(parts)} positions are given, but there are {len(self.axes)} axes.")
         whole = [*parts, *[slice(None)] * (len(self.axes) - len(parts))]
@@ -92,6 +90,16 @@ class NamedArray:
 
     def __len__(self) -> int:
         return self.values.size(0) if self.axes else 0
+
+    def __iter__(self) -> Iterator[NamedArray]:
+        """Go through the positions of the first axis."""
+        return (self[position] for position in range(len(self)))
+
+    def _check_position(self, axis: str, position: Any) -> None:
+        if not _is_whole(position):
+            raise SettingError(f"{position!r} is no position along {axis}; give a whole number or a slice.")
+        if not -self.shape[axis] <= position < self.shape[axis]:
+            raise SettingError(f"{axis} is {position}, but the axis has {self.shape[axis]} positions.")
 
     def __repr__(self) -> str:
         return lines(self._title(), self._about())
@@ -119,3 +127,13 @@ class NamedArray:
         if finite.size < numbers.size:
             about.append(("infinite", f"{numbers.size - finite.size:,} of {numbers.size:,}"))
         return about
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(plain(value), int) and not isinstance(plain(value), bool)
+
+
+def _check_slice(axis: str, part: slice) -> None:
+    ends = (part.start, part.stop, part.step)
+    if not all(end is None or _is_whole(end) for end in ends) or (part.step is not None and part.step < 1):
+        raise SettingError(f"{part!r} is no slice along {axis}; give whole numbers, and a step of 1 or more.")

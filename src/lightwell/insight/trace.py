@@ -154,6 +154,9 @@ def trace(model: Traceable, text: str | Sequence[int], *, changes: Mapping[str, 
     for token in ids:
         if not 0 <= token < V:
             raise SettingError(f"{token} is no token id of this model; there are {V:,}, from 0.")
+    for pattern, change in (changes or {}).items():
+        if not callable(change):
+            raise SettingError(f"The change of {pattern} is {shown(change)}, but must be a function of a tensor.")
     texts = [tokenizer.token_text(token) for token in ids]
     arrays: dict[str, NamedArray] = {}
     met: set[str] = set()
@@ -164,8 +167,11 @@ def trace(model: Traceable, text: str | Sequence[int], *, changes: Mapping[str, 
         for pattern, change in (changes or {}).items():
             if fnmatch.fnmatchcase(name, pattern):
                 before, value = value, change(value)
-                if not isinstance(value, Tensor) or value.shape != before.shape:
-                    raise SettingError(f"The change of {name} must return a tensor of the shape {tuple(before.shape)}.")
+                if not isinstance(value, Tensor) or (value.shape, value.dtype) != (before.shape, before.dtype):
+                    kind = str(before.dtype).removeprefix("torch.")
+                    raise SettingError(
+                        f"The change of {name} must return a tensor of the shape {tuple(before.shape)} and type {kind}."
+                    )
                 met.add(pattern)
         arrays[name] = NamedArray(value.detach().clone(), axes, labels)
         return value

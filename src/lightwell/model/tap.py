@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 Tap = Callable[[str, Tensor], Tensor]
@@ -55,15 +56,22 @@ class ChangeWatcher:
 
     def __call__(self, name: str, value: Tensor) -> Tensor:
         """Return what the tap returns."""
-        version = _version(value)
+        before = _mark(value)
         result = self._tap(name, value)
-        self.changed = self.changed or result is not value or _version(value) != version
+        self.changed = self.changed or result is not value or not _same(before, value)
         return result
 
 
-def _version(value: Tensor) -> int:
-    """Return how often a tensor was changed in place; 0 where torch does not count that (inference mode)."""
-    return 0 if value.is_inference() else value._version
+def _mark(value: Tensor) -> int | Tensor:
+    """Return how often a tensor was changed in place; a copy where torch does not count that (inference mode)."""
+    return value.clone() if value.is_inference() else value._version
+
+
+def _same(mark: int | Tensor, value: Tensor) -> bool:
+    """Return whether a tensor is what it was when it was marked."""
+    if isinstance(mark, Tensor):
+        return torch.equal(mark, value)
+    return mark == value._version
 
 
 def recording(into: dict[str, Tensor], containing: str = "") -> Tap:

@@ -113,6 +113,24 @@ def test_a_log_that_is_none_or_whose_package_is_missing_is_refused_before_anythi
     assert "needs the package wandb: pip install wandb" in result.err
 
 
+def test_logs_are_given_by_name_from_python_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", ModuleType("wandb"))
+    monkeypatch.setitem(sys.modules, "trackio", ModuleType("trackio"))
+    heard = lw.Listener()
+    one = lw._heard(heard, tmp_path, "wandb")
+    both = lw._heard([heard, heard], tmp_path, ["wandb", "trackio", "wandb"])
+    assert isinstance(one, Listeners)
+    assert isinstance(both, Listeners)
+    assert [type(each) for each in one.listeners] == [lw.Listener, Writer]
+    assert [each.name for each in both.listeners if isinstance(each, Writer)] == ["wandb", "trackio"]
+    assert lw._heard(heard, tmp_path) is heard
+    for given in ("tensorbord", ["tensorbord"]):
+        with pytest.raises(SettingError, match="There is no log tensorbord"):
+            lw.train("nowhere", log=given)
+        with pytest.raises(SettingError, match="log"):
+            lw.train("nowhere", log=[5])  # type: ignore[list-item]
+
+
 @pytest.mark.parametrize("name", ["wandb", "trackio"])
 def test_the_packages_are_called_as_they_are_documented(
     run: lw.Run, name: str, monkeypatch: pytest.MonkeyPatch

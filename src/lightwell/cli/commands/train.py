@@ -26,7 +26,7 @@ from lightwell.plain_json import plain_json
 from lightwell.training.runs.listener import Listener
 from lightwell.training.runs.run import CONFIG, Run, new_run_path, refuse_to_overwrite
 from lightwell.training.runs.summary import Summary
-from lightwell.training.runs.writers import Listeners, writer
+from lightwell.training.runs.writers import Listeners, writers
 from lightwell.training.settings.compose import compose
 from lightwell.training.settings.presets import DEFAULT_PRESET, PRESETS
 
@@ -94,7 +94,7 @@ def train(
             show(plan_table(plan))
         return
     out = out or new_run_path(configuration.text)
-    logs = [writer(name, out) for name in log]  # a package that is missing is said before anything begins
+    logs = writers(log, out)  # a package that is missing is said before anything begins
     if processes != 1 and not UNDER_TORCHRUN:
         refuse_to_overwrite(out, force)
         launched(processes, out, ["train", *given_words("--processes", "--out"), "--out", str(out)])
@@ -115,7 +115,7 @@ def train(
 def resume(run: RunPath, /, *, processes: Processes = 1, log: Log = (), json: Json = False) -> None:
     """Go on with a run exactly where it stopped: the same weights come out as if it had never been."""
     refuse_number(processes)
-    logs = [writer(name, run) for name in log]
+    logs = writers(log, run)
     if processes != 1 and not UNDER_TORCHRUN:
         launched(processes, run, ["resume", *given_words("--processes")])
         return

@@ -66,17 +66,15 @@ class Plan:
         return html("Plan", self._about())
 
     def _about(self) -> list[tuple[str, str]]:
+        documents = f"{self.documents:,} document{'s' if self.documents != 1 else ''}"
+        shape = f"{self.n_layers} x {self.d_model}, context {self.context_length:,}"
+        steps = f"{self.steps:,} step{'s' if self.steps != 1 else ''} of {self.tokens_per_step:,} tokens"
+        seconds = f"{self.seconds:,.{0 if self.seconds >= 10 else 1}f} s"
         return [
-            ("text", f"{self.documents:,} documents, {self.train_tokens:,} tokens, {self.held_out_tokens:,} held out"),
-            (
-                "model",
-                f"{self.parameters:,} parameters: {self.n_layers} x {self.d_model}, context {self.context_length:,}",
-            ),
-            (
-                "training",
-                f"{self.steps:,} steps of {self.tokens_per_step:,} tokens, {self.effective_epochs:.3g} passes",
-            ),
-            ("takes", f"{self.seconds:,.0f} s, {self.memory_bytes / 1e6:,.0f} MB, {self.flops:.3g} FLOPs"),
+            ("text", f"{documents}, {self.train_tokens:,} tokens, {self.held_out_tokens:,} held out"),
+            ("model", f"{self.parameters:,} parameters: {shape}"),
+            ("training", f"{steps}, {self.effective_epochs:.3g} passes"),
+            ("takes", f"{seconds}, {self.memory_bytes / 1e6:,.0f} MB, {self.flops:.3g} FLOPs"),
         ]
 
     @property

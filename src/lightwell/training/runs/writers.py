@@ -176,6 +176,15 @@ def writer(name: str, path: Path) -> Writer:
     return Writer(name, path, begin)
 
 
+def writers(names: Sequence[str], path: Path) -> list[Listener]:
+    """Return a writer for each name, one where a name is given twice.
+
+    Raises:
+        SettingError: as of `writer`.
+    """
+    return [writer(name, path) for name in dict.fromkeys(names)]
+
+
 def _tensorboard(folder: Path, settings: dict[str, Any]) -> Backend:
     from torch.utils.tensorboard import SummaryWriter
 

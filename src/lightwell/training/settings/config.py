@@ -184,6 +184,8 @@ class RunConfig:
             raise SettingError(f"The configuration file {path} cannot be read ({error.strerror or error}).") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingError(f"{path} is not valid TOML: {error}.") from None
+        except ValueError as error:  # a name with a zero byte, which is none for the system
+            raise SettingError(f"The configuration file {str(path)!r} cannot be read ({error}).") from None
         cls.from_dict(sections)
         return {name: dict(_renewed(section)) for name, section in sections.items()}
 
