@@ -327,3 +327,9 @@ def test_every_synonym_is_of_a_name_that_there_is_and_hides_none() -> None:
     assert synonyms_of("--lr", ["--learning-rate", "--sampler"]) == ["--learning-rate"]
     assert synonyms_of("length", ["max_new_tokens"]) == ["max_new_tokens"]
     assert synonyms_of("nonsense", fields) == []
+
+
+def test_a_known_name_of_a_setting_that_is_not_here_is_not_guessed_by_its_spelling() -> None:
+    assert nearest("--lr", ["--log", "--json"]) == ""
+    assert nearest("--max-length", ["--context-length", "--max-new-tokens"]) == " Did you mean --max-new-tokens?"
+    assert nearest("--max-length", ["--context-length"]) == " Did you mean --context-length?"

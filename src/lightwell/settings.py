@@ -28,7 +28,7 @@ import msgspec
 from msgspec import Meta
 
 from lightwell.errors import SettingError
-from lightwell.synonyms import synonyms_of
+from lightwell.synonyms import is_synonym, synonyms_of
 
 __all__ = ["Field", "Meta", "Settings", "nearest", "plain"]
 
@@ -128,7 +128,9 @@ def nearest(name: object, valid: Iterable[object]) -> str:
     What other programs call a setting counts before what is spelt alike.
     """
     names = [str(item) for item in valid]
-    close = synonyms_of(str(name), names)[:1] or difflib.get_close_matches(str(name), names, n=1)
+    close = synonyms_of(str(name), names)[:1]
+    if not close and not is_synonym(str(name)):  # of a setting that is not here, what is spelt alike is no help
+        close = difflib.get_close_matches(str(name), names, n=1)
     return f" Did you mean {close[0]}?" if close else ""
 
 

@@ -11,6 +11,8 @@ SYNONYMS: dict[str, str] = {
     "batch_size": "bs batch batchsize train_batch_size per_device_train_batch_size global_batch_size mbs",
     "beta2": "adam_beta2",
     "checkpoint_every": "save_every save_steps save_interval checkpoint_interval ckpt_every",
+    # before the context, which has some of the same names, for the commands that have both
+    "max_new_tokens": "max_tokens n_tokens num_tokens tokens length max_length n n_predict",
     "context_length": "block_size ctx context n_ctx seq_len seq_length seqlen max_seq_len max_seq_length "
     "sequence_length n_positions max_position_embeddings window max_length length",
     "d_ff": "ff ffn ffn_dim mlp_dim intermediate_size n_inner hidden_dim",
@@ -25,8 +27,7 @@ SYNONYMS: dict[str, str] = {
     "grad_clip": "clip clip_grad max_grad_norm gradient_clip gradient_clip_val grad_norm_clip",
     "learning_rate": "lr rate eta alpha step_size",
     "log_every": "log_interval logging_steps log_steps",
-    "max_new_tokens": "max_tokens n_tokens num_tokens tokens length max_length n n_predict",
-    "micro_batch_size": "accumulation grad_accum gradient_accumulation gradient_accumulation_steps "
+    "micro_batch_size": "accum accumulation grad_accum gradient_accumulation gradient_accumulation_steps "
     "accumulate_grad_batches",
     "minutes": "time duration max_time hours seconds",
     "n_heads": "heads n_head num_heads nhead num_attention_heads",
@@ -56,6 +57,12 @@ SYNONYMS: dict[str, str] = {
     "weight_decay": "wd decay l2",
     "workers": "jobs j num_workers num_proc threads",
 }
+
+
+def is_synonym(name: str) -> bool:
+    """Return whether other programs call a setting so, whichever names are valid here."""
+    wanted = name.lstrip("-").replace("-", "_").lower()
+    return any(wanted in theirs.split() for theirs in SYNONYMS.values())
 
 
 def synonyms_of(name: str, valid: Collection[str]) -> list[str]:

@@ -15,6 +15,8 @@ from rich.cells import cell_len
 
 NARROWEST = 20
 """Cells that are left for words beside a hanging indent, and half of the line at least."""
+TAB = 4
+"""Cells from one stop of a tab to the next."""
 _GAP = re.compile(r"(?<=\S) {2,}(?=\S)|^\s*[-!*→>] (?=\S)|^\s+")
 """What further lines are set below: what follows a gap between columns, or a sign, or the line's own indent."""
 
@@ -35,7 +37,10 @@ def show(text: str, *, file: TextIO | None = None, end: str = "\n") -> None:
 
 def fit(text: str, width: int) -> str:
     """Return a text whose lines are at most `width` cells wide; 0: as it is. Nothing is lost but spaces at a break."""
-    return "\n".join(piece for line in text.split("\n") for piece in _broken(line, width)) if width > 0 else text
+    if width <= 0:
+        return text
+    # A tab is as wide as the terminal likes; spaces are not.
+    return "\n".join(piece for line in text.expandtabs(TAB).split("\n") for piece in _broken(line, width))
 
 
 def _broken(line: str, width: int) -> Iterator[str]:
@@ -49,17 +54,17 @@ def _broken(line: str, width: int) -> Iterator[str]:
     words, hang = line[len(first) :], " " * cell_len(first)
     piece = first
     empty = True
-    for word in re.split(r" +", words.rstrip()):
+    for word in re.split(r" +", words.rstrip(" ")):
         gap = "" if empty else " "
         if not empty and cell_len(piece) + 1 + cell_len(word) > width:
-            yield piece.rstrip()
+            yield piece.rstrip(" ")
             piece, gap = hang, ""
         while cell_len(piece) + cell_len(gap + word) > width:  # a word that is longer than a line
             count = _fitting(word, width - cell_len(piece + gap))
             yield piece + gap + word[:count]
             word, piece, gap = word[count:], hang, ""
         piece, empty = piece + gap + word, False
-    yield piece.rstrip()
+    yield piece.rstrip(" ")
 
 
 def _fitting(word: str, room: int) -> int:

@@ -135,7 +135,7 @@ class LineProgress(Listener):
             if self.references:
                 parts += [(4, f"{words.bits_per_byte(loss, self.references):.3f} bits/byte")]
         if self.held_out:
-            parts += [(2, f"held out {self.held_out[-1]:.3f}")]
+            parts += [(1, f"held out {self.held_out[-1]:.3f}")]
             if min(self.held_out) < self.held_out[-1]:
                 parts += [(3, f"best {min(self.held_out):.3f}")]
         if self.speeds:
@@ -143,8 +143,8 @@ class LineProgress(Listener):
         if self.step > self.start:
             # Measured over everything so far, evaluations and samples included: they will come again.
             each = (time.monotonic() - self.began) / (self.step - self.start)
-            parts += [(1, f"{words.duration(each * (self.steps - self.step))} left")]
-        while room and len(parts) > 1 and len("  ".join(text for _, text in parts)) > room:
+            parts += [(2, f"{words.duration(each * (self.steps - self.step))} left")]
+        while room > 0 and len(parts) > 1 and len("  ".join(text for _, text in parts)) > room:
             parts.remove(max(parts))
         return "  ".join(text for _, text in parts)
 
