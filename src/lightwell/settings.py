@@ -129,7 +129,8 @@ def nearest(name: object, valid: Iterable[object]) -> str:
     """
     names = [str(item) for item in valid]
     close = synonyms_of(str(name), names)[:1]
-    if not close and not is_synonym(str(name)):  # of a setting that is not here, what is spelt alike is no help
+    another = str(name).startswith("--") and is_synonym(str(name))
+    if not close and not another:  # of a flag that is not here, what is spelt alike is no help
         close = difflib.get_close_matches(str(name), names, n=1)
     return f" Did you mean {close[0]}?" if close else ""
 
