@@ -75,7 +75,9 @@ def test_a_table_leaves_out_what_can_be_spared_and_says_so() -> None:
     narrow = words.table(rows, right=(1, 2), spare=(2, 3), width=26).split("\n")
     assert narrow[0] == "run      steps  date"
     assert narrow[-1] == "(Not shown, as the terminal is too narrow: size.)"
-    assert words.table(rows, spare=(2, 3), width=13).split("\n")[-1].endswith("size, date.)")
+    assert words.table(rows, spare=(2, 3), width=14).split("\n")[-1].endswith("size, date.)")
+    stacked = words.table(rows, spare=(2, 3), width=12).split("\n")
+    assert stacked[:4] == ["runs/a", "  steps  100", "  size   2 MB", "  date   01-02"]
 
 
 class Terminal(io.StringIO):

@@ -54,7 +54,8 @@ def table(
     """Return rows with their columns aligned, two spaces apart; the columns `right` are aligned to the right.
 
     spare: columns that are left out, in this order, as far as the table is too wide; what was left out is said below,
-    by the names in the first row. width: in cells; that of stdout by default, 0 for any.
+    by the names in the first row. Where that does not suffice each row becomes a few lines. width: in cells; that of
+    stdout by default, 0 for any.
     """
     width = width_of(sys.stdout) if width is None else width
     widths = [max(cell_len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -64,6 +65,9 @@ def table(
         if not width or sum(kept) + 2 * (len(kept) - 1) <= width:
             break
         left_out.append(column)
+    kept = [size for number, size in enumerate(widths) if number not in left_out]
+    if spare and width and sum(kept) + 2 * (len(kept) - 1) > width:
+        return "\n".join(_stacked(rows[0], row) for row in rows[1:])
     lines = [
         "  ".join(
             " " * (widths[column] - cell_len(cell)) + cell
@@ -77,6 +81,13 @@ def table(
     if left_out:
         lines.append(f"(Not shown, as the terminal is too narrow: {', '.join(rows[0][each] for each in left_out)}.)")
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _stacked(head: Sequence[str], row: Sequence[str]) -> str:
+    """Return a row of a table as a line for each of its cells, the first one as a title."""
+    return "\n".join(
+        [row[0], table([(f"  {name}", cell) for name, cell in zip(head[1:], row[1:], strict=True)], width=0)]
+    )
 
 
 def sparkline(values: Sequence[float], width: int = 60) -> str:

@@ -55,7 +55,7 @@ def runs(
         show(f"No run is in {folder} yet; `lightwell train` makes one.")
     else:
         head = ("run", "text", "steps", "parameters", "held-out loss", "bits/byte", "generates", "size", "last written")
-        show(words.table([head, *map(_row, listed)], right=(2, 3, 4, 5, 6, 7), spare=(7, 6, 3, 1, 2, 8)))
+        show(words.table([head, *map(_row, listed)], right=(2, 3, 4, 5, 6, 7), spare=(7, 3, 8, 5, 6, 1, 2)))
         if lines := differences(listed):
             show("\nSettings in which they differ:\n" + words.table(lines))
 

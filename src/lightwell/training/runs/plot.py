@@ -98,7 +98,7 @@ def figure_of(metrics: Metrics, references: Mapping[str, float], title: str, abo
         figure = Figure(figsize=(9.0, 6.4))
         FigureCanvasAgg(figure)
         loss, rate, norm = figure.subplots(3, 1, sharex=True, height_ratios=(6.0, 1.0, 1.0))
-        figure.subplots_adjust(left=0.075, right=0.735, top=0.865, bottom=0.08, hspace=0.16)
+        figure.subplots_adjust(left=0.075, right=0.715, top=0.865, bottom=0.08, hspace=0.16)
         _draw_loss(loss, metrics, references)
         _draw_rate(rate, metrics, muon)
         _draw_small(norm, metrics, "grad_norm", "gradient norm", NORM, logarithmic=True)
