@@ -50,8 +50,9 @@ def test_the_python_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> No
     names: dict[str, Any] = {}
     with small():
         exec(compile(ast.Module(statements, []), "README.md", "exec"), names)
-        weights = eval(compile(ast.Expression(last.value), "README.md", "eval"), names)
-    assert weights.axes == ("batch", "head", "query", "key")
+        picture = eval(compile(ast.Expression(last.value), "README.md", "eval"), names)
+    assert picture._repr_png_().startswith(b"\x89PNG")
+    assert names["trace"]["layers.0.attention.weights"].axes == ("batch", "head", "query", "key")
     assert capsys.readouterr().out.strip()
 
 
