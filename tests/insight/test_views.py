@@ -209,3 +209,11 @@ def test_a_change_that_is_none_is_refused() -> None:
     for wrong, said in wrongs:
         with pytest.raises(SettingError, match=said):
             lw.trace(model(), "abc", changes={"layers.*.attention.weights": wrong})
+
+
+def test_a_change_of_the_tokens_stays_within_the_vocabulary() -> None:
+    made = model()
+    changed = lw.trace(made, "abc", changes={"tokens": torch.zeros_like})
+    assert int(changed["tokens"].values.max()) == 0
+    with pytest.raises(SettingError, match="ids that this model has not; there are 257, from 0"):
+        lw.trace(made, "abc", changes={"tokens": lambda value: value + 1000})

@@ -173,6 +173,10 @@ def trace(model: Traceable, text: str | Sequence[int], *, changes: Mapping[str, 
                         f"The change of {name} must return a tensor of the shape {tuple(before.shape)} and type {kind}."
                     )
                 met.add(pattern)
+                if name == "tokens" and not bool(((value >= 0) & (value < V)).all()):
+                    raise SettingError(
+                        f"The change of tokens gives ids that this model has not; there are {V:,}, from 0."
+                    )
         arrays[name] = NamedArray(value.detach().clone(), axes, labels)
         return value
 

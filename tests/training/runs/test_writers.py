@@ -167,3 +167,11 @@ def test_every_program_is_an_extra_that_can_be_installed() -> None:
     extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for name, (package, _) in writers.PROGRAMS.items():
         assert any(needed.startswith(package) for needed in extras[name])
+
+
+def test_a_writer_that_is_alone_says_on_stderr_that_it_failed(run: lw.Run, capsys: Capture) -> None:
+    def begin(folder: Path, settings: dict[str, Any]) -> Backend:
+        raise OSError("the disk is full")
+
+    tell(Writer("mine", run.path, begin))
+    assert capsys.readouterr().err == "Nothing more is written for mine: the disk is full; the training goes on.\n"

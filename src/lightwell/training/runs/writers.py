@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ class Writer(Listener):
         self._path = path
         self._begin = begin
         self._backend: Backend | None = None
-        self._say: Callable[[str], None] = lambda sentence: None
+        self._say: Callable[[str], None] = lambda sentence: print(sentence, file=sys.stderr)
         self._failed = False
 
     def tell(self, say: Callable[[str], None]) -> None:
