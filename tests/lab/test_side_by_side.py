@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from lab_house import BRIEF, TINY, context_of, laboratory
+from lab_house import BRIEF, TINY, context_of, laboratory, with_seeds
 from lightwell.errors import RunError, TextError, TrainingError
 from lightwell.lab import side_by_side
 from lightwell.lab.catalogue import experiment, notes
@@ -253,3 +254,27 @@ def test_a_worker_trains_on_the_text_that_a_trial_names(
         assert found.keys() == expected.keys()
     assert len(both) >= 4
     assert {key: found[key] for key in both} == {key: expected[key] for key in both}
+
+
+@pytest.mark.parametrize("note", ["stride", "dropout", "activation"])
+def test_nothing_is_trained_that_one_process_would_not_train(
+    note: str, tmp_path: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where rates are chosen, the trainings at a chosen rate wait for the choice."""
+
+    def train(name: str, trial: Trial) -> Trained:
+        return trained(1.0 + abs(math.log(trial.config.training.learning_rate / 0.004)))  # the best is not the base
+
+    budget = with_seeds(2, rates=3)
+    alone = laboratory(tmp_path, note, budget=budget)
+    _, context = alone.context(note)
+    monkeypatch.setattr("lightwell.lab.experiments.context.train_trial", lambda trial, *given: train("", trial))
+    experiment(note).trainings(context)
+    beside = laboratory(tmp_path, note, out="beside", budget=budget)
+    monkeypatch.setattr(side_by_side, "_train", train)
+    workers = with_workers(beside, 2).side_by_side
+    assert workers
+    workers.train(*beside.context(note))
+    extra = set(results(beside.folder)) - set(results(alone.folder))
+    assert not extra
+    assert len(pool.trained) == len(results(alone.folder))  # and nothing is left for one after another

@@ -93,7 +93,8 @@ class SideBySide:
         """Train what the note's plan asks for and is not in the store yet, and put it there.
 
         The choice of a learning rate decides what is asked for next, so the plan is made again when its trainings are
-        there. One training alone is left to the experiment, and so is what diverged: the experiment says so.
+        there, and at rates that are not chosen yet nothing but their choice is trained. What diverged is left to the
+        experiment, which says so.
 
         Raises:
             RunError: a worker died; what is finished is kept.
@@ -101,7 +102,7 @@ class SideBySide:
         asked: set[Trial] = set()
         while self.workers > 1:
             left = [trial for trial in made.unfinished(context) if trial not in asked]
-            if len(left) < 2:
+            if not left or (len(left) < 2 and self._pool is None):  # not worth starting processes
                 return
             asked.update(left)
             self._train_all(left, context)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from lightwell.lab.experiments.context import ExperimentContext
 from lightwell.lab.experiments.note import Note
+from lightwell.lab.experiments.rate_search import TUNING_SEED
 from lightwell.lab.experiments.store import RecordingStore
 from lightwell.lab.experiments.trial import Change, Probe, Text, Trial
 from lightwell.lab.verdicts.verdict import Claim, Law
@@ -83,7 +84,9 @@ class Experiment(Generic[Results]):
         """Return the trainings that a run asks for next and that have no result yet, each once."""
         store = self._asked(context)
         asked = [*store.requests, *(trial for trial in store.beyond if trial not in store.requests)]
-        return [trial for trial in asked if not store.has_trained(context.note, trial)]
+        missing = [trial for trial in asked if not store.has_trained(context.note, trial)]
+        # At a rate that is only guessed, a training may be one that nobody asks for once the rate is chosen.
+        return [trial for trial in missing if trial.seed >= TUNING_SEED] if store.guesses else missing
 
     def run(self, context: ExperimentContext) -> Findings:
         """Train, measure and judge."""

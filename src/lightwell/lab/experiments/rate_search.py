@@ -63,6 +63,8 @@ class LearningRateSearch:
         """Return the rate with the lowest loss, and record the choice in the context; the base where none was tried."""
         losses = self.losses()
         if not losses:
+            if len(self.grid) > 1:
+                self.context.store.guess()
             return self.base or self.context.config.training.learning_rate
         best = min(losses, key=losses.__getitem__)
         at_the_edge = best in (min(losses), max(losses))

@@ -61,6 +61,9 @@ class Store:
             raise TrainingError(result["diverged"])
         return Trained(**result)
 
+    def guess(self) -> None:
+        """Hear that a rate is not chosen yet, so that the base rate stands for it in what is asked next."""
+
     def has_trained(self, note: str, trial: Trial) -> bool:
         """Return whether a trial is finished."""
         return self._path("trials", _key(note, trial)).is_file()
@@ -110,6 +113,12 @@ class RecordingStore(Store):
         """The trainings that were asked for, each once, in their order."""
         self.beyond: list[Trial] = []
         """The trainings that no plan counts: at learning rates beyond a grid."""
+        self.guesses = False
+        """Whether trainings were asked for at a rate that may not be chosen."""
+
+    def guess(self) -> None:
+        """Note that a rate is not chosen yet."""
+        self.guesses = True
 
     def trained(self, note: str, trial: Trial, train: Callable[[], Trained], *, planned: bool = True) -> Trained:
         """Return the result of a trial that is finished, else UNTRAINED; one that diverged has an infinite loss."""
